@@ -19,31 +19,31 @@ from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
 
 
-def made_users(number: int) -> list[bytes]:
-    """Generate this number of users, as JSON."""
+def make_users(number: int) -> list[bytes]:
+    """Generate this many users as JSON."""
     nats = tuple(NATIONALITIES)
     return [msgspec.json.encode(make_user("bench", index, nats, GENDERS)) for index in range(number)]
 
 
-def page_of(users: Iterable[bytes]) -> bytes:
-    """Return a response body that holds these users."""
+def render_page(users: Iterable[bytes]) -> bytes:
+    """Render a response body with these users."""
     return b'{"results":[' + b",".join(users) + b"]}"
 
 
-def make_app(users: int) -> Starlette:
-    """Build the API with this number of users."""
-    endless = cycle(made_users(users))
+def build_app(users: int) -> Starlette:
+    """Build the API with this many users."""
+    endless = cycle(make_users(users))
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         page = islice(endless, int(request.query_params.get("results", "1")))
-        return Response(page_of(page), media_type="application/json")
+        return Response(render_page(page), media_type="application/json")
 
     async def health(_: Request) -> Response:
         return Response(b"{}", media_type="application/json")
 
-    return Starlette(routes=[Route("/api/", answer), Route("/health", health)])
+    return Starlette(routes=[Route("/api/", respond), Route("/health", health)])
 
 
 if __name__ == "__main__":
     port, users = map(int, sys.argv[1:])
-    uvicorn.run(make_app(users), host=LOOPBACK, port=port, log_level="warning")
+    uvicorn.run(build_app(users), host=LOOPBACK, port=port, log_level="warning")

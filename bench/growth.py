@@ -1,19 +1,19 @@
-"""Cost per record as the number and size of records, the number of partitions and the share of rejects grow."""
+"""Benchmark the cost per record by number and size of records, partitions, and share of rejected records."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from bench import store
-from bench.ground import Ground, Load
-from bench.race import Contestant, Lap
+from bench.measure import Contestant, Measurement
+from bench.target import Load, Target
 
 NAME = "growth"
 WHAT = "cost of a record by number and size of records, partitions, share of rejected records, and encoding"
 RECORDS = 5_000_000
 """The largest number of records. All other numbers scale with it."""
 WARM_UP = 200_000
-_MORE = 200_000
+_MEASURED = 200_000
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Variation:
     warm_up: int = WARM_UP
     batch_records: int = 100_000
 
-    def run(self, ground: Ground) -> Lap:
-        """Fill the topic and run one lap."""
-        ground.fill(self.load)
-        more = {"spark_batch_records": self.batch_records}
-        return store.store(ground, self.load, store.ours, skip=self.warm_up, **more)
+    def run(self, target: Target) -> Measurement:
+        """Fill the topic and measure one run."""
+        target.fill_topic(self.load)
+        overrides = {"spark_batch_records": self.batch_records}
+        return store.measure_store(target, self.load, store.make_penstock, skip=self.warm_up, **overrides)
 
 
-def variations(scale: float = 1.0) -> list[Variation]:
-    """Return all variations. `scale` multiplies their numbers of records."""
+def build_variations(scale: float = 1.0) -> list[Variation]:
+    """Build all variations. `scale` multiplies their numbers of records."""
     numbers = [round(number * scale) for number in (10_000, 100_000, 1_000_000, 5_000_000)]
-    warm_up, more = round(WARM_UP * scale), round(_MORE * scale)
-    base = Load(warm_up + more)
+    warm_up, measured = round(WARM_UP * scale), round(_MEASURED * scale)
+    base = Load(warm_up + measured)
     sizes = ((3_600, 4, 20_000), (40_000, 40, 2_000))
     return [
         *(Variation(f"records-{number}", f"{number:,} records", Load(warm_up + number), warm_up) for number in numbers),
@@ -54,10 +54,13 @@ def variations(scale: float = 1.0) -> list[Variation]:
     ]
 
 
-def contestants(ground: Ground, scale: float = 1.0) -> list[Contestant]:
-    """Return each variation as a contestant."""
-    return [Contestant(variation.name, variation.title, _run_of(variation, ground)) for variation in variations(scale)]
+def build_contestants(target: Target, scale: float = 1.0) -> list[Contestant]:
+    """Build a contestant for each variation."""
+    return [
+        Contestant(variation.name, variation.title, _build_run(variation, target))
+        for variation in build_variations(scale)
+    ]
 
 
-def _run_of(variation: Variation, ground: Ground) -> Callable[[], dict[str, Any]]:
-    return lambda: variation.run(ground).numbers()
+def _build_run(variation: Variation, target: Target) -> Callable[[], dict[str, Any]]:
+    return lambda: variation.run(target).numbers()

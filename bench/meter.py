@@ -1,4 +1,4 @@
-"""CPU time and memory of processes by kind: a service, or a program's Java or other processes."""
+"""Measure CPU time and memory of processes by kind: a service, or a program's Java or other processes."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ Roots = Mapping[str, Callable[[], list[psutil.Process]]]
 """Functions that list the processes of each kind. Called for each sample, since some processes start later."""
 
 
-def tree(pid: int) -> list[psutil.Process]:
+def list_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants; empty if there is no such process."""
     try:
         root = psutil.Process(pid)
@@ -21,17 +21,17 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def java_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+def filter_java(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return the Java processes."""
-    return [process for process in processes if _name(process) == "java"]
+    return [process for process in processes if _read_name(process) == "java"]
 
 
-def others_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+def filter_others(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that are not Java."""
-    return [process for process in processes if _name(process) != "java"]
+    return [process for process in processes if _read_name(process) != "java"]
 
 
-def _name(process: psutil.Process) -> str:
+def _read_name(process: psutil.Process) -> str:
     try:
         return str(process.name())
     except psutil.Error:
@@ -43,7 +43,7 @@ class Meter:
 
     def __init__(self, roots: Roots) -> None:
         self._roots = roots
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="meter", daemon=True)
         self.rss_mib: dict[str, int] = dict.fromkeys(roots, 0)
         """Peak memory of each kind, as PSS."""
@@ -53,7 +53,7 @@ class Meter:
         return {kind: sum(map(_cpu_s, find())) for kind, find in self._roots.items()}
 
     def _sample(self) -> None:
-        while not self._over.wait(_SAMPLE_S):
+        while not self._stopped.wait(_SAMPLE_S):
             for kind, find in self._roots.items():
                 self.rss_mib[kind] = max(self.rss_mib[kind], sum(map(_pss_bytes, find())) // 2**20)
 
@@ -62,7 +62,7 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._sampler.join()
 
 

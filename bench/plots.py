@@ -1,4 +1,4 @@
-"""Plots of a report, as SVG."""
+"""Draw the plots of a report as SVG."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-Found = dict[str, Any]
+Results = dict[str, Any]
 _KINDS = {"kafka": "#8a8a8a", "cassandra": "#4c78a8", "registry": "#bab0ac", "Java": "#f58518", "Python": "#54a24b"}
 _SHARES = ("p50", "p95", "p99")
 
 
-def draw(name: str, benchmark: Found, folder: Path) -> Path | None:
+def draw_plot(name: str, benchmark: Results, folder: Path) -> Path | None:
     """Draw the plot of a benchmark and return its file, or None if the benchmark has no plot."""
     paint = _PAINTERS.get(name)
     if paint is None:
@@ -23,7 +23,7 @@ def draw(name: str, benchmark: Found, folder: Path) -> Path | None:
     return file
 
 
-def _plot_cost(contestants: Found) -> Figure:
+def _plot_cost(contestants: Results) -> Figure:
     """Draw bars of CPU time per record, by process."""
     figure = Figure(figsize=(8, 0.5 * len(contestants) + 1))
     axes = figure.subplots()
@@ -42,12 +42,12 @@ def _plot_cost(contestants: Found) -> Figure:
     return figure
 
 
-def _plot_growth(contestants: Found) -> Figure:
+def _plot_growth(contestants: Results) -> Figure:
     """Draw bars of the cost per user record. Larger records are left out: 40 KB would dwarf the rest."""
     return _plot_cost({name: contestant for name, contestant in contestants.items() if not name.startswith("size-")})
 
 
-def _plot_latency(contestants: Found) -> Figure:
+def _plot_latency(contestants: Results) -> Figure:
     """Draw bars of p50, p95 and p99, grouped by rate."""
     rates = list(next(iter(contestants.values()))["median"]["by_rate"])
     figure = Figure(figsize=(8, 2.8))

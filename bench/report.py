@@ -1,4 +1,4 @@
-"""Renders benchmark results as Markdown, with plots."""
+"""Render benchmark results as Markdown, with plots."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,23 +7,23 @@ from typing import Any
 from bench import plots
 from bench.suite import OURS
 
-Found = dict[str, Any]
+Results = dict[str, Any]
 _KINDS = ("kafka", "cassandra", "registry", "Java", "Python")
 _LIMITS = ("limit-read", "limit-write")
 
 
-def write(results: Found, file: Path) -> None:
+def write_report(results: Results, file: Path) -> None:
     """Write the report to a file, and its plots to `images/` next to it."""
     images = file.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     parts = [_render_head(results["machine"])]
     for name, benchmark in results["benchmarks"].items():
-        picture = plots.draw(name, benchmark, images)
+        picture = plots.draw_plot(name, benchmark, images)
         parts.append(_render_section(name, benchmark, picture.relative_to(file.parent) if picture else None))
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _render_head(machine: Found) -> str:
+def _render_head(machine: Results) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     hardware = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}"
     return f"""# Benchmarks
@@ -39,15 +39,15 @@ that it reports, or from its start if it reports all of them at once. [bench/](.
 their settings."""
 
 
-def _render_section(name: str, benchmark: Found, picture: Path | None) -> str:
+def _render_section(name: str, benchmark: Results, picture: Path | None) -> str:
     what, how = benchmark["what"], f"`{benchmark['command']}`, {benchmark['date']}, {benchmark['commit']}"
     lines = [f"## {name}", f"{what[0].upper()}{what[1:]} ({how})."]
     if picture:
         lines.append(f"![{name}]({picture})")
-    return "\n\n".join([*lines, *_TABLES.get(name, _render_laps)(benchmark["contestants"])])
+    return "\n\n".join([*lines, *_TABLES.get(name, _render_measurements)(benchmark["contestants"])])
 
 
-def _render_laps(contestants: Found) -> Iterator[str]:
+def _render_measurements(contestants: Results) -> Iterator[str]:
     yield _table(
         ("", "records/s", "CPU µs/record", "penstock / contestant: records/s", "CPU", "peak memory MiB", "records"),
         [
@@ -80,9 +80,9 @@ def _render_laps(contestants: Found) -> Iterator[str]:
         )
 
 
-def _render_stages(contestants: Found) -> Iterator[str]:
+def _render_stages(contestants: Results) -> Iterator[str]:
     yield """CPU time in µs per record. Each row runs the stages of the rows above it in its half (`ingest` or `store`),
-and one more. Python's part of `store` is measured in one process without Spark. The rest of `all of it` is the sending
+plus one. Python's part of `store` is measured in one process without Spark. The rest of `everything` is the sending
 and waiting of cassandra-driver, and Cassandra's own work. The two limits of [store](#store) are the minimum for any
 program."""
     yield _table(
@@ -98,7 +98,7 @@ program."""
     )
 
 
-def _render_growth(contestants: Found) -> Iterator[str]:
+def _render_growth(contestants: Results) -> Iterator[str]:
     yield _table(
         ("", "records/s", "CPU µs/record", "seconds", "job memory MiB", "Cassandra disk MiB"),
         [
@@ -115,7 +115,7 @@ def _render_growth(contestants: Found) -> Iterator[str]:
     )
 
 
-def _render_latency(contestants: Found) -> Iterator[str]:
+def _render_latency(contestants: Results) -> Iterator[str]:
     rates = next(iter(contestants.values()))["median"]["by_rate"]
     yield "In ms:"
     yield _table(
@@ -137,7 +137,7 @@ def _render_latency(contestants: Found) -> Iterator[str]:
     )
 
 
-def _render_start(contestants: Found) -> Iterator[str]:
+def _render_start(contestants: Results) -> Iterator[str]:
     ours = contestants[OURS]
     median = ours["median"]
     yield _table(
@@ -160,7 +160,7 @@ def _render_start(contestants: Found) -> Iterator[str]:
 _TABLES = {"growth": _render_growth, "latency": _render_latency, "stages": _render_stages, "start": _render_start}
 
 
-def _format_spread(result: Found, *path: str) -> str:
+def _format_spread(result: Results, *path: str) -> str:
     """Format a figure as median (min to max)."""
     median, least, most = (_get(result[which], path) for which in ("median", "least", "most"))
     return f"{_format_number(median)} ({_format_number(least)} to {_format_number(most)})"
@@ -176,7 +176,7 @@ def _format_number(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
 
 
-def _format_ratio(name: str, result: Found, figure: str) -> str:
+def _format_ratio(name: str, result: Results, figure: str) -> str:
     return "" if name == OURS or figure not in result.get("ours_to_it", {}) else f"{result['ours_to_it'][figure]:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Startup times: the first `demo` of a clean clone, a warm `up` by service, and a warm `demo`."""
+"""Benchmark startup times: the first `demo` of a clean clone, a warm `up` by service, and a warm `demo`."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.race import BenchFailed
+from bench.measure import BenchFailed
 from penstock.config import load
 from penstock.drill.service_usage import disk_mib
 from penstock.stack.layout import REPOSITORY
 
 NAME = "start"
-WHAT = "the first demo in a clean clone with empty caches, then a warm up by service, and a warm demo"
+WHAT = "startup times of the first demo in a clean clone with empty caches, a warm up by service, and a warm demo"
 _PORT_SHIFT = 13_000
 _TIMEOUT_S = 1200
 _READY = re.compile(r"^\s*[\d.]+ s\s+(\S+)\s+ready\s+([\d.]+) s", re.MULTILINE)
@@ -35,9 +35,9 @@ class Clone:
         self._env = inherited | shifted | {"UV_CACHE_DIR": str(folder / "uv"), "PIP_CACHE_DIR": str(folder / "pip")}
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(self._folder)], check=True)  # noqa: S607
 
-    def call(self, *arguments: str) -> tuple[float, str, str]:
+    def run_command(self, *arguments: str) -> tuple[float, str, str]:
         """Run a `./penstock` command; return its duration in seconds, stdout and stderr. Raises `BenchFailed`."""
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         process = subprocess.run(
             ["./penstock", *arguments],
             cwd=self._folder,
@@ -49,22 +49,22 @@ class Clone:
         )
         if process.returncode:
             raise BenchFailed(f"./penstock {' '.join(arguments)}: exit {process.returncode}\n{process.stderr[-2000:]}")
-        return time.monotonic() - began_s, process.stdout, process.stderr
+        return time.monotonic() - started_s, process.stdout, process.stderr
 
-    def first_demo(self) -> dict[str, float]:
-        """Time the first command of a new user, for which everything is downloaded."""
-        took_s, _, _ = self.call("demo")
-        self.call("down")
+    def time_first_demo(self) -> dict[str, float]:
+        """Time the first command of a new user, which downloads everything."""
+        took_s, _, _ = self.run_command("demo")
+        self.run_command("down")
         return {"first_demo_s": took_s, "installed_mib": disk_mib([self._folder])}
 
-    def warm(self) -> dict[str, Any]:
+    def time_warm_start(self) -> dict[str, Any]:
         """Time `up` after `destroy`, which keeps downloads, and `demo` after `down`."""
-        self.call("destroy", "--yes")
-        up_s, _, output = self.call("up")
-        _, status, _ = self.call("status", "--json")
-        self.call("down")
-        demo_s, _, _ = self.call("demo")
-        self.call("down")
+        self.run_command("destroy", "--yes")
+        up_s, _, output = self.run_command("up")
+        _, status, _ = self.run_command("status", "--json")
+        self.run_command("down")
+        demo_s, _, _ = self.run_command("demo")
+        self.run_command("down")
         return {
             "up_s": up_s,
             "demo_s": demo_s,
@@ -74,12 +74,12 @@ class Clone:
 
 
 @contextmanager
-def clone() -> Iterator[Clone]:
-    """Provide a clone in a temporary folder, deleted on exit."""
+def create_clone() -> Iterator[Clone]:
+    """Create a clone in a temporary folder. Deleted on exit."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     checkout = Clone(folder)
     try:
         yield checkout
     finally:
-        checkout.call("down")
+        checkout.run_command("down")
         shutil.rmtree(folder, ignore_errors=True)

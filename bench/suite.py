@@ -1,4 +1,4 @@
-"""Runs benchmarks: contestants take turns, repeatedly, and the results are plain data."""
+"""Run benchmarks: contestants take turns, repeatedly, and the results are plain data."""
 
 import json
 import platform
@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 
 from bench import endtoend, growth, ingest, latency, stages, start, store, verification
-from bench.ground import Ground
-from bench.race import Contestant
+from bench.measure import Contestant
+from bench.target import Target
 from penstock.errors import UsageError
 from penstock.stack.layout import REPOSITORY
 from penstock.stack.services import cassandra, kafka, registry
 
-Say = Callable[[str], None]
-Run = dict[str, Any]
+Notify = Callable[[str], None]
+Figures = dict[str, Any]
 """Figures of one run by name, some in nested dicts."""
 OURS = "ours"
 REPEAT = 3
@@ -35,60 +35,60 @@ class Benchmark:
 
     name: str
     what: str
-    prepare: Callable[[Ground, int | None], Any]
+    prepare: Callable[[Target, int | None], Any]
 
 
 @contextmanager
-def _prepare_store(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records)
-    yield store.contestants(ground, records or store.RECORDS)
+def _prepare_store(target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(target, records)
+    yield store.build_contestants(target, records or store.RECORDS)
 
 
 @contextmanager
-def _prepare_ingest(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    with ingest.serving() as api:
-        ingest.warm_up(ground, api, records or ingest.RECORDS)
-        yield ingest.contestants(ground, api, records or ingest.RECORDS)
+def _prepare_ingest(target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    with ingest.serve_api() as api:
+        ingest.warm_up(target, api, records or ingest.RECORDS)
+        yield ingest.build_contestants(target, api, records or ingest.RECORDS)
 
 
 @contextmanager
-def _prepare_endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records)
-    with ingest.serving() as api:
-        yield endtoend.contestants(ground, api, records or endtoend.RECORDS)
+def _prepare_endtoend(target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(target, records)
+    with ingest.serve_api() as api:
+        yield endtoend.build_contestants(target, api, records or endtoend.RECORDS)
 
 
 @contextmanager
-def _prepare_latency(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_latency(target: Target, records: int | None) -> Iterator[list[Contestant]]:
     seconds = records / max(latency.RATES) if records else latency.SECONDS
-    store.warm_up(ground, records)
-    yield latency.contestants(ground, seconds)
+    store.warm_up(target, records)
+    yield latency.build_contestants(target, seconds)
 
 
 @contextmanager
-def _prepare_stages(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records)
-    yield stages.contestants(ground, records or stages.RECORDS)
+def _prepare_stages(target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(target, records)
+    yield stages.build_contestants(target, records or stages.RECORDS)
 
 
 @contextmanager
-def _prepare_growth(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records)
-    yield growth.contestants(ground, (records or growth.RECORDS) / growth.RECORDS)
+def _prepare_growth(target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(target, records)
+    yield growth.build_contestants(target, (records or growth.RECORDS) / growth.RECORDS)
 
 
 @contextmanager
-def _prepare_verify(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    with verification.contestants(ground, records or verification.RECORDS) as contestants:
+def _prepare_verify(target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    with verification.build_contestants(target, records or verification.RECORDS) as contestants:
         yield contestants
 
 
 @contextmanager
-def _prepare_start(ground: Ground, _records: int | None) -> Iterator[list[Contestant]]:
-    ground.down()
-    with start.clone() as clone:
-        first_demo = clone.first_demo()
-        yield [Contestant(OURS, "penstock", lambda: first_demo | clone.warm())]
+def _prepare_start(target: Target, _records: int | None) -> Iterator[list[Contestant]]:
+    target.stop()
+    with start.create_clone() as clone:
+        first_demo = clone.time_first_demo()
+        yield [Contestant(OURS, "penstock", lambda: first_demo | clone.time_warm_start())]
 
 
 BENCHMARKS = {
@@ -106,44 +106,46 @@ BENCHMARKS = {
 }
 
 
-def known(names: Sequence[str]) -> list[Benchmark]:
+def select_benchmarks(names: Sequence[str]) -> list[Benchmark]:
     """Return the benchmarks with these names, by default all. Raises `UsageError` for an unknown name."""
     for name in names:
         if name not in BENCHMARKS:
             raise UsageError(
-                f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}", hint="./penstock bench -h"
+                f"unknown benchmark {name!r}: expected one of {', '.join(BENCHMARKS)}", hint="./penstock bench -h"
             )
     return [BENCHMARKS[name] for name in names or BENCHMARKS]
 
 
-def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int, say: Say) -> dict[str, Any]:
-    """Run the contestants of a benchmark in turns; return runs, medians, and ratios of ours to each."""
-    measured = commit(REPOSITORY)
-    ground.up()
-    with benchmark.prepare(ground, records) as contestants:
-        runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
+def run_benchmark(
+    target: Target, benchmark: Benchmark, records: int | None, repeat: int, notify: Notify
+) -> dict[str, Any]:
+    """Run the contestants of a benchmark in turns and return runs, medians, and penstock's ratio to each."""
+    commit = describe_commit(REPOSITORY)
+    target.start()
+    with benchmark.prepare(target, records) as contestants:
+        runs: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
         for number in range(repeat):
             for contestant in contestants:
                 run = contestant.run()
                 runs[contestant.name].append(run)
-                say(f"{benchmark.name} {number + 1}/{repeat}: {contestant.title}: {_format_run(run)}")
+                notify(f"{benchmark.name} {number + 1}/{repeat}: {contestant.title}: {_format_run(run)}")
     titles = {contestant.name: contestant.title for contestant in contestants}
     option = f" --records {records}" if records else ""
     return {
         "what": benchmark.what,
         "command": f"./penstock bench {benchmark.name}{option} --repeat {repeat}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": measured,
-        "contestants": compared(runs, titles),
+        "commit": commit,
+        "contestants": compare_runs(runs, titles),
     }
 
 
-def begun(file: Path | None) -> dict[str, Any]:
-    """Load the results in a `--json` file, to add to them; empty results if there is none. Creates its folder.
+def load_results(file: Path | None) -> dict[str, Any]:
+    """Load the results in a `--json` file, or return empty results if it does not exist. Creates its folder.
 
-    Raises `UsageError` if the file holds something else, or was measured on another machine or with other versions.
+    Raises `UsageError` if the file contains something else, or results of another machine or of other versions.
     """
-    current = machine()
+    current = describe_machine()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)  # fail now rather than after all measurements
     if file is None or not file.exists():
@@ -152,41 +154,41 @@ def begun(file: Path | None) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         is_comparable = results["machine"] == current and isinstance(results["benchmarks"], dict)
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is there, and holds no figures of a bench", hint="name another file") from error
+        raise UsageError(f"{file} exists, but does not contain benchmark results", hint="name another file") from error
     if not is_comparable:
-        raise UsageError(f"{file} was measured on another machine or with other versions", hint="name another file")
+        raise UsageError(f"{file} contains results of another machine or of other versions", hint="name another file")
     return results
 
 
-def compared(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -> dict[str, Any]:
-    """Return runs, medians and spread of each contestant by name, and our medians divided by its medians."""
-    medians = {name: merged(statistics.median, contestant_runs) for name, contestant_runs in runs.items()}
+def compare_runs(runs: Mapping[str, Sequence[Figures]], titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return runs, median and spread of each contestant by name, and penstock's median divided by its median."""
+    medians = {name: aggregate_runs(statistics.median, contestant_runs) for name, contestant_runs in runs.items()}
     results: dict[str, Any] = {}
     for name, contestant_runs in runs.items():
         results[name] = {
             "title": titles[name],
             "runs": list(contestant_runs),
             "median": medians[name],
-            "least": merged(min, contestant_runs),
-            "most": merged(max, contestant_runs),
+            "least": aggregate_runs(min, contestant_runs),
+            "most": aggregate_runs(max, contestant_runs),
         }
         if OURS in medians:
             results[name]["ours_to_it"] = _divide(medians[OURS], medians[name])
     return results
 
 
-def merged(function: Callable[[list[float]], float], runs: Sequence[Run]) -> Run:
+def aggregate_runs(function: Callable[[list[float]], float], runs: Sequence[Figures]) -> Figures:
     """Aggregate each figure of the runs with `function`. All runs must have the same names."""
     first = runs[0]
     return {
-        name: merged(function, [run[name] for run in runs])
+        name: aggregate_runs(function, [run[name] for run in runs])
         if isinstance(value, dict)
         else function([run[name] for run in runs])
         for name, value in first.items()
     }
 
 
-def _divide(ours: Run, theirs: Run) -> Run:
+def _divide(ours: Figures, theirs: Figures) -> Figures:
     return {
         name: _divide(value, theirs[name]) if isinstance(value, dict) else value / theirs[name]
         for name, value in ours.items()
@@ -194,12 +196,12 @@ def _divide(ours: Run, theirs: Run) -> Run:
     }
 
 
-def _format_run(run: Run) -> str:
+def _format_run(run: Figures) -> str:
     return ", ".join(f"{name} {value:,.4g}" for name, value in run.items() if not isinstance(value, dict))
 
 
-def commit(tree: Path) -> str:
-    """Return the commit of a tree, or `no commit`. A `+` marks local changes outside docs/, which has the report."""
+def describe_commit(tree: Path) -> str:
+    """Return the commit of a tree, or `no commit`. A `+` marks local changes, except in docs/, which has the report."""
     git = ["git", "-C", str(tree)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
@@ -209,20 +211,20 @@ def commit(tree: Path) -> str:
     return head.stdout.strip() + ("+" if differs else "")
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Describe the machine and the software versions."""
     versions = {name: version(name) for name in _PACKAGES}
     services = {"Kafka": kafka.VERSION, "Cassandra": cassandra.VERSION, "Apicurio Registry": registry.VERSION}
     return {
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "processor": _processor(),
+        "processor": _read_processor(),
         "system": platform.system(),
         "versions": {"Python": platform.python_version(), **services, **versions},
     }
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

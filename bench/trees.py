@@ -10,21 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.errors import UsageError
-from penstock.stack.jars import unpack
+from penstock.stack.jars import unpack_archive
 from penstock.stack.layout import REPOSITORY
 
 
 @contextmanager
-def tree_of(revision: str) -> Iterator[Path]:
-    """Provide the tree of a git revision in a temporary folder. Raises `UsageError` for an unknown revision."""
+def check_out_tree(revision: str) -> Iterator[Path]:
+    """Check out a git revision to a temporary folder. Deleted on exit. Raises `UsageError` for an unknown revision."""
     command = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", revision]
     process = subprocess.run(command, capture_output=True, check=False)
     if process.returncode:
-        raise UsageError(f"{revision} is no revision: {process.stderr.decode().strip()}", hint="git log --oneline")
+        raise UsageError(f"unknown revision {revision!r}: {process.stderr.decode().strip()}", hint="git log --oneline")
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     try:
         with tarfile.open(fileobj=io.BytesIO(process.stdout)) as archive:
-            unpack(archive, folder)
+            unpack_archive(archive, folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""CPU time and memory of a verification, of the working tree and of the last revision that kept all ids in Python."""
+"""Benchmark CPU time and memory of `verify`, compared with the last revision that kept all ids in Python objects."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import store
-from bench.ground import Ground, Load
-from bench.race import BenchFailed, Contestant, lap
-from bench.trees import tree_of
+from bench.measure import BenchFailed, Contestant, measure_program
+from bench.target import Load, Target
+from bench.trees import check_out_tree
 from penstock.config import Settings
 from penstock.stack.layout import REPOSITORY
 
@@ -25,31 +25,33 @@ _TIMEOUT_S = 3600.0
 
 
 @contextmanager
-def contestants(ground: Ground, records: int) -> Iterator[list[Contestant]]:
-    """Store records once, and provide both trees, which verify them."""
+def build_contestants(target: Target, records: int) -> Iterator[list[Contestant]]:
+    """Store records once and build a contestant for each tree, which verifies them."""
     load = Load(records)
-    ground.fill(load)
-    settings = ground.fresh_table(load)
+    target.fill_topic(load)
+    settings = target.create_table(load)
     try:
-        lap(store.ours(ground, settings, records), ground.find, records, timeout_s=_TIMEOUT_S)
-        with tree_of(BEFORE) as before:
+        measure_program(
+            store.make_penstock(target, settings, records), target.process_finder, records, timeout_s=_TIMEOUT_S
+        )
+        with check_out_tree(BEFORE) as before:
             _add_metadata(before)
             yield [
-                Contestant("ours", "penstock", partial(_verify, settings, REPOSITORY, records)),
-                Contestant("before", f"penstock {BEFORE}", partial(_verify, settings, before, records)),
+                Contestant("ours", "penstock", partial(_run_verification, settings, REPOSITORY, records)),
+                Contestant("before", f"penstock {BEFORE}", partial(_run_verification, settings, before, records)),
             ]
     finally:
-        ground.drop(settings)
+        target.drop_keyspace(settings)
 
 
 def _add_metadata(tree: Path) -> None:
-    """Let the tree's code find its version, which it asks the environment for by an older name of the distribution."""
+    """Add package metadata, because the tree's code looks up its version under an older distribution name."""
     folder = tree / "src" / "penstock-0.0.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: penstock\nVersion: 0.0.0\n")
 
 
-def _verify(settings: Settings, tree: Path, records: int) -> dict[str, Any]:
+def _run_verification(settings: Settings, tree: Path, records: int) -> dict[str, Any]:
     """Run `verify` with the code of a tree. Raises `BenchFailed` unless it finds each record stored."""
     env = {**os.environ, **settings.environment(), "PYTHONPATH": str(tree / "src")}
     command = [sys.executable, "-m", "penstock.cli", "verify", "--json"]

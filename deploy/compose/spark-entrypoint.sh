@@ -1,8 +1,8 @@
 #!/bin/sh
-# Puts the shared secret into Spark's configuration, where no process's arguments show it, and becomes the command.
+# Writes the shared secret to Spark's configuration, so that it is not in process arguments, and execs the command.
 set -eu
 secret=/etc/penstock/secrets/spark_auth_secret
-[ -r "$secret" ] || { echo "spark: $secret cannot be read: secrets-init writes it" >&2; exit 1; }
+[ -r "$secret" ] || { echo "spark: cannot read $secret, which secrets-init writes: docker compose logs secrets-init" >&2; exit 1; }
 (
     umask 077
     mkdir -p "$SPARK_CONF_DIR"

@@ -6,6 +6,7 @@ addresses of its services. Addresses default to the ports of the local stack. Se
 """
 
 import ast
+import getpass
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from penstock import remedies
 from penstock.errors import WrongSettings
 from penstock.net import is_loopback
 
@@ -321,7 +323,7 @@ def read(**overrides: Any) -> Settings:
     """Read settings from the environment. `overrides` take precedence. Raises `WrongSettings`."""
     folder = os.environ.get(f"{PREFIX}SECRETS_DIR")
     if folder and not Path(folder).is_dir():
-        raise WrongSettings(f"{PREFIX}SECRETS_DIR={folder} is not a folder", hint="./penstock config")
+        raise WrongSettings(f"{PREFIX}SECRETS_DIR={folder} is not a folder", hint=remedies.show_settings())
     try:
         return Settings(_secrets_dir=folder or None, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
     except ValidationError as error:
@@ -330,8 +332,16 @@ def read(**overrides: Any) -> Settings:
             for item in error.errors(include_input=False)
             if item["type"] != "default_factory_not_called"
         ]
-        raise WrongSettings("; ".join(lines), hint="./penstock config") from None
+        raise WrongSettings("; ".join(lines), hint=remedies.show_settings()) from None
 
 
 def _variable(name: int | str) -> str:
     return PREFIX + str(name).upper()
+
+
+def current_user() -> str:
+    """Return the name of the user who runs this process, or `unknown` if the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"

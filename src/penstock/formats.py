@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from penstock import __version__
+from penstock import __version__, remedies
 from penstock.errors import FormatTooNew
 
 
@@ -27,7 +27,7 @@ class Format:
 
 DELIVERY_LOG = Format("delivery log", 1, "move the file away: `verify` then ignores what it acknowledges")
 STAGING = Format("staged answer", 2, "delete its folder: the run then asks the API again")
-CHECKPOINT = Format("checkpoint", 1, "start again from the topic: ./penstock checkpoint reset --to earliest")
+CHECKPOINT = Format("checkpoint", 1, f"start again from the topic: {remedies.reset_checkpoint()}")
 DEAD_LETTER = Format("dead letter", 2, "redrive or discard it with the penstock that wrote it")
 RECEIPT = Format("receipt", 1, "delete it from the table receipts")
 ALERTS = Format("alert history", 1, "move the file away: alerts that still fire are then sent again")

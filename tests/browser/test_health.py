@@ -35,11 +35,11 @@ def test_every_service_is_ready_with_version_ports_and_memory(
 
 def test_a_log_is_searched_and_followed(page: Page, stack: Stack, unique: str, shot: Callable[[str], None]) -> None:
     """A search filters lines; new lines appear; the URL holds the search."""
-    path = layout.of(stack.settings).log("watch")
+    path = layout.resolve_layout(stack.settings).log("watch")
     page.goto("/health")
     with path.open("a") as log:
         log.write(f"2026-01-01T00:00:00Z [warning  ] {unique}-first <b>no markup</b>\n")
-    page.get_by_role("row").filter(has_text="Watch for alerts").get_by_role("link", name="Log").click()
+    page.get_by_role("row").filter(has_text="Alert watcher").get_by_role("link", name="Log").click()
     lines = page.get_by_role("log")
     expect(lines.locator(".level-warning").filter(has_text=f"{unique}-first <b>no markup</b>")).to_be_visible()
     page.get_by_label("Search the log").fill(unique.upper())
@@ -68,8 +68,8 @@ def test_settings_are_searched(page: Page) -> None:
 
 def test_no_page_shows_a_secret(page: Page, stack: Stack) -> None:
     """What the home's file of secrets holds stands in no page, though a log says it."""
-    secrets = json.loads(layout.of(stack.settings).credentials.read_text())
-    with layout.of(stack.settings).log("airflow-api").open("a") as log:
+    secrets = json.loads(layout.resolve_layout(stack.settings).credentials.read_text())
+    with layout.resolve_layout(stack.settings).log("airflow-api").open("a") as log:
         log.writelines(f"{name} is {value}, https://me:{value}@host/\n" for name, value in secrets.items())
     page.goto("/health")
     for path in PATHS:

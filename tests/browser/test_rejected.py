@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from penstock import pipelines
-from penstock.broker import dlq
 from penstock.broker.kafka import producer
+from penstock.dead_letters.message import DeadLetter
+from penstock.dead_letters.topic import read_dead_letters
 from penstock.errors import KafkaUnreachable
 from penstock.pipelines import users
 from penstock.retry import wait_until
@@ -35,8 +36,8 @@ class Rejected:
         assert client.flush(30) == 0
         self.letter = wait_until(self._letter, timeout_s=60, every_s=0.5, what="the dead letter")
 
-    def _letter(self) -> dlq.DeadLetter:
-        for letter in dlq.letters(self.stack.settings, pipelines.of(self.stack.settings)):
+    def _letter(self) -> DeadLetter:
+        for letter in read_dead_letters(self.stack.settings, pipelines.of(self.stack.settings)):
             if letter.key == self.id.encode():
                 return letter
         raise KafkaUnreachable("not yet")
@@ -162,4 +163,4 @@ def test_an_export_needs_personal_data_to_be_shown(page: Page, reject: Callable[
 def test_a_position_without_a_record_is_an_error(page: Page) -> None:
     """A link to a deleted record does not break the page."""
     page.goto("/rejected/0/999999")
-    expect(page.get_by_role("alert")).to_contain_text("no rejected record lies at 0:999999")
+    expect(page.get_by_role("alert")).to_contain_text("no dead letter at 0:999999")

@@ -1,4 +1,4 @@
-"""A Docker engine of the tests' own: in a folder, without another's images, with the Compose plugin."""
+"""A separate Docker engine for the tests: in a folder, without existing images, with the Compose plugin."""
 
 import json
 import os
@@ -17,22 +17,22 @@ COMPOSE_MODULE = "github.com/docker/compose/v5@v5.6.0"
 LABEL = "penstock.made-of"
 PACKAGES = ("docker.io", "debootstrap", "iptables")
 ORDINARY_USER = 1000
-"""The user and group id of somebody who is not root, and may use the engine."""
+"""User and group id of a user who is not root and may use the engine."""
 ORDINARY: dict[str, Any] = {"user": ORDINARY_USER, "group": ORDINARY_USER, "extra_groups": [], "umask": 0o077}
 
 
-class Missing(Exception):
-    """What this machine lacks, and cannot be given."""
+class EngineUnavailable(Exception):
+    """This machine lacks a requirement of the engine that cannot be installed."""
 
 
 def install() -> None:
-    """Install the engine's packages when they are not there. Raises `Missing`."""
+    """Install the engine's packages unless they are installed. Raises `EngineUnavailable`."""
     if os.getuid() != 0:
-        raise Missing("a Docker engine of one's own needs root")
+        raise EngineUnavailable("a separate Docker engine requires root")
     if all(map(shutil.which, ("dockerd", "debootstrap", "iptables"))):
         return
     if shutil.which("apt-get") is None:
-        raise Missing("no dockerd, and no apt-get to install one")
+        raise EngineUnavailable("dockerd is not installed, and there is no apt-get to install it")
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True, timeout=300)
     command = ["apt-get", "install", "-qy", "--no-install-recommends", *PACKAGES]
@@ -40,7 +40,7 @@ def install() -> None:
 
 
 class Engine:
-    """One engine; everything of it lies in `folder`, and what an ordinary user needs of it in `home`."""
+    """One engine. Its files are in `folder`, those for the ordinary user in `home`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Return when it answers."""
+        """Start the engine and wait until it responds."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o755)
         command = [
@@ -70,24 +70,24 @@ class Engine:
         ]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(self._answers, timeout_s=60, what="the Docker engine")
+        wait_until(self._check_responds, timeout_s=60, what="the Docker engine")
         self._install_compose()
         self._equip_user()
 
-    def _answers(self) -> None:
+    def _check_responds(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise Missing(f"no Docker engine starts here: {self.log.read_text()[-2000:]}")
+            raise EngineUnavailable(f"the Docker engine did not start: {self.log.read_text()[-2000:]}")
         if self.run("docker", "version").returncode:
-            raise Unreachable("it does not answer")
+            raise Unreachable("the Docker engine does not respond")
 
     def stop(self) -> None:
-        """End it; its data stay. It leaves the mount of a network namespace, over which no folder can be deleted."""
+        """Stop the engine and keep its data. Unmounts the network namespaces that it leaves, which block deletion."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(60)
-        for left in (self.folder / "exec" / "netns").glob("*"):
-            subprocess.run(["umount", str(left)], capture_output=True, timeout=30, check=False)
+        for mount in (self.folder / "exec" / "netns").glob("*"):
+            subprocess.run(["umount", str(mount)], capture_output=True, timeout=30, check=False)
         shutil.rmtree(self.home, ignore_errors=True)
 
     def _equip_user(self) -> None:
@@ -106,17 +106,17 @@ class Engine:
         return self.folder / "config" / "cli-plugins" / "docker-compose"
 
     def _install_compose(self) -> None:
-        """Build the plugin from the module proxy; the build is kept in the folder."""
+        """Build the plugin from the Go module proxy, once per folder."""
         plugin = self._plugin
         if plugin.exists():
             return
         if shutil.which("go") is None:
-            raise Missing("no go to build the Compose plugin with")
-        found = self.run("go", "mod", "download", "-json", COMPOSE_MODULE, timeout_s=300)
+            raise EngineUnavailable("go is not installed, which builds the Compose plugin")
+        download = self.run("go", "mod", "download", "-json", COMPOSE_MODULE, timeout_s=300)
         plugin.parent.mkdir(parents=True, exist_ok=True)
-        named = f"-X github.com/docker/compose/v5/internal.Version={COMPOSE_MODULE.rpartition('@')[2]}"
-        build = ["go", "build", "-ldflags", named, "-o", str(plugin), "./cmd"]
-        source, environment = json.loads(found.stdout)["Dir"], self.environment | {"CGO_ENABLED": "0"}
+        version_flag = f"-X github.com/docker/compose/v5/internal.Version={COMPOSE_MODULE.rpartition('@')[2]}"
+        build = ["go", "build", "-ldflags", version_flag, "-o", str(plugin), "./cmd"]
+        source, environment = json.loads(download.stdout)["Dir"], self.environment | {"CGO_ENABLED": "0"}
         subprocess.run(build, cwd=source, env=environment, check=True, capture_output=True, timeout=1200)
 
     def run(
@@ -127,7 +127,7 @@ class Engine:
         as_user: bool = False,
         more: Mapping[str, str] = {},
     ) -> subprocess.CompletedProcess[str]:
-        """Return what a command gave, asked of this engine; as root, or as the ordinary user with a strict umask."""
+        """Run a command with this engine, as root or as the ordinary user with a strict umask."""
         return subprocess.run(
             command,
             cwd=cwd,
@@ -140,7 +140,7 @@ class Engine:
         )
 
     def user_environment(self) -> dict[str, str]:
-        """Return what differs in the environment of the ordinary user."""
+        """Return the environment variables that differ for the ordinary user."""
         return {
             "DOCKER_HOST": f"unix://{self.home / 'docker.sock'}",
             "DOCKER_CONFIG": str(self.home / ".docker"),
@@ -149,19 +149,21 @@ class Engine:
         }
 
     def docker(self, *arguments: str, timeout_s: float = 1800, cwd: Path | None = None) -> str:
-        """What `docker` printed; it must have ended well."""
-        done = self.run("docker", *arguments, timeout_s=timeout_s, cwd=cwd)
-        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
+        """Run `docker`, which must succeed, and return its output."""
+        process = self.run("docker", *arguments, timeout_s=timeout_s, cwd=cwd)
+        assert process.returncode == 0, (
+            f"docker {' '.join(arguments)}: {process.stdout[-2000:]}\n{process.stderr[-4000:]}"
+        )
+        return process.stdout
 
     def label_of(self, image: str) -> str | None:
-        """What the image was made of; empty when it does not say, None when there is none of that name."""
+        """Return the image's source label: empty without the label, None if there is no such image."""
         done = self.run("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', image)
         return done.stdout.strip() if done.returncode == 0 else None
 
 
 class Project:
-    """The Compose files of a checkout, on an engine; it keeps what was asked and how long it took."""
+    """The Compose files of a checkout on an engine. `transcript` has the commands with their durations."""
 
     def __init__(self, engine: Engine, root: Path, *files: str, as_user: bool = False, **environment: str) -> None:
         self.engine, self.root, self.as_user = engine, root, as_user
@@ -169,57 +171,63 @@ class Project:
         self.transcript: list[str] = []
 
     def run(self, *command: str, timeout_s: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
-        """Return what a command gave, in the checkout; `more` are variables of the shell."""
+        """Run a command in the checkout. `more` are additional environment variables."""
         return self.engine.run(
             *command, cwd=self.root, timeout_s=timeout_s, as_user=self.as_user, more=self.environment | more
         )
 
     def compose(self, *arguments: str, timeout_s: float = 1800) -> str:
-        """What `docker compose` printed; it must have ended well."""
+        """Run `docker compose`, which must succeed, and return its output."""
         began = time.monotonic()
         done = self.try_compose(*arguments, timeout_s=timeout_s)
-        words = " ".join(arguments[:4] if arguments[0] == "exec" else arguments)  # further ones may be secret
-        told = f"docker compose {words}: exit {done.returncode}, {time.monotonic() - began:.0f} s"
-        self.transcript.append(told)
-        assert done.returncode == 0, f"{told}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}\n{self.troubles()}"
+        shown = " ".join(arguments[:4] if arguments[0] == "exec" else arguments)  # the rest may contain secrets
+        entry = f"docker compose {shown}: exit {done.returncode}, {time.monotonic() - began:.0f} s"
+        self.transcript.append(entry)
+        assert done.returncode == 0, (
+            f"{entry}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}\n{self.describe_failures()}"
+        )
         return done.stdout
 
     def try_compose(self, *arguments: str, timeout_s: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
-        """Return what `docker compose` gave."""
+        """Run `docker compose` and return the completed process."""
         return self.run("docker", "compose", *arguments, timeout_s=timeout_s, **more)
 
     def exec(self, service: str, *command: str, timeout_s: float = 300) -> str:
-        """What a command printed in the container of a service."""
+        """Run a command in a service's container, which must succeed, and return its output."""
         return self.compose("exec", "-T", service, *command, timeout_s=timeout_s)
 
     def containers(self) -> list[dict[str, Any]]:
-        """Each container, as Compose knows it."""
+        """Return all containers as listed by Compose."""
         return [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
 
-    def troubles(self) -> str:
-        """The last words of each container that is not well."""
+    def describe_failures(self) -> str:
+        """Return the last log lines of each container that is unhealthy or has failed."""
         listed = self.try_compose("ps", "--all", "--format", "json").stdout.splitlines()
-        found = [json.loads(line) for line in listed]
-        ill = [
-            one for one in found if one["Health"] not in ("healthy", "") or one["State"] not in ("running", "exited")
+        containers = [json.loads(line) for line in listed]
+        failed = [
+            container
+            for container in containers
+            if container["Health"] not in ("healthy", "") or container["State"] not in ("running", "exited")
         ]
-        ill += [one for one in found if one["State"] == "exited" and one["ExitCode"]]
+        failed += [container for container in containers if container["State"] == "exited" and container["ExitCode"]]
         return "\n".join(
-            f"== {one['Service']} {one['State']} {one['Health']}\n{self._last_words(one['Service'])}" for one in ill
+            f"== {container['Service']} {container['State']} {container['Health']}\n"
+            f"{self._read_log_tail(container['Service'])}"
+            for container in failed
         )
 
-    def _last_words(self, service: str) -> str:
+    def _read_log_tail(self, service: str) -> str:
         done = self.try_compose("logs", "--no-color", "--tail", "40", service)
         return (done.stdout + done.stderr)[-5000:]
 
     def memory_mib(self) -> dict[str, int]:
-        """What each container takes, by service."""
+        """Return the memory usage of each container by service."""
         lines = self.engine.docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
-        found = {}
+        used_mib = {}
         for line in lines:
             name, used = line.split()[:2]
             number, unit = float(used[:-3]), used[-3:]
-            found[name.removeprefix("penstock-").rpartition("-")[0]] = round(
+            used_mib[name.removeprefix("penstock-").rpartition("-")[0]] = round(
                 number * {"MiB": 1, "GiB": 1024}.get(unit, 0)
             )
-        return found
+        return used_mib

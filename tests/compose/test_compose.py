@@ -1,7 +1,8 @@
-"""Docker Compose on a real engine: our files as they are, from cold to rows in Cassandra, down and up again.
+"""Docker Compose on a real engine: our files unchanged, from a cold start to rows in Cassandra, down and up again.
 
-The images under the official names are stand-ins, made here: no registry of images is asked. They do what the official
-Dockerfiles and entry points do with user, home, environment and files; what differs all the same is printed.
+The images under the official names are stand-ins that are built here, because nothing is pulled from an image registry.
+They do what the official Dockerfiles and entry points do with user, home, environment and files. The remaining
+differences are printed.
 """
 
 import contextlib
@@ -27,10 +28,10 @@ from tests.compose.engine import ORDINARY, ORDINARY_USER, Engine, Project
 from tests.compose.standins import DIFFERENCES, Standins, cache_folder
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.timeout(3600)  # the first one makes every image
+pytestmark = pytest.mark.timeout(3600)  # the first one builds all images
 FOLDER = Path(os.environ.get("PENSTOCK_COMPOSE_FOLDER", ROOT / ".penstock" / "compose"))
 SHIFT = 15_000
-"""The ports lie so far above the usual ones: below those that systems give to whoever connects somewhere."""
+"""Distance from the default ports. The result is below the range of ephemeral ports."""
 OFFLINE = ("docker-compose.yml", "docker-compose.offline.yml")
 ZOOKEEPER = ("docker-compose.yml", "docker-compose.zookeeper.yml", "docker-compose.offline.yml")
 PORTS = {
@@ -38,7 +39,7 @@ PORTS = {
     for variable in environment.VARIABLES
     if variable.name.endswith("_PORT")
 }
-"""Set by the shell, so that `.env` holds what users write into it and nothing else."""
+"""Set as environment variables, so that `.env` contains only what users write into it."""
 ONCE = {"secrets-init", "pipeline-init", "airflow-init"}
 ONLY_LINE = f"AIRFLOW_UID={ORDINARY_USER}\n"
 LATER = {
@@ -48,39 +49,39 @@ LATER = {
     "CASSANDRA_ADMIN_PASSWORD": "admin'; --",
     "POSTGRES_PASSWORD": "p@ss:w/rd%41 ü",
 }
-"""Passwords that are set after the first start, with all that could break a URL, a statement or a file."""
+"""Passwords set after the first start, with characters that could break a URL, a statement or a file."""
 
 
-def steps(document: str = "docs/compose.md") -> list[str]:
-    """The blocks of commands under the heading that tells how to start."""
+def read_steps(document: str = "docs/compose.md") -> list[str]:
+    """Return the command blocks of the section on how to start."""
     section = re.split(r"^## ", (ROOT / document).read_text(), flags=re.MULTILINE)
     start = next(part for part in section if part.startswith(("Start\n", "Docker Compose\n")))
     return re.findall(r"^```\n(.*?)^```$", start, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_readme_shows_the_same_steps() -> None:
-    """One truth, at two places where users look."""
-    assert steps("README.md") == steps()
-    assert len(steps()) == 2
+    """README and docs/compose.md have the same two command blocks."""
+    assert read_steps("README.md") == read_steps()
+    assert len(read_steps()) == 2
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """A Docker engine of our own, with a stand-in for each official image."""
-    made = Engine(FOLDER)
+    """A separate Docker engine with a stand-in for each official image."""
+    engine = Engine(FOLDER)
     try:
         engines.install()
-        made.start()
-        Standins(made, cache_folder()).build()
-    except engines.Missing as error:
-        made.stop()
+        engine.start()
+        Standins(engine, cache_folder()).build()
+    except engines.EngineUnavailable as error:
+        engine.stop()
         pytest.skip(str(error))
-    yield made
-    made.stop()
+    yield engine
+    engine.stop()
 
 
 def copy_checkout(root: Path) -> None:
-    """Lay a clean checkout at `root`."""
+    """Create a clean checkout in `root`."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
@@ -91,7 +92,7 @@ def copy_checkout(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def clone(engine: Engine) -> Path:
-    """An ordinary user's clone: readable for that user alone, in a path with a space and letters that are not ASCII."""
+    """An ordinary user's clone: readable only by that user, in a path with a space and non-ASCII letters."""
     root = engine.home / "Jörgs Ordner" / "penstock"
     copy_checkout(root)
     engine.home.chmod(0o755)
@@ -104,51 +105,53 @@ def clone(engine: Engine) -> Path:
 
 @pytest.fixture(scope="session")
 def users(engine: Engine, clone: Path) -> Project:
-    """The clone with the stand-in of the API; nothing is up."""
+    """The clone with the stand-in API. No container is running."""
     project = Project(engine, clone, *OFFLINE, as_user=True, **PORTS)
     project.compose("down", "--volumes", "--remove-orphans")
     return project
 
 
 def write_env(project: Project, text: str) -> None:
-    """Write `.env` as its user would."""
+    """Write `.env` as the ordinary user."""
     path = project.root / ".env"
     path.write_text(text, encoding="utf-8")
     os.chown(path, ORDINARY_USER, ORDINARY_USER)
 
 
 def wait_for_health(project: Project) -> None:
-    """Return when every container is healthy."""
+    """Wait until every container is healthy."""
     project.compose("up", "--detach", "--no-recreate", "--wait", "--wait-timeout", "600")
 
 
-def finish(project: Project) -> None:
-    """Print how it went, and delete the containers and their data."""
+def clean_up(project: Project) -> None:
+    """Print the transcript, and delete the containers and their data."""
     differences = [f"{image}: {text}" for image, texts in DIFFERENCES.items() for text in texts]
-    print("\n" + "\n".join(["differs from the official images:", *differences, *project.transcript]))  # noqa: T201
+    print("\n" + "\n".join(["differences from the official images:", *differences, *project.transcript]))  # noqa: T201
     project.compose("down", "--volumes", "--remove-orphans")
 
 
 @pytest.fixture(scope="module")
 def project(users: Project) -> Iterator[Project]:
-    """What the documented steps bring up, typed by an ordinary user."""
+    """The project after an ordinary user has run the documented steps."""
     try:
         began = time.monotonic()
-        first, up = steps()[0].splitlines()
+        first, up = read_steps()[0].splitlines()
         for command in (first, up):
             done = users.run("sh", "-c", command)
-            assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}\n{users.troubles()}"
+            assert done.returncode == 0, (
+                f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}\n{users.describe_failures()}"
+            )
         users.transcript.append(f"{up}: {time.monotonic() - began:.0f} s")
         assert (users.root / ".env").read_text() == ONLY_LINE
         wait_for_health(users)
-        users.transcript.append(f"everything is healthy after {time.monotonic() - began:.0f} s")
+        users.transcript.append(f"all containers healthy after {time.monotonic() - began:.0f} s")
         yield users
     finally:
-        finish(users)
+        clean_up(users)
 
 
 class Airflow:
-    """Airflow's API, as a user of the host reaches it."""
+    """Client of Airflow's API, from the host."""
 
     def __init__(self, password: str = environment.SIMPLE) -> None:
         self._http = httpx2.Client(base_url=f"http://127.0.0.1:{PORTS['AIRFLOW_PORT']}", timeout=60, trust_env=False)
@@ -157,7 +160,7 @@ class Airflow:
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def switch_on(self) -> None:
-        """Do what the toggle beside the DAG does, once Airflow has read the DAG's file."""
+        """Unpause the DAG, once Airflow has parsed its file."""
 
         def switch() -> None:
             answer = self._http.patch("/api/v2/dags/user_automation", json={"is_paused": False})
@@ -168,70 +171,70 @@ class Airflow:
         wait_until(switch, timeout_s=60, every_s=1.0, what="the DAG")
 
     def run(self, records: int) -> str:
-        """The id of a run that has ended well."""
+        """Trigger a run, wait until it succeeds, and return its id."""
         dag = "/api/v2/dags/user_automation"
         self.switch_on()
         body = {"logical_date": None, "conf": {"records": records}}
         run_id: str = self._http.post(f"{dag}/dagRuns", json=body).raise_for_status().json()["dag_run_id"]
 
-        def ended() -> str:
+        def read_final_state() -> str:
             state: str = self._http.get(f"{dag}/dagRuns/{run_id}").raise_for_status().json()["state"]
             if state in {"queued", "running"}:
                 raise Unreachable(state)
             return state
 
-        assert wait_until(ended, timeout_s=240, every_s=1.0, what="the run") == "success"
+        assert wait_until(read_final_state, timeout_s=240, every_s=1.0, what="the run") == "success"
         return run_id
 
 
-def balanced(project: Project) -> dict[str, Any]:
-    """The receipt of the whole topic, once nothing is on its way."""
+def read_balanced_receipt(project: Project) -> dict[str, Any]:
+    """Return the receipt of the whole topic once nothing is in flight. It must be balanced."""
 
     def probe() -> dict[str, Any]:
         done = project.try_compose("exec", "-T", "control-center", "penstock", "verify", "--json")
         if not done.stdout:
             raise Unreachable(done.stderr)
-        found: dict[str, Any] = json.loads(done.stdout)
-        if found["waiting"]:
-            raise Unreachable(f"{found['waiting']} wait")
-        return found
+        receipt: dict[str, Any] = json.loads(done.stdout)
+        if receipt["waiting"]:
+            raise Unreachable(f"{receipt['waiting']} records in flight")
+        return receipt
 
-    found = wait_until(probe, timeout_s=180, every_s=2.0, what="the receipt")
-    assert found["balanced"], found["differences"]
-    return found
-
-
-def count(project: Project) -> int:
-    """The rows of the table, as cqlsh in Cassandra's container counts them, without being told a password."""
-    said = project.exec("cassandra_db", "cqlsh", "-e", "SELECT COUNT(*) FROM spark_streams.created_users")
-    return next(int(line) for line in said.splitlines() if line.strip().isdigit())
+    receipt = wait_until(probe, timeout_s=180, every_s=2.0, what="the receipt")
+    assert receipt["balanced"], receipt["differences"]
+    return receipt
 
 
-def carried(project: Project, records: int, password: str = environment.SIMPLE) -> None:
-    """Order a run; every record is acknowledged, balanced and counted. The day's own run may come between."""
-    before = balanced(project)["produced"]
+def count_rows(project: Project) -> int:
+    """Count the rows of the table with cqlsh in Cassandra's container, which needs no password option."""
+    output = project.exec("cassandra_db", "cqlsh", "-e", "SELECT COUNT(*) FROM spark_streams.created_users")
+    return next(int(line) for line in output.splitlines() if line.strip().isdigit())
+
+
+def check_run(project: Project, records: int, password: str = environment.SIMPLE) -> None:
+    """Trigger a run and check that every record is acknowledged, balanced and counted. A scheduled run may add more."""
+    before = read_balanced_receipt(project)["produced"]
     Airflow(password).run(records)
-    found = balanced(project)
-    assert found["produced"] >= before + records
-    assert found["rows"] == found["distinct_ids"] == found["produced"] - found["rejected"]
-    assert count(project) >= found["rows"]
-    assert found["acknowledged"]["attempts"] >= 1, "the journal is seen by the control center"
-    assert found["acknowledged"]["runs"] >= 1, "and so are Airflow's runs"
+    receipt = read_balanced_receipt(project)
+    assert receipt["produced"] >= before + records
+    assert receipt["rows"] == receipt["distinct_ids"] == receipt["produced"] - receipt["rejected"]
+    assert count_rows(project) >= receipt["rows"]
+    assert receipt["acknowledged"]["attempts"] >= 1, "the control center does not see the delivery log"
+    assert receipt["acknowledged"]["runs"] >= 1, "the control center does not see Airflow's runs"
 
 
-def page(path: str, **more: Any) -> httpx2.Response:
-    """What the control center answers."""
+def fetch_page(path: str, **more: Any) -> httpx2.Response:
+    """Fetch a page of the control center."""
     return httpx2.get(f"http://127.0.0.1:{PORTS['CONTROL_PORT']}{path}", trust_env=False, timeout=30, **more)
 
 
 def test_an_open_address_without_passwords_stops_before_anything_starts(users: Project) -> None:
-    """One line says why, in the log of the container that Compose names; no other one has been started."""
+    """The log of the container that Compose names has the reason in one line. No other container was started."""
     write_env(users, ONLY_LINE)
     done = users.try_compose("up", "--detach", "--build", BIND="0.0.0.0")
     assert done.returncode != 0
     assert 'service "secrets-init" didn\'t complete successfully' in done.stderr
-    said = users.compose("logs", "--no-color", "--no-log-prefix", "secrets-init").splitlines()
-    assert said[0] == (
+    lines = users.compose("logs", "--no-color", "--no-log-prefix", "secrets-init").splitlines()
+    assert lines[0] == (
         "secrets-init: BIND=0.0.0.0 allows access from other machines: "
         "AIRFLOW_PASSWORD and CONTROL_PASSWORD must be set"
     )
@@ -241,8 +244,8 @@ def test_an_open_address_without_passwords_stops_before_anything_starts(users: P
     users.compose("down", "--volumes")
 
 
-def test_root_is_refused_by_the_build(users: Project) -> None:
-    """With the reason, where the image would be made for nobody."""
+def test_root_is_rejected_by_the_build(users: Project) -> None:
+    """The build of an image for user id 0 fails with the reason."""
     for service in ("control-center", "spark-master"):
         done = users.try_compose("build", service, AIRFLOW_UID="0")
         assert done.returncode != 0, service
@@ -250,8 +253,11 @@ def test_root_is_refused_by_the_build(users: Project) -> None:
 
 
 def test_the_documented_steps_bring_everything_up(project: Project) -> None:
-    """Every container is healthy, or has done what it was there for; the images are small enough to tell."""
-    states = {one["Service"]: (one["State"], one["Health"], one["ExitCode"]) for one in project.containers()}
+    """Every container is healthy or has completed. Memory and image sizes go to the transcript."""
+    states = {
+        container["Service"]: (container["State"], container["Health"], container["ExitCode"])
+        for container in project.containers()
+    }
     assert {states[name] for name in ONCE} == {("exited", "", 0)}
     assert {state for name, state in states.items() if name not in ONCE} == {("running", "healthy", 0)}
     memory = project.memory_mib()
@@ -261,12 +267,12 @@ def test_the_documented_steps_bring_everything_up(project: Project) -> None:
     project.transcript += [line for line in sizes.splitlines() if line.startswith("penstock-")]
 
 
-def test_the_first_run_comes_to_the_table(project: Project) -> None:
-    """The DAG is switched on, and the documented lines, typed at a terminal, show its rows."""
+def test_the_first_run_reaches_the_table(project: Project) -> None:
+    """After the DAG is switched on, the documented commands, typed at a terminal, show its rows."""
     Airflow().switch_on()
 
     def rows() -> str:
-        typed, *lines = steps()[1].splitlines()
+        typed, *lines = read_steps()[1].splitlines()
         output = type_at_terminal(project, typed, [*lines, "exit"])
         if "(10 rows)" not in output:
             raise Unreachable(output[-2000:])
@@ -278,7 +284,7 @@ def test_the_first_run_comes_to_the_table(project: Project) -> None:
 
 
 def type_at_terminal(project: Project, command: str, lines: list[str]) -> str:
-    """What a terminal shows when the user types a command, and lines into it."""
+    """Run a command at a terminal, type lines into it, and return what the terminal shows."""
     master, slave = pty.openpty()
     environ = {**project.engine.environment, **project.engine.user_environment()}
     with subprocess.Popen(
@@ -287,7 +293,7 @@ def type_at_terminal(project: Project, command: str, lines: list[str]) -> str:
         os.close(slave)
         os.write(master, "".join(f"{line}\n" for line in lines).encode())
         shown = b""
-        with contextlib.suppress(OSError):  # Linux's end of a terminal that nobody holds any more
+        with contextlib.suppress(OSError):  # on Linux, the end of a terminal that is closed on the other side
             while chunk := os.read(master, 65536):
                 shown += chunk
         process.wait(60)
@@ -295,53 +301,53 @@ def type_at_terminal(project: Project, command: str, lines: list[str]) -> str:
     return shown.decode(errors="replace")
 
 
-def test_records_come_to_the_table(project: Project) -> None:
-    """API, Airflow, Kafka, Spark, Cassandra: triggered by Airflow's API, counted by cqlsh, balanced by a receipt."""
-    carried(project, 200)
+def test_records_reach_the_table(project: Project) -> None:
+    """A run triggered through Airflow's API reaches Cassandra, counted by cqlsh and balanced by a receipt."""
+    check_run(project, 200)
 
 
 def test_the_program_docker_compose_does_the_same(project: Project) -> None:
-    """As tutorials type it."""
+    """The standalone program docker-compose works too, as in many tutorials."""
     done = project.run("docker-compose", "ps", "--format", "{{.Service}}")
     assert done.returncode == 0, done.stderr
     assert "spark-submitter" in done.stdout.split()
 
 
 def test_the_page_needs_no_password_on_loopback(project: Project) -> None:
-    """It knows every service; under another name, or for another site's page, it answers nothing."""
+    """It shows every service as up. Requests with another host name or origin are rejected."""
 
-    def has_counted() -> dict[str, Any]:
-        """What its last look found, once that is of a time after the rows came: it looks every other second."""
-        now: dict[str, Any] = page("/api/v1/pipeline").raise_for_status().json()["now"]
+    def read_snapshot() -> dict[str, Any]:
+        """Return the newest snapshot, once it includes the rows. A snapshot is taken every two seconds."""
+        now: dict[str, Any] = fetch_page("/api/v1/pipeline").raise_for_status().json()["now"]
         if (now["counts"]["stored"] or 0) < 200:
-            raise Unreachable(f"it tells of {now['counts']}, {time.time() - now['at_s']:.1f} s ago")
+            raise Unreachable(f"counts: {now['counts']}, {time.time() - now['at_s']:.1f} s ago")
         return now
 
-    now = wait_until(has_counted, timeout_s=30, every_s=0.5, what="the rows on the page")
+    now = wait_until(read_snapshot, timeout_s=30, every_s=0.5, what="the rows on the page")
     assert set(now["services"].values()) == {""}
-    assert page("/").status_code == 200
-    assert page("/", headers={"Host": "evil.example.com"}).status_code == 421
-    assert page("/api/v1/pipeline", headers={"Origin": "http://evil.example.com"}).status_code == 403
+    assert fetch_page("/").status_code == 200
+    assert fetch_page("/", headers={"Host": "evil.example.com"}).status_code == 421
+    assert fetch_page("/api/v1/pipeline", headers={"Origin": "http://evil.example.com"}).status_code == 403
 
 
-def test_cassandra_takes_nobody_without_a_password(project: Project) -> None:
-    """Neither the password that it began with; cqlsh in its container knows one."""
-    nobody = project.try_compose("exec", "-T", "-e", "HOME=/nowhere", "cassandra_db", "cqlsh", "-e", "HELP")
-    assert nobody.returncode != 0
+def test_cassandra_rejects_logins_without_a_password(project: Project) -> None:
+    """Cassandra rejects anonymous logins, its default password and wrong passwords."""
+    anonymous = project.try_compose("exec", "-T", "-e", "HOME=/nowhere", "cassandra_db", "cqlsh", "-e", "HELP")
+    assert anonymous.returncode != 0
     for login in (("-u", "cassandra", "-p", "cassandra"), ("-u", "penstock", "-p", "wrong")):
         done = project.try_compose("exec", "-T", "cassandra_db", "cqlsh", *login, "-e", "DESCRIBE KEYSPACES")
         assert done.returncode != 0, login
 
 
 def secrets_of(project: Project) -> dict[str, str]:
-    """Every generated secret, as secrets-init keeps them."""
+    """Return every generated secret, as stored by secrets-init."""
     command = ("cat", str(preflight.VOLUMES / "all" / "secrets.json"))
-    kept = json.loads(project.compose("run", "--rm", "--no-deps", "-T", "secrets-init", *command))
-    return {name: values[0] for name, values in kept["values"].items() if name not in preflight.WITHOUT_VALUE}
+    stored = json.loads(project.compose("run", "--rm", "--no-deps", "-T", "secrets-init", *command))
+    return {name: values[0] for name, values in stored["values"].items() if name not in preflight.WITHOUT_VALUE}
 
 
 def test_no_container_runs_as_root_or_shows_a_secret(project: Project) -> None:
-    """Not in arguments, which everybody on the machine sees, and not in what `docker inspect` shows."""
+    """No secret is in process arguments, which every user of the machine sees, or in `docker inspect`."""
     secrets = secrets_of(project)
     shown = project.compose("top") + project.compose("config")
     for container in project.containers():
@@ -353,7 +359,7 @@ def test_no_container_runs_as_root_or_shows_a_secret(project: Project) -> None:
 
 
 def test_each_service_sees_its_own_secrets_only(project: Project) -> None:
-    """Its folder is the one that `preflight.FILES` lists for it; the others have none."""
+    """Its folder has exactly the files that `preflight.FILES` lists. Other services have none."""
     folders = {"cassandra_db": "cassandra", "spark-worker": "spark", "spark-submitter": "spark"}
     for container in project.containers():
         service = container["Service"]
@@ -364,85 +370,85 @@ def test_each_service_sees_its_own_secrets_only(project: Project) -> None:
 
 
 def test_down_and_up_with_new_passwords_loses_nothing(project: Project) -> None:
-    """The rows, the topic, the runs and the job's place are there; old passwords are refused, new ones hold."""
-    before = balanced(project)
+    """Rows, topic, runs and the job's checkpoint are kept. Old passwords are rejected, new ones accepted."""
+    before = read_balanced_receipt(project)
     project.compose("down")
     quoted = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in LATER.items()}
     write_env(project, ONLY_LINE + "".join(f'{name}="{value}"\n' for name, value in quoted.items()))
     project.compose("up", "--detach")
     wait_for_health(project)
-    after = balanced(project)
+    after = read_balanced_receipt(project)
     for name in ("produced", "stored", "rows"):
         assert after[name] >= before[name], name
     assert after["reread"] == 0, "the checkpoint was lost"
     with pytest.raises(httpx2.HTTPStatusError):
         Airflow()
-    assert page("/api/v1/pipeline").status_code == 401
-    assert page("/api/v1/pipeline", auth=("any", LATER["CONTROL_PASSWORD"])).status_code == 200
+    assert fetch_page("/api/v1/pipeline").status_code == 401
+    assert fetch_page("/api/v1/pipeline", auth=("any", LATER["CONTROL_PASSWORD"])).status_code == 200
     admin = ("-u", "cassandra", "-p", LATER["CASSANDRA_ADMIN_PASSWORD"])
     project.exec("cassandra_db", "cqlsh", *admin, "-e", "LIST ROLES")
-    carried(project, 100, LATER["AIRFLOW_PASSWORD"])
+    check_run(project, 100, LATER["AIRFLOW_PASSWORD"])
 
 
 def test_a_password_is_changed_without_down(project: Project) -> None:
-    """`up` restarts what uses it."""
+    """`up` restarts the services that use the password."""
     text = (project.root / ".env").read_text()
     write_env(project, text.replace(LATER["CONTROL_PASSWORD"], "yet another"))
     project.compose("up", "--detach")
     wait_for_health(project)
-    assert page("/api/v1/pipeline", auth=("any", LATER["CONTROL_PASSWORD"])).status_code == 401
-    assert page("/api/v1/pipeline", auth=("any", "yet another")).status_code == 200
+    assert fetch_page("/api/v1/pipeline", auth=("any", LATER["CONTROL_PASSWORD"])).status_code == 401
+    assert fetch_page("/api/v1/pipeline", auth=("any", "yet another")).status_code == 200
 
 
-def test_another_user_id_is_refused(project: Project) -> None:
-    """Its containers could not read what the first one wrote; nothing is touched."""
+def test_another_user_id_is_rejected(project: Project) -> None:
+    """Its containers could not read the files of the first one. Nothing is changed."""
     done = project.try_compose("run", "--rm", "--no-deps", "-T", "--user", "1234:0", "secrets-init")
     assert done.returncode == 2
     assert "AIRFLOW_UID is 1234, but the volumes were created with 1000" in done.stderr
 
 
-def test_a_container_that_dies_comes_back(project: Project) -> None:
-    """The job's processes are killed: the engine starts them again, and nothing is missing."""
+def test_a_container_that_dies_is_restarted(project: Project) -> None:
+    """After the job's processes are killed, the engine restarts them, and no record is missing."""
     project.try_compose("exec", "-T", "spark-submitter", "bash", "-c", "kill -9 -1")
     project.compose("up", "--detach", "--wait", "--wait-timeout", "300", "--no-recreate", "spark-submitter")
-    carried(project, 50, LATER["AIRFLOW_PASSWORD"])
+    check_run(project, 50, LATER["AIRFLOW_PASSWORD"])
 
 
 @pytest.mark.parametrize("files", [OFFLINE[:1], OFFLINE, ZOOKEEPER], ids="+".join)
 def test_compose_accepts_the_files(engine: Engine, tmp_path: Path, files: tuple[str, ...]) -> None:
-    """Each set that the documents name, without any `.env`."""
+    """Compose accepts each documented set of files without a `.env`."""
     copy_checkout(tmp_path)
     Project(engine, tmp_path, *files).compose("config", "--quiet")
 
 
 @pytest.fixture(scope="module")
 def zookeeper(engine: Engine, project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Root's checkout with secrets by `compose init`, for the images' own user, and Kafka with ZooKeeper."""
+    """Root's checkout with secrets of `compose init`, the images' default user, and Kafka with ZooKeeper."""
     project.compose("down", "--volumes", "--remove-orphans")
     root = tmp_path_factory.mktemp("checkout") / "penstock"
     copy_checkout(root)
-    made = Project(engine, root, *ZOOKEEPER, **PORTS)
-    done = made.run("./penstock", "compose", "init")
+    zookeeper = Project(engine, root, *ZOOKEEPER, **PORTS)
+    done = zookeeper.run("./penstock", "compose", "init")
     assert done.returncode == 0, done.stderr
-    assert environment.read(root / ".env")["AIRFLOW_UID"] == "50000"
+    assert environment.read_env(root / ".env")["AIRFLOW_UID"] == "50000"
     assert not (root / ".venv").exists(), "nothing was installed"
     try:
-        made.compose("up", "--detach", "--build")
-        wait_for_health(made)
-        yield made
+        zookeeper.compose("up", "--detach", "--build")
+        wait_for_health(zookeeper)
+        yield zookeeper
     finally:
-        finish(made)
+        clean_up(zookeeper)
 
 
-def test_kafka_with_zookeeper_and_secrets_of_ones_own(zookeeper: Project) -> None:
-    """The other set of files: the same pipeline on Kafka 3.9, and every password is the one in `.env`."""
-    known = environment.read(zookeeper.root / ".env")
+def test_kafka_with_zookeeper_and_own_secrets(zookeeper: Project) -> None:
+    """With the other set of files, the pipeline works on Kafka 3.9, and every password is the one in `.env`."""
+    known = environment.read_env(zookeeper.root / ".env")
     assert {secret.name: known[secret.name] for secret in environment.SECRETS if secret.name in known} == {
         **secrets_of(zookeeper),
         **{name: known[name] for name in preflight.WITHOUT_VALUE},
     }
     assert "zookeeper" in {container["Service"] for container in zookeeper.containers()}
-    assert page("/api/v1/pipeline").status_code == 401
+    assert fetch_page("/api/v1/pipeline").status_code == 401
     began = time.monotonic()
-    carried(zookeeper, 50, known["AIRFLOW_PASSWORD"])
-    zookeeper.transcript.append(f"carried with ZooKeeper in {time.monotonic() - began:.0f} s")
+    check_run(zookeeper, 50, known["AIRFLOW_PASSWORD"])
+    zookeeper.transcript.append(f"run with ZooKeeper: {time.monotonic() - began:.0f} s")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Sender, Stored, Value, broken
 
 _YEAR_300000_MS = 9_404_942_400_000_000

@@ -11,8 +11,9 @@ from typing import Any
 import fastavro
 import msgspec
 
-from penstock.broker.wire_format import pack
-from penstock.contract.reject import Headers, Reason
+from penstock.codec.wire_format import pack
+from penstock.contract.fault import Reason
+from penstock.contract.record import Headers
 from penstock.pipelines.users import User
 from tests.corpus.schemas import SCHEMAS
 

@@ -1,6 +1,6 @@
 """Numbers beyond 64 bits, and what is no number; a user has none of its own, so they stand elsewhere or are wrong."""
 
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Stored, broken
 
 _FINE = {

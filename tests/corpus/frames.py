@@ -1,7 +1,7 @@
 """The schema registry's frame, broken or of nobody's schema."""
 
-from penstock.broker.wire_format import pack
-from penstock.contract.reject import Reason
+from penstock.codec.wire_format import pack
+from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Sender, Stored
 from tests.corpus.schemas import UNKNOWN_ID
 

@@ -4,8 +4,9 @@ from io import BytesIO
 
 import fastavro
 
-from penstock.broker.wire_format import pack
-from penstock.contract.reject import Headers, Reason
+from penstock.codec.wire_format import pack
+from penstock.contract.fault import Reason
+from penstock.contract.record import Headers
 from tests.corpus.case import Case, Deleted, Key, Rejected, Sender, Stored, broken
 from tests.corpus.schemas import SCHEMAS, UNKNOWN_ID
 

@@ -2,7 +2,7 @@
 
 import json
 
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from penstock.contract.rules import MAX_FIELDS
 from tests.corpus.case import Case, Rejected, Sender, Stored, broken
 

@@ -1,6 +1,6 @@
 """Values as large as may be, and larger."""
 
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from penstock.contract.rules import MAX_VALUE_BYTES
 from tests.corpus.case import Case, Rejected, Sender, Stored
 

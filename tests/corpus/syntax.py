@@ -4,7 +4,7 @@ import codecs
 import gzip
 import random
 
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Stored, Value, broken, good_fields
 
 

@@ -17,7 +17,8 @@ from penstock.errors import Unreachable
 from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
-from penstock.stack import catalog, site
+from penstock.stack import catalog
+from penstock.stack.environment import read_environment
 from tests.conftest import ROOT, Stack
 
 
@@ -44,7 +45,7 @@ def carry(stack: Stack, pipeline: Path, api: str, work: Path, free_port: int) ->
 @contextmanager
 def spark_job(stack: Stack, environment: dict[str, str], work: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """spark_stream.py on the stack's standalone master; SIGTERM at the end must stop it in peace."""
-    service = catalog.services(site.read(stack.settings))["spark-job"]
+    service = catalog.build_services(read_environment(stack.settings))["spark-job"]
     log = work / "spark-job.log"
     with log.open("w") as output:
         job = subprocess.Popen(

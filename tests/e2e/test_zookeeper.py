@@ -8,7 +8,7 @@ import pytest
 
 from penstock.broker import topics
 from penstock.broker.registry import Registry
-from penstock.broker.wire_format import unpack
+from penstock.codec.wire_format import unpack
 from tests.conftest import Stack, fresh_stack
 from tests.e2e.carrying import carry
 from tests.e2e.test_demo import check_rows_against_api

@@ -13,7 +13,7 @@ from penstock.broker.kafka import producer
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary, merge
 from penstock.contract.proofs import KEY_SHAPES, KeyProofs
-from penstock.contract.reject import Headers
+from penstock.contract.record import Headers
 from penstock.pipeline import job, stream
 from penstock.process.session import kafka_options, raw_records
 from penstock.sink import cassandra

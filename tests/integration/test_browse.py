@@ -11,13 +11,14 @@ from penstock import pipelines
 from penstock.broker import admin, kafka
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec.values import ContentReader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.retry import wait_until
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.browse import Browser, MessagePage, MessageQuery
-from penstock.web.topics.content import MessageRenderer, ValueDecoder
+from penstock.web.topics.content import MessageRenderer
 from penstock.web.topics.inventory import Inventory, read_ranges
 
 Look = Callable[..., MessagePage]
@@ -39,7 +40,7 @@ def look(settings: Settings, client: Any, unique: str) -> Look:
         value = b'{"n": %d}' % at
         producer.produce(unique, value, b"k%d" % at, partition=at % 3, timestamp=began_ms + at * 1000)
     assert producer.flush(30) == 0
-    reader = ValueDecoder(Registry(settings))
+    reader = ContentReader(Registry(settings))
     renderer = MessageRenderer(reader, pipelines.of(settings).record, False)
     browser = Browser(client, settings, unique)
 
@@ -75,7 +76,7 @@ def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: An
     one = message_draft.checked(pipeline, registry, message_draft.template(pipeline.record))
     key, value = message_draft.packed(settings, pipeline, registry, one)  # type: ignore[arg-type]
     place = message_draft.deliver(settings, pipeline.topic, key, value)
-    renderer = MessageRenderer(ValueDecoder(registry), pipeline.record, True)
+    renderer = MessageRenderer(ContentReader(registry), pipeline.record, True)
     seen = Browser(client, settings, pipeline.topic).read_message(place.partition, place.offset, renderer)
     assert seen is not None
     assert seen.schema_id is not None

@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from penstock.broker import dlq
 from penstock.broker.topics import Span
 from penstock.contract.batch import BatchSummary
-from penstock.contract.reject import Stage
+from penstock.contract.fault import Stage
+from penstock.dead_letters.message import PREFIX, read_error_headers
 from penstock.pipelines.users import User
 from penstock.sink import cassandra
 from penstock.sink.ledger import Ledger
@@ -101,9 +101,9 @@ def assert_rows_are_as_the_cases_say(corpus: Pass) -> None:
 
 
 def _what_is_wrong(case: Case, sent: Sent, letter: Message, stage: Stage) -> dict[str, Any]:
-    becomes, facts = case.becomes, dlq.facts(letter)
+    becomes, facts = case.becomes, read_error_headers(letter)
     assert isinstance(becomes, Rejected)
-    own = [header for header in letter.headers() if not header[0].startswith(dlq.PREFIX)]
+    own = [header for header in letter.headers() if not header[0].startswith(PREFIX)]
     checks = {
         "reason": facts["reason"] == becomes.reason,
         "stage": facts["stage"] == stage,
@@ -120,7 +120,7 @@ def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
     """There is a dead letter, byte for byte, of each record that is bad, and no other."""
     letters: dict[Place, Message] = {}
     for letter in corpus.topic.dead_letters():
-        facts = dlq.facts(letter)
+        facts = read_error_headers(letter)
         letters[int(facts["partition"]), int(facts["offset"])] = letter
     wanted = corpus.wanted(Rejected)
     assert {place for _, _, _, place in wanted} == letters.keys()

@@ -13,22 +13,26 @@ import pytest
 from cassandra.cluster import Session
 
 from penstock import pipelines
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.headers import ORDER, REDRIVEN, RUN
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import produce_record, producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import pack
-from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
-from penstock.dead_letters import redrive
-from penstock.dead_letters.pending import LetterSelection, Queue
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import pack
+from penstock.contract.batch import Reject
+from penstock.contract.fault import Fault, Reason, Stage
+from penstock.contract.record import Headers
+from penstock.dead_letters import redrive, resolutions
+from penstock.dead_letters.message import DeadLetter, index_first_copies
+from penstock.dead_letters.pending import DeadLetterSelection, Queue
 from penstock.dead_letters.redrive import Redriven
 from penstock.dead_letters.repair import Repair
+from penstock.dead_letters.topic import read_dead_letters, send_dead_letters
 from penstock.errors import UsageError
 from penstock.pipelines import users
-from penstock.process.decode import Decoder
-from penstock.produce.serialize import serializer
-from penstock.sink import cassandra, resolutions
+from penstock.sink import cassandra
 from tests.conftest import Stack
 
 GENERATION_US = 1_700_000_000_000_000
@@ -51,7 +55,7 @@ class Lab:
     def set_aside(self, *rejects: Reject) -> None:
         """Set each aside twice, as a batch that is done again does."""
         for _ in range(2):
-            dlq.set_aside(producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
+            send_dead_letters(producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
 
     def rejected(self, offset: int, value: bytes | None, key: bytes = b"k") -> Reject:
         """The reject that the stream makes of a value."""
@@ -59,11 +63,11 @@ class Lab:
         assert isinstance(fault, Fault)
         return Reject(fault, self.pipeline.topic, 0, offset, key, value, [("h", b"\xff"), ("h", None)])
 
-    def lines(self) -> dict[str, resolutions.Settled]:
-        return resolutions.states(self.session, self.pipeline.keyspace, self.pipeline.topic)
+    def lines(self) -> dict[str, resolutions.Resolution]:
+        return resolutions.read_resolutions(self.session, self.pipeline.keyspace, self.pipeline.topic)
 
-    def letters(self) -> list[dlq.DeadLetter]:
-        return list(dlq.unique(dlq.letters(self.settings, self.pipeline)).values())
+    def letters(self) -> list[DeadLetter]:
+        return list(index_first_copies(read_dead_letters(self.settings, self.pipeline)).values())
 
     def sent(self) -> list[Any]:
         spans = topics.spans(self.settings, self.pipeline.topic)
@@ -71,7 +75,7 @@ class Lab:
 
     def redrive(self, mending: Repair | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
         with cassandra.connected(self.settings) as session:
-            wanted = LetterSelection(**selection)
+            wanted = DeadLetterSelection(**selection)
             return redrive.redrive(self.settings, session, wanted, mending or Repair(), dry_run=dry_run)
 
     def cli(self, *words: str) -> Any:
@@ -234,7 +238,7 @@ def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: di
     assert "line 2" in refused.stderr
 
 
-def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[dlq.DeadLetter]:
+def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[DeadLetter]:
     """Letters whose records the contract takes now, as if a schema had become known since."""
     serialize = serializer(users.User, "json", lab.schema_id)
     fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
@@ -260,12 +264,12 @@ def test_a_record_that_would_be_taken_now_is_sent_as_it_was(lab: Lab, entry: dic
 def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry: dict[str, Any]) -> None:
     """Killed between send and note: the record is found in the topic. Killed before the send: it is sent."""
     sent, unsent, young = good_letters(lab, entry, 3)
-    queue = Queue(lab.settings, lab.session, LetterSelection(), Redriven())
+    queue = Queue(lab.settings, lab.session, DeadLetterSelection(), Redriven())
     free = queue.free([sent, unsent])
     assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
     client = producer(lab.settings)
     headers: Headers = [(REDRIVEN, sent.identity.encode())]
-    dlq.send(client, lab.pipeline.topic, sent.key, sent.value, headers, lambda *_: None)
+    produce_record(client, lab.pipeline.topic, sent.key, sent.value, headers, lambda *_: None)
     assert client.flush(30) == 0
     early = lab.redrive(places=frozenset({sent.place, unsent.place}))
     assert (early.sent, early.in_hand) == (0, 2)
@@ -327,7 +331,7 @@ def test_a_discarded_record_is_never_sent_and_a_redriven_one_never_discarded(lab
 def test_a_place_without_a_record_is_wrong_use(lab: Lab, entry: dict[str, Any]) -> None:
     """The error says what the queue holds; nothing is sent."""
     good_letters(lab, entry, 1)
-    with pytest.raises(UsageError, match=f"9:9; {lab.pipeline.dead_letter_topic} holds "):
+    with pytest.raises(UsageError, match=rf"9:9 in {lab.pipeline.dead_letter_topic} \(available: "):
         lab.redrive(places=frozenset({"9:9"}))
     assert lab.sent() == []
 
@@ -336,7 +340,7 @@ def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
     """Each change is made once, by whoever comes first, with the consistency ONE too."""
     one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
     with cassandra.connected(one) as session:
-        book = Queue(one, session, LetterSelection(), Redriven()).book
+        book = Queue(one, session, DeadLetterSelection(), Redriven()).book
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
         assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()

@@ -14,6 +14,8 @@ from penstock import pipelines
 from penstock.broker import registry, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry, WireFormat, schema_of
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
 from penstock.contract.evolution import ChangeKind, compare, refused
@@ -21,9 +23,7 @@ from penstock.contract.record import KEY, Int64, Record
 from penstock.errors import SchemaRefused
 from penstock.pipeline import ingest
 from penstock.pipelines import Pipeline, users
-from penstock.process.decode import Decoder
 from penstock.produce.send import Sender
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter
 from tests.conftest import Stack

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from pyspark.errors import PythonException
 
-from penstock.broker import dlq
+from penstock.dead_letters.message import read_error_headers
 from penstock.errors import TransformFailed
 from penstock.pipeline import transform, trials
 from penstock.pipelines import users
@@ -90,7 +90,7 @@ def test_records_that_a_row_wise_transform_chokes_on_are_dead_letters(
     tally = one.store()
     assert (tally.records, tally.stored, tally.rejected, tally.filtered) == (31, 28, 3, 0)
     assert len(one.rows()) == 28
-    letters = {letter.value(): dlq.facts(letter) for letter in one.dead_letters()}
+    letters = {letter.value(): read_error_headers(letter) for letter in one.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON} | {b"{"}
     file = str(one.settings.pipeline)
     for at in POISON:
@@ -111,7 +111,7 @@ def test_a_value_that_an_expression_cannot_take_is_isolated_too(
     one.send(*sent)
     tally = one.store()
     assert (tally.stored, tally.rejected) == (28, 2)
-    letters = {letter.value(): dlq.facts(letter)["message"] for letter in one.dead_letters()}
+    letters = {letter.value(): read_error_headers(letter)["message"] for letter in one.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON}
     assert all("line 7: NumberFormatException: [CAST_INVALID_INPUT]" in message for message in letters.values())
 

@@ -14,9 +14,10 @@ from penstock import formats
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.order import TopicLayout
+from penstock.dead_letters import resolutions
 from penstock.errors import FormatTooNew
 from penstock.pipeline import job
-from penstock.sink import cassandra, lease, ledger, receipts, resolutions
+from penstock.sink import cassandra, lease, ledger, receipts
 from penstock.sink.layouts import Layouts
 from penstock.sink.progress import Progress
 from tests.conftest import Stack
@@ -80,7 +81,7 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     kept = receipts.latest(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}
-    assert [(one.state, one.who) for one in resolutions.states(session, unique, TOPIC).values()] == [
+    assert [(one.state, one.who) for one in resolutions.read_resolutions(session, unique, TOPIC).values()] == [
         ("discarded", "ann")
     ]
     assert [failure.error for failure in Progress(session, unique, TOPIC).failures()] == [

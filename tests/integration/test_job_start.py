@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from penstock.stack import catalog, site
+from penstock.stack import catalog
+from penstock.stack.environment import read_environment
 from tests.conftest import ROOT, Stack
 
 
@@ -37,7 +38,7 @@ def test_a_service_that_stays_away_ends_the_job_with_its_name(
 def test_a_second_job_on_the_checkpoint_is_refused(stack: Stack, free_port: int) -> None:
     """It waits for the lease to end, names the process that has it, exits with 1, and the first one goes on."""
     first = stack.json("status", "spark-job")[0]["pid"]
-    service = catalog.services(site.read(stack.settings))["spark-job"]
+    service = catalog.build_services(read_environment(stack.settings))["spark-job"]
     done = subprocess.run(
         [sys.executable, "spark_stream.py"],
         env=os.environ | dict(service.env) | {"PENSTOCK_SPARK_JOB_UI_PORT": str(free_port)},

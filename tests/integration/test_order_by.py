@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from pyspark.sql import SparkSession
 
-from penstock.broker import dlq
 from penstock.broker.kafka import producer
+from penstock.dead_letters.message import parse_message
 from penstock.errors import PenstockError
 from penstock.sink import cassandra, table_orders
 from tests.conftest import Stack
@@ -153,7 +153,7 @@ def test_a_redriven_record_keeps_kafkas_first_timestamp(lab_of: Callable[[str], 
     lab.put(1, 6, version("mended", 6, "older"))
     lab.put_at(0, (round(time.time()) + 600) * 1000, version("future", 1, "text"))
     lab.carry_out()
-    reasons = [dlq.letter_of(message).reason for message in lab.dead_letters()]
+    reasons = [parse_message(message).reason for message in lab.dead_letters()]
     assert sorted(reasons) == ["contract_broken", "contract_broken", "order_unknown"]
     assert lab.differences() == set()
 
@@ -181,7 +181,7 @@ def test_what_a_field_cannot_order_is_a_dead_letter(lab_of: Callable[[str], Vers
     lab.put(1, 2, None, b"kept")
     lab.put(1, 3, version("future", 3, "text").replace(b"2026", b"2999"))
     lab.carry_out()
-    letters = [dlq.letter_of(message) for message in lab.dead_letters()]
+    letters = [parse_message(message) for message in lab.dead_letters()]
     assert sorted((letter.reason, letter.rules) for letter in letters) == [
         ("contract_broken", ("at:date",)),
         ("order_unknown", ()),

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner, Result
 
 from penstock import config
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.admin import delete_records
 from penstock.broker.headers import RUN
 from penstock.broker.kafka import admin, producer
@@ -30,8 +30,11 @@ from penstock.cli import app
 from penstock.cli import spark as command_spark
 from penstock.cli.replay import stretch
 from penstock.config import Settings
+from penstock.contract.batch import Reject
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.order import murmur2
-from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.dead_letters.message import parse_message
+from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import PenstockError, UsageError
 from penstock.pipeline import ingest, job, replay, stream
 from penstock.pipeline.ingest import RunOrder
@@ -242,7 +245,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
     fault = Fault(Reason.CONTRACT_BROKEN, "email: no", Stage.PRODUCE, rules=("email:pattern",))
     entry = msgspec.json.encode(captured[4] | {"email": "nobody"})
     reject = Reject(fault, lab.pipeline.topic, -1, -1, None, entry, [(RUN, b"run-1")])
-    dlq.set_aside(producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
+    send_dead_letters(producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
     assert [one.outcome for one in lab.trace(superseded)] == ["stored", "waiting"]
     lab.carry_out()
 
@@ -404,7 +407,7 @@ def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: li
     lab.send_all([(text, value_of(late), []), (json_key, None, [])])
     lab.carry_out()
     check(late)
-    letters = [dlq.letter_of(message) for message in lab.dead_letters()]  # the replay's is the same one again
+    letters = [parse_message(message) for message in lab.dead_letters()]  # the replay's is the same one again
     assert {(letter.reason, letter.key) for letter in letters} == {("key_ambiguous", json_key)}
     assert len({letter.identity for letter in letters}) == 1
 

@@ -17,14 +17,15 @@ from penstock import pipelines
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
 from penstock.errors import PenstockError
+from penstock.files import write_atomically
 from penstock.pipeline import job
 from penstock.retry import wait_until
 from penstock.sink import cassandra, lease, ledger
 from penstock.sink.rows import RowWriter
-from penstock.stack import jars, site
-from penstock.stack.layout import write
+from penstock.stack import jars
+from penstock.stack.environment import read_environment
 from penstock.stack.service import Service
-from penstock.stack.services.cassandra import services
+from penstock.stack.services.cassandra import build_services
 from tests.conftest import Stack
 
 _START_S = 180.0
@@ -73,13 +74,13 @@ def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = stack.settings.model_copy(
         update={"home": home, "cache": cache, "cassandra_heap_mib": 512, "cassandra_keyspace": "shared", **ports}
     )
-    here = site.read(settings)
-    (service,) = services(here)
-    jars.install(here.layout, "cassandra")
+    here = read_environment(settings)
+    (service,) = build_services(here)
+    jars.install_group(here.layout, "cassandra")
     for folder in (*service.folders, here.layout.temporary):
         folder.mkdir(parents=True, exist_ok=True)
     for file in service.files:
-        write(file.path, _guarded(file.text) if file.path.name == "cassandra.yaml" else file.text, file.mode)
+        write_atomically(file.path, _guarded(file.text) if file.path.name == "cassandra.yaml" else file.text, file.mode)
 
     def answers() -> None:
         cassandra.close(cassandra.connect(settings.model_copy(update=_ADMIN)))

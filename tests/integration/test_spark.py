@@ -11,15 +11,15 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
-from penstock.dead_letters.pending import LetterSelection
+from penstock.codec.encode import serializer
+from penstock.dead_letters.message import read_error_headers
+from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import redrive
 from penstock.dead_letters.repair import Repair
 from penstock.errors import TransformFailed
 from penstock.pipelines import users
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from tests.conftest import Stack
 from tests.integration.streaming import Topic
@@ -88,7 +88,7 @@ def test_bad_records_are_set_aside_and_their_neighbours_stored(
     letters = one.dead_letters()
     assert len(letters) == 10
     for letter in letters:
-        facts = dlq.facts(letter)
+        facts = read_error_headers(letter)
         assert facts["reason"] == bad[letter.value()]
         assert (facts["topic"], facts["stage"]) == (one.pipeline.topic, "decode")
         assert letter.key() == b"key"
@@ -270,8 +270,8 @@ def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
     assert (tally.stored, tally.rejected) == (0, 1)
     (letter,) = one.dead_letters()
     assert letter.value() == value
-    assert dlq.facts(letter)["stage"] == "transform"
-    assert "nationality" in dlq.facts(letter)["message"]
+    assert read_error_headers(letter)["stage"] == "transform"
+    assert "nationality" in read_error_headers(letter)["message"]
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_a_redriven_record_keeps_its_place(
     def redrive_all(*, as_new: bool = False) -> tuple[int, int]:
         with cassandra.connected(one.settings) as session:
             mending = Repair({"email": "mended@example.org"})
-            done = redrive(one.settings, session, LetterSelection(), mending, as_new=as_new)
+            done = redrive(one.settings, session, DeadLetterSelection(), mending, as_new=as_new)
         return done.sent, done.superseded
 
     def stored() -> tuple[str, str]:

@@ -109,7 +109,7 @@ def test_status_tells_how_often_a_service_was_started_again(small: Stack) -> Non
     once(lambda: of(small, "watch")["restarts"] == 1, "the restart")
     once(lambda: small.cli("status", "watch").returncode == 0, "the watch")
     found = of(small, "watch")
-    assert found["detail"].startswith("last ended by itself: killed by signal 9, ")
+    assert found["detail"].startswith("last unexpected exit: killed by signal 9, ")
     assert small.cli("restart", "watch").returncode == 0
     assert of(small, "watch")["restarts"] == 1
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,24 +14,26 @@ import pytest
 from confluent_kafka import Message
 
 from penstock import pipelines
-from penstock.broker import admin, dlq, headers, kafka, topics
+from penstock.broker import admin, headers, kafka, topics
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
+from penstock.codec.records import Decoder
 from penstock.config import Settings, read
-from penstock.contract.batch import BatchSummary, Decoded, Deletion, merge, tally
+from penstock.contract.batch import BatchSummary, Decoded, Deletion, Reject, merge, tally
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import Source
 from penstock.contract.record import Arrival
-from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import latest_past
+from penstock.dead_letters import message as message_format
+from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import AirflowUnreachable
 from penstock.pipeline.stream import _with_filtered
-from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.reconcile import auditor, excuse_evidence, verify
-from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace
+from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.reconcile.verify import TopicReceipt
@@ -162,6 +165,19 @@ class Tables:
         return found[::-1] if "DESC" in query or name == "receipts" else found
 
 
+@cache
+def _default_settings() -> Settings:
+    return read(home=Path("unused"), verify_memory_mib=128)
+
+
+def settings_in(home: Path) -> Settings:
+    """Return the defaults with another data directory, read once. With 128 MiB, a verification has a single thread.
+
+    On a few records a second thread only costs time.
+    """
+    return _default_settings().model_copy(update={"home": home})
+
+
 class FakeAirflow:
     """Airflow with the summaries of some runs; away when there are none."""
 
@@ -184,7 +200,7 @@ class Carried:
     """A topic, and what a stream made of it: sends, batches, replays, receipts."""
 
     def __init__(self, home: Path, partitions: int = 1) -> None:
-        self.settings: Settings = read(home=home)
+        self.settings = settings_in(home)
         self.pipeline = READINGS
         self.kafka: dict[int, list[Message]] = {partition: [] for partition in range(partitions)}
         self.firsts = dict.fromkeys(range(partitions), 0)
@@ -278,8 +294,8 @@ class Carried:
         """Send dead letters at the time of the batch."""
         at = datetime.fromtimestamp((self.stored_ms - 1) / 1000, UTC)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dlq, "datetime", type("At", (datetime,), {"now": lambda _zone: at}))
-            dlq.set_aside(self.queue, READINGS.dead_letter_topic, rejects, EPOCH_US)
+            patch.setattr(message_format, "datetime", type("At", (datetime,), {"now": lambda _zone: at}))
+            send_dead_letters(self.queue, READINGS.dead_letter_topic, rejects, EPOCH_US)
 
     def expire(self, ttl_s: int) -> None:
         """Give the table a TTL that it had from the beginning: rows that are older are gone by now."""
@@ -322,7 +338,7 @@ class Carried:
         """Set a record aside before it gets to the topic."""
         fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
         reject = Reject(fault, "readings", -1, -1, None, what, [(headers.RUN, run.encode())])
-        dlq.set_aside(self.queue, READINGS.dead_letter_topic, [reject])
+        send_dead_letters(self.queue, READINGS.dead_letter_topic, [reject])
 
     def spans(self) -> list[Span]:
         """What the topic holds."""
@@ -368,6 +384,10 @@ class Carried:
         """An auditor, for use while `in_place`."""
         return Auditor(self.settings, self.tables.session)
 
+    def sent(self) -> list[Sent]:
+        """The topic's records, one by one, as an auditor reads them, for use while `in_place`."""
+        return list(map(self.auditor().sent_of, topics.records(self.settings, "readings", self.spans())))
+
     def audit(self, *spans: Span) -> "Reconciled":
         """The reconciliation of `spans`, or of all."""
         with self.in_place(), self.auditor().reconciled(Scope(list(spans) or self.spans())) as (audit, reconciliation):
@@ -410,6 +430,15 @@ class Rows:
         self.older = sum(row.writer == RowAuthor.OLDER for row in every)
         self.foreign = [row.id for row in every if row.writer == RowAuthor.UNKNOWN]
         self.changed = {row.id: row.changed_us for row in every if row.writer == RowAuthor.HAND or row.is_mixed}
+
+
+def scanned(auditor: Auditor) -> Iterator[Row]:
+    """The rows of a scan, of which the time of a change by hand is known to the second."""
+    for columns in auditor.row_columns():
+        for name, writer, partition, offset, order_us, is_mixed, changed_at in zip(*columns, strict=True):
+            place = None if partition is None else RowPlace(partition, offset, order_us - offset)
+            changed_us = changed_at and round(datetime.fromisoformat(changed_at).timestamp()) * 1_000_000
+            yield Row(int(name) if name.isdecimal() else name, RowAuthor(writer), place, is_mixed, changed_us)
 
 
 def _read(partition: int, messages: list[Message]) -> BatchSummary:

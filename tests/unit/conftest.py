@@ -1,5 +1,6 @@
 """Every unit test runs without the settings, the caches and the log configuration of anyone else."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,16 @@ from tests.unit.fakes import Clock
 CAPTURED = Path(__file__).parents[1] / "data" / "randomuser-1.4.json"
 
 hypothesis.settings.register_profile("penstock", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("penstock"), max_examples=16)
 hypothesis.settings.load_profile("penstock")
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and tests, which live as long as the process."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from penstock.broker.registry import WireFormat, WriterSchema
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import PenstockError, SchemaUnknown
+from penstock.sink.cassandra import TUPLES
 
 JSON_ID, AVRO_ID = 1, 2
 
@@ -279,8 +280,10 @@ class FakeSession:
         metadata = [ColumnMetadata("ks", "t", name, BytesType) for name in columns]
         return PreparedStatement(metadata, b"id", [0], query, "ks", 5, None, None)
 
-    def execute(self, query: Any, parameters: Any = None, paging_state: Any = None) -> ResultSet:
-        return self.execute_async(query, parameters).result()
+    def execute(
+        self, query: Any, parameters: Any = None, paging_state: Any = None, execution_profile: Any = None
+    ) -> ResultSet:
+        return self.execute_async(query, parameters, execution_profile).result()
 
     def execute_async(self, query: Any, parameters: Any = None, execution_profile: Any = None) -> FakeFuture:
         if isinstance(query, BatchStatement):
@@ -291,12 +294,19 @@ class FakeSession:
         self.executed.append((text, values))
         if "SELECT table_name, comment FROM system_schema.tables" in text and self.cluster.metadata.keyspaces:
             return FakeFuture(self._tables(values), self._error)
-        return FakeFuture(self._answer(text, values), self._error)
+        rows = self._answer(text, values)
+        return FakeFuture(_as_tuples(text, rows) if execution_profile == TUPLES else rows, self._error)
 
     def _tables(self, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         """What the schema says of a keyspace's tables."""
         keyspace = self.cluster.metadata.keyspaces.get(values[0])
         return [{"table_name": name, "comment": ""} for name in keyspace.tables] if keyspace else []
+
+
+def _as_tuples(query: str, rows: list[dict[str, Any]]) -> list[Any]:
+    """The rows as tuples of the selected columns, each of which has a name in the query."""
+    names = re.findall(r' AS "?([^",)]+?)"?(?=,| FROM )', query)
+    return [tuple(row[name] for name in names) for row in rows]
 
 
 def created(session: FakeSession) -> list[str]:

@@ -8,9 +8,12 @@ from uuid import UUID
 
 from confluent_kafka import Message
 
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.topics import Span
-from penstock.contract.reject import Fault, Reason, Reject
+from penstock.contract.batch import Reject
+from penstock.contract.fault import Fault, Reason
+from penstock.dead_letters.message import DeadLetter, parse_message
+from penstock.dead_letters.topic import send_dead_letters
 from tests.unit.fakes import FakeProducer
 
 GENERATION_US = 7
@@ -49,14 +52,14 @@ class FakeKafka:
         for span in wanted:
             yield from (one for one in self.lying(topic) if span.first <= one.offset() < span.end)
 
-    def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[dlq.DeadLetter]:
+    def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[DeadLetter]:
         """The letters of `rejects`, now in the queue."""
-        dlq.set_aside(self.producer, topic, rejects, GENERATION_US)
-        found = [dlq.letter_of(one) for one in self.lying(topic)[-len(rejects) :]]
+        send_dead_letters(self.producer, topic, rejects, GENERATION_US)
+        found = [parse_message(one) for one in self.lying(topic)[-len(rejects) :]]
         return [one for one in found if one is not None]
 
 
-def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> dlq.DeadLetter:
+def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> DeadLetter:
     """The letter of a reject that the queue does not take whole, its value or more left out."""
     kafka.producer.limit_bytes = 2000
     (letter,) = kafka.set_aside(one)

@@ -1,12 +1,18 @@
-"""Records, made by hypothesis."""
+"""Records, made by hypothesis, and the number of examples."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from penstock.pipelines.users import User
 from tests.unit.records import Everything
+
+few_examples = settings(max_examples=settings().max_examples // 4)
+"""For an expensive property: an example that is a verification takes a fifth of a second."""
+many_examples = settings(max_examples=settings().max_examples * 6)
+"""For a cheap property with a large space of examples."""
 
 _DAY = timedelta(days=1)
 

@@ -1,3 +1,4 @@
+import getpass
 import os
 from pathlib import Path
 
@@ -222,3 +223,14 @@ def test_a_child_process_reads_the_same_settings(overrides):
             patch.setenv(name, value)
         assert read() == settings
         assert set(settings.environment()) <= set(os.environ)
+
+
+@pytest.mark.parametrize("error", [KeyError("uid"), OSError("no user")])
+def test_a_user_without_a_name_is_unknown(monkeypatch, error):
+    """A container may have none."""
+
+    def nobody():
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert config.current_user() == "unknown"

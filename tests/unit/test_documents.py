@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli import app
 from penstock.config import PREFIX, Settings
-from penstock.contract.reject import Reason, Stage
+from penstock.contract.fault import Reason, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]

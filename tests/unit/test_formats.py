@@ -16,8 +16,8 @@ import pytest
 from confluent_kafka import Message
 
 from penstock import __version__, formats
-from penstock.broker import dlq
 from penstock.config import read
+from penstock.dead_letters.message import PREFIX, DeadLetter, parse_message
 from penstock.errors import FormatTooNew
 from penstock.formats import Format
 from penstock.monitoring.alerts import AlertChange
@@ -81,11 +81,11 @@ def test_alerts_and_audit_log_without_a_version_are_read(tmp_path: Path) -> None
     ]
 
 
-def letter(**changes: str) -> dlq.DeadLetter | None:
+def letter(**changes: str) -> DeadLetter | None:
     """The dead letter in a message with the headers of commit 01f13c7, and these of today."""
     headers = [(name, value.encode()) for name, value in json.loads((UNVERSIONED / "dead-letter.json").read_text())]
-    headers += [(dlq.PREFIX + name, value.encode()) for name, value in changes.items()]
-    return dlq.letter_of(Message(topic=f"{TOPIC}.dlq", partition=0, offset=7, value=b"v", key=b"k", headers=headers))
+    headers += [(PREFIX + name, value.encode()) for name, value in changes.items()]
+    return parse_message(Message(topic=f"{TOPIC}.dlq", partition=0, offset=7, value=b"v", key=b"k", headers=headers))
 
 
 def test_a_dead_letter_without_a_version_is_read() -> None:

@@ -119,9 +119,9 @@ def test_a_changed_lock_is_installed(project: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("error: dns error: failed to lookup address information", "cannot be reached"),
+        ("error: dns error: failed to lookup address information", "the package index is not reachable"),
         ("error: No space left on device (os error 28)", "the disk is full"),
-        ("error: Hash mismatch for `msgspec==0.22.0`", "not the one that requirements.txt locks"),
+        ("error: Hash mismatch for `msgspec==0.22.0`", "the hash of a package differs from requirements.txt"),
         ("error: it rains", "the installation failed"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_python_that_is_too_old_is_named(project: Path, program: Callable[[str
     program("python3", '[ "$1" = --version ] && echo "Python 3.9.2" && exit 0; exit 1')
     done = run(project)
     assert done.returncode == 1
-    assert "Python 3.11 or newer is needed; found: Python 3.9.2" in done.stderr
+    assert "Python 3.11 or newer is required, found: Python 3.9.2" in done.stderr
     assert "apt-get install" in done.stderr
 
 
@@ -151,7 +151,7 @@ def test_no_python_at_all_is_said(project: Path) -> None:
     """The message is the script's own, not the shell's."""
     done = run(project)
     assert done.returncode == 1
-    assert "Python 3.11 or newer is needed" in done.stderr
+    assert "Python 3.11 or newer is required" in done.stderr
 
 
 def test_a_python_without_venv_is_said(project: Path, program: Callable[[str, str], None]) -> None:
@@ -201,5 +201,5 @@ def test_too_little_disk_is_said(project: Path) -> None:
     """With what is free and what is needed."""
     done = run(project, PENSTOCK_MIN_FREE_KIB="999999999999")
     assert done.returncode == 1
-    assert "MiB are free" in done.stderr
+    assert "not enough disk space" in done.stderr
     assert not (project / ".venv").exists()

@@ -11,22 +11,22 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
 from penstock.contract import cql
 from penstock.contract.batch import Decoded, Deletion, tally
 from penstock.contract.evolution import Table, compare, compare_table
+from penstock.contract.fault import Fault
 from penstock.contract.fields import fields, key_of, key_reader, key_writer
 from penstock.contract.masking import MASK, masked
 from penstock.contract.record import KEY, PAST, PERSONAL, Record
-from penstock.contract.reject import Fault
 from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
-from penstock.contract.wording import demand
 from penstock.dead_letters.repair import assignments
 from penstock.pipeline.message_draft import template
 from penstock.pipelines.validate import problems
 from penstock.process.batches import decoded_ddl, from_columns, to_columns
-from penstock.process.decode import Decoder
-from penstock.produce.serialize import serializer
+from penstock.web.rejected.wording import demand
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.framed import values_in

@@ -1,4 +1,4 @@
-"""A minimal CQL client: one connection to one node, many requests in flight, native protocol version 4.
+"""Minimal CQL client: one connection to one node, many requests in flight, native protocol version 4.
 
 It has no routing, retries, compression or authentication. The protocol is described in
 https://github.com/apache/cassandra/blob/trunk/doc/native_protocol_v4.spec.
@@ -18,11 +18,11 @@ _ERROR, _STARTUP, _RESULT, _READY, _PREPARE, _BATCH = 0x00, 0x01, 0x08, 0x02, 0x
 _UNLOGGED, _IS_PREPARED, _LOCAL_ONE = 1, 1, 0x0A
 
 
-class Refused(Exception):
+class ResponseError(Exception):
     """The server responded with an error or with an unexpected opcode."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A frame from the server."""
 
     stream: int
@@ -35,7 +35,7 @@ class Connection:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
-        self._answers = link.makefile("rb", 64 * 1024)
+        self._responses = link.makefile("rb", 64 * 1024)
 
     def prepare(self, query: str) -> bytes:
         """Prepare a statement and return its id."""
@@ -50,20 +50,20 @@ class Connection:
         self._link.sendall(_HEADER.pack(_VERSION, 0, stream, opcode, len(body)) + body)
 
     def send_batch(self, stream: int, rows: Iterable[bytes], count: int) -> None:
-        """Send an unlogged batch of `count` rows, each encoded by `head_of` and `values_of`."""
+        """Send an unlogged batch of `count` rows, each encoded by `encode_head` and `encode_values`."""
         start, end = pack(">BH", _UNLOGGED, count), pack(">HB", _LOCAL_ONE, 0)
         self.send(stream, _BATCH, b"".join((start, *rows, end)))
 
-    def receive(self, opcode: int = _RESULT) -> Answer:
+    def receive(self, opcode: int = _RESULT) -> Response:
         """Return the next response. Raises `Refused` if its opcode differs."""
-        _, _, stream, found, length = _HEADER.unpack(self._read(_HEADER.size))
+        _, _, stream, actual_opcode, length = _HEADER.unpack(self._read(_HEADER.size))
         body = self._read(length)
-        if found != opcode:
-            raise Refused(f"opcode {found}: {body!r}")
-        return Answer(stream, found, body)
+        if actual_opcode != opcode:
+            raise ResponseError(f"opcode {actual_opcode}: {body!r}")
+        return Response(stream, actual_opcode, body)
 
     def _read(self, size: int) -> bytes:
-        data = self._answers.read(size)
+        data = self._responses.read(size)
         if len(data) < size:
             raise ConnectionError("the server closed the connection")
         return data
@@ -71,7 +71,7 @@ class Connection:
 
 @contextmanager
 def connect(host: str, port: int) -> Iterator[Connection]:
-    """Open a connection that is ready for requests, for the length of the `with` block."""
+    """Open a connection and complete the handshake. Closed on exit."""
     with socket.create_connection((host, port), TIMEOUT_S) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(link)
@@ -80,12 +80,12 @@ def connect(host: str, port: int) -> Iterator[Connection]:
         yield connection
 
 
-def head_of(statement: bytes, count: int) -> bytes:
-    """Return the header of each row in a batch, up to its values. `count` is the number of values."""
+def encode_head(statement: bytes, count: int) -> bytes:
+    """Encode the header of a row in a batch. `count` is the number of values that follow."""
     return pack(">BH", _IS_PREPARED, len(statement)) + statement + pack(">H", count)
 
 
-def values_of(values: Iterable[bytes]) -> bytes:
+def encode_values(values: Iterable[bytes]) -> bytes:
     """Encode non-null values for a batch."""
     return b"".join(pack(">i", len(value)) + value for value in values)
 

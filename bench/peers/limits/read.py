@@ -1,4 +1,4 @@
-"""The fastest reader: reads a whole topic from its start, in one process, and does nothing with it.
+"""Read a whole topic from its start and discard the records: the upper limit of reading.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM).
 """
@@ -15,29 +15,29 @@ POLL_RECORDS, POLL_S = 10_000, 0.1
 CONNECT_S = 30
 
 
-def connect(asked: dict[str, Any]) -> Consumer:
-    """Return a consumer that is assigned all partitions and commits nothing."""
+def create_consumer(options: dict[str, Any]) -> Consumer:
+    """Create a consumer with all partitions assigned, which commits no offsets."""
     consumer = Consumer(
         {
-            "bootstrap.servers": asked["bootstrap"],
+            "bootstrap.servers": options["bootstrap"],
             "group.id": "limits-read",
             "enable.auto.commit": False,
-            "fetch.queue.backoff.ms": 5,  # by default a full queue stops fetching for a second: 4 times slower here
+            "fetch.queue.backoff.ms": 5,  # by default, a full queue pauses fetching for a second: 4 times slower here
             "queued.min.messages": 400_000,
             "queued.max.messages.kbytes": 256 * 1024,
         }
     )
-    partitions = consumer.list_topics(asked["topic"], timeout=CONNECT_S).topics[asked["topic"]].partitions
-    consumer.assign([TopicPartition(asked["topic"], number, OFFSET_BEGINNING) for number in partitions])
+    partitions = consumer.list_topics(options["topic"], timeout=CONNECT_S).topics[options["topic"]].partitions
+    consumer.assign([TopicPartition(options["topic"], number, OFFSET_BEGINNING) for number in partitions])
     return consumer
 
 
 def main() -> None:
     """Read the topic and report how much has been read."""
-    asked, stop, done = json.loads(sys.argv[1]), threading.Event(), 0
+    options, stop, done = json.loads(sys.argv[1]), threading.Event(), 0
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    consumer = connect(asked)
-    while not stop.is_set() and (not asked["records"] or done < asked["records"]):
+    consumer = create_consumer(options)
+    while not stop.is_set() and (not options["records"] or done < options["records"]):
         messages = consumer.consume(POLL_RECORDS, POLL_S)
         for error in filter(None, [message.error() for message in messages]):
             raise KafkaException(error)

@@ -1,10 +1,10 @@
-"""A plain consumer: from a Kafka topic to a Cassandra table. Offsets are committed once the rows are acknowledged.
+"""Consume a Kafka topic into a Cassandra table. Offsets are committed after the rows are acknowledged.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), cassandra_host, cassandra_port, keyspace,
 table, and style: "concurrent" (one insert per row, many at a time) or "batched" (orjson, unlogged batches). Optional
 are batch_records, the maximum per poll (5000), and group (without one, the topic is read from its start).
 
-At least once: writing a row again results in the same row.
+Delivery is at least once; writing a row again results in the same row.
 """
 
 import json
@@ -23,22 +23,22 @@ from cassandra.concurrent import execute_concurrent, execute_concurrent_with_arg
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from confluent_kafka import Consumer, KafkaException, Message
 
-FRAME_BYTES = 5
+HEADER_BYTES = 5
 """Size of the schema registry's wire-format header, before the JSON."""
 COLUMNS = (
     "id, first_name, last_name, gender, address, post_code, email, username, dob, registered_date, phone, picture, "
     "nationality, ingested_at, kafka_partition, kafka_offset"
 )
-INSERTS_AT_ONCE = 100
-BATCH_ROWS, BATCHES_AT_ONCE = 50, 16
+CONCURRENT_INSERTS = 100
+BATCH_ROWS, CONCURRENT_BATCHES = 50, 16
 POLL_S = 0.1
 
 Row = tuple[Any, ...]
 
 
-def row_of(message: Message, decode: Callable[[bytes], dict[str, str]]) -> Row:
+def build_row(message: Message, decode: Callable[[bytes], dict[str, str]]) -> Row:
     """Return the values of a message's row, in the order of `COLUMNS`."""
-    user = decode(message.value()[FRAME_BYTES:])
+    user = decode(message.value()[HEADER_BYTES:])
     return (
         uuid.UUID(user["id"]),
         user["first_name"],
@@ -60,21 +60,21 @@ def row_of(message: Message, decode: Callable[[bytes], dict[str, str]]) -> Row:
 
 
 def write_concurrent(session: Session, insert: PreparedStatement, rows: Iterator[Row]) -> None:
-    """Write with one insert per row. Raises the driver's error at the first that fails."""
-    execute_concurrent_with_args(session, insert, rows, concurrency=INSERTS_AT_ONCE)
+    """Write with one insert per row. Raises the driver's error for the first failed insert."""
+    execute_concurrent_with_args(session, insert, rows, concurrency=CONCURRENT_INSERTS)
 
 
 def write_batched(session: Session, insert: PreparedStatement, rows: Iterator[Row]) -> None:
-    """Write in unlogged batches. Raises the driver's error at the first that fails."""
-    batches = ((batch, None) for batch in batches_of(insert, rows))
-    execute_concurrent(session, batches, concurrency=BATCHES_AT_ONCE)
+    """Write in unlogged batches. Raises the driver's error for the first failed batch."""
+    batches = ((batch, None) for batch in build_batches(insert, rows))
+    execute_concurrent(session, batches, concurrency=CONCURRENT_BATCHES)
 
 
-def batches_of(insert: PreparedStatement, rows: Iterator[Row]) -> Iterator[BatchStatement]:
-    """Yield the rows in batches. The single node holds every partition, so any rows may share a batch."""
-    while some := list(islice(rows, BATCH_ROWS)):
+def build_batches(insert: PreparedStatement, rows: Iterator[Row]) -> Iterator[BatchStatement]:
+    """Yield the rows in batches. Any rows may share a batch, because a single node owns all partitions."""
+    while chunk := list(islice(rows, BATCH_ROWS)):
         batch = BatchStatement(BatchType.UNLOGGED)
-        for row in some:
+        for row in chunk:
             batch.add(insert, row)
         yield batch
 
@@ -82,19 +82,19 @@ def batches_of(insert: PreparedStatement, rows: Iterator[Row]) -> Iterator[Batch
 STYLES = {"concurrent": (json.loads, write_concurrent), "batched": (orjson.loads, write_batched)}
 
 
-def polls(asked: dict[str, Any], stop: threading.Event) -> Iterator[list[Message]]:
-    """Yield the messages of each poll, and commit them when the next poll is requested."""
+def poll_messages(options: dict[str, Any], stop: threading.Event) -> Iterator[list[Message]]:
+    """Yield the messages of each poll. They are committed before the next poll."""
     consumer = Consumer(
         {
-            "bootstrap.servers": asked["bootstrap"],
-            "group.id": asked.get("group") or f"plain-{uuid.uuid4()}",
+            "bootstrap.servers": options["bootstrap"],
+            "group.id": options.get("group") or f"plain-{uuid.uuid4()}",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }
     )
-    consumer.subscribe([asked["topic"]])
+    consumer.subscribe([options["topic"]])
     while not stop.is_set():
-        messages = consumer.consume(asked.get("batch_records", 5000), POLL_S)
+        messages = consumer.consume(options.get("batch_records", 5000), POLL_S)
         for error in filter(None, (message.error() for message in messages)):
             raise KafkaException(error)
         if messages:
@@ -104,19 +104,21 @@ def polls(asked: dict[str, Any], stop: threading.Event) -> Iterator[list[Message
 
 
 def main() -> None:
-    """Store the topic's users."""
-    asked, stop, done = json.loads(sys.argv[1]), threading.Event(), 0
+    """Store the topic's users and report progress."""
+    options, stop, done = json.loads(sys.argv[1]), threading.Event(), 0
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    decode, write = STYLES[asked["style"]]
-    with Cluster([asked["cassandra_host"]], port=asked["cassandra_port"]) as cluster, cluster.connect() as session:
-        marks = ", ".join("?" for _ in COLUMNS.split(","))
-        insert = session.prepare(f"INSERT INTO {asked['keyspace']}.{asked['table']} ({COLUMNS}) VALUES ({marks})")
-        for messages in polls(asked, stop):
-            write(session, insert, (row_of(message, decode) for message in messages))
+    decode, write = STYLES[options["style"]]
+    with Cluster([options["cassandra_host"]], port=options["cassandra_port"]) as cluster, cluster.connect() as session:
+        placeholders = ", ".join("?" for _ in COLUMNS.split(","))
+        insert = session.prepare(
+            f"INSERT INTO {options['keyspace']}.{options['table']} ({COLUMNS}) VALUES ({placeholders})"
+        )
+        for messages in poll_messages(options, stop):
+            write(session, insert, (build_row(message, decode) for message in messages))
             done += len(messages)
             sys.stdout.write(f"{json.dumps({'done': done})}\n")
             sys.stdout.flush()
-            if asked["records"] and done >= asked["records"]:
+            if options["records"] and done >= options["records"]:
                 stop.set()
 
 

@@ -1,4 +1,4 @@
-"""A tuned kafka-python producer: users in pages, lingering compressed batches, every send checked.
+"""Send users with a tuned kafka-python producer: pages of users, linger, compression, every send checked.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), api.
 """
@@ -19,21 +19,21 @@ PAGE_USERS = 500
 SEND_TIMEOUT_S = 60
 
 
-def pages(api: str, records: int) -> Iterator[list[dict[str, str]]]:
-    """Yield pages of users, `records` in total; endless for 0."""
+def fetch_pages(api: str, records: int) -> Iterator[list[dict[str, str]]]:
+    """Yield pages of users, `records` in total, or endlessly for 0."""
     seed = uuid.uuid4().hex
     with requests.Session() as session:
         for page in count(1):
-            answer = session.get(api, params={"results": PAGE_USERS, "page": page, "seed": seed}, timeout=30)
-            answer.raise_for_status()
-            left = records - (page - 1) * PAGE_USERS if records else PAGE_USERS
-            yield [reshape(entry) for entry in answer.json()["results"][:left]]
-            if records and left <= PAGE_USERS:
+            response = session.get(api, params={"results": PAGE_USERS, "page": page, "seed": seed}, timeout=30)
+            response.raise_for_status()
+            remaining = records - (page - 1) * PAGE_USERS if records else PAGE_USERS
+            yield [reshape(entry) for entry in response.json()["results"][:remaining]]
+            if records and remaining <= PAGE_USERS:
                 return
 
 
-def tuned(bootstrap: str) -> KafkaProducer:
-    """Return an idempotent producer that makes few, large, compressed batches."""
+def create_producer(bootstrap: str) -> KafkaProducer:
+    """Create an idempotent producer that sends few, large, compressed batches."""
     return KafkaProducer(
         bootstrap_servers=bootstrap,
         acks="all",
@@ -46,27 +46,27 @@ def tuned(bootstrap: str) -> KafkaProducer:
 
 def main() -> None:
     """Send the users. Raises kafka-python's error if one was not acknowledged."""
-    asked, stop, done, waiting = json.loads(sys.argv[1]), threading.Event(), 0, []
+    options, stop, done, pending = json.loads(sys.argv[1]), threading.Event(), 0, []
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    producer, topic = tuned(asked["bootstrap"]), asked["topic"]
-    for users in pages(asked["api"], asked["records"]):
+    producer, topic = create_producer(options["bootstrap"]), options["topic"]
+    for users in fetch_pages(options["api"], options["records"]):
         sent = [producer.send(topic, json.dumps(user).encode(), key=user["id"].encode()) for user in users]
-        done = settle(waiting, done)  # the page before this one: one is always in flight
-        waiting = sent
+        done = await_sends(pending, done)  # of the previous page, so that one page is always in flight
+        pending = sent
         if stop.is_set():
             break
     producer.flush()
-    settle(waiting, done)
+    await_sends(pending, done)
 
 
-def settle(waiting: list, done: int) -> int:
-    """Wait for the sends in `waiting`, and print and return the number of acknowledged records."""
-    for send in waiting:
+def await_sends(pending: list, done: int) -> int:
+    """Wait for the pending sends, then print and return the number of acknowledged records."""
+    for send in pending:
         send.get(SEND_TIMEOUT_S)
-    if waiting:
-        sys.stdout.write(f"{json.dumps({'done': done + len(waiting)})}\n")
+    if pending:
+        sys.stdout.write(f"{json.dumps({'done': done + len(pending)})}\n")
         sys.stdout.flush()
-    return done + len(waiting)
+    return done + len(pending)
 
 
 if __name__ == "__main__":

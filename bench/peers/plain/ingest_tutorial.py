@@ -1,4 +1,4 @@
-"""The tutorial's producer: one request and one send per user, kafka-python with its defaults.
+"""Send users as the tutorial does: one request and one send per user, kafka-python with its defaults.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), api.
 """
@@ -17,42 +17,42 @@ REPORT_RECORDS = 100
 """Number of acknowledged records between two lines on stdout."""
 
 
-class Acknowledged:
+class AcknowledgementCounter:
     """Counts the records that Kafka has acknowledged, and prints the count."""
 
     def __init__(self) -> None:
         self.records = 0
 
-    def note(self, _: Any) -> None:
+    def count(self, _: Any) -> None:
         """Count one record. Called by the producer's only thread."""
         self.records += 1
         if self.records % REPORT_RECORDS == 0:
-            self.tell()
+            self.report()
 
-    def tell(self) -> None:
-        """Print a line."""
+    def report(self) -> None:
+        """Print the count."""
         sys.stdout.write(f"{json.dumps({'done': self.records})}\n")
         sys.stdout.flush()
 
 
-def one_user(api: str) -> dict[str, str]:
-    """Return the next user of the API."""
-    answer = requests.get(api, params={"results": 1}, timeout=10)
-    answer.raise_for_status()
-    return reshape(answer.json()["results"][0])
+def fetch_user(api: str) -> dict[str, str]:
+    """Fetch the next user from the API."""
+    response = requests.get(api, params={"results": 1}, timeout=10)
+    response.raise_for_status()
+    return reshape(response.json()["results"][0])
 
 
 def main() -> int:
-    """Send the users, and return 1 if some were not acknowledged."""
-    asked, stop, acknowledged = json.loads(sys.argv[1]), threading.Event(), Acknowledged()
+    """Send the users. Returns 1 if some were not acknowledged."""
+    options, stop, acknowledged = json.loads(sys.argv[1]), threading.Event(), AcknowledgementCounter()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    producer, sent = KafkaProducer(bootstrap_servers=asked["bootstrap"]), 0
-    while not stop.is_set() and (not asked["records"] or sent < asked["records"]):
-        value = json.dumps(one_user(asked["api"])).encode()
-        producer.send(asked["topic"], value).add_callback(acknowledged.note)
+    producer, sent = KafkaProducer(bootstrap_servers=options["bootstrap"]), 0
+    while not stop.is_set() and (not options["records"] or sent < options["records"]):
+        value = json.dumps(fetch_user(options["api"])).encode()
+        producer.send(options["topic"], value).add_callback(acknowledged.count)
         sent += 1
     producer.flush()
-    acknowledged.tell()
+    acknowledged.report()
     return 0 if acknowledged.records == sent else 1
 
 

@@ -1,4 +1,4 @@
-"""A user of the random user API as the flat record that is sent to Kafka."""
+"""Convert a user of the random user API to the flat record that is sent to Kafka."""
 
 from typing import Any
 

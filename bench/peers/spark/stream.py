@@ -1,7 +1,7 @@
 """Stream a Kafka topic of users into a Cassandra table with Spark Structured Streaming and spark-cassandra-connector.
 
 The same program runs on Spark 3.5 and Spark 4.1. It is started as `python stream.py SETTINGS`, one JSON object, and
-prints {"done": records} to stdout after each committed micro-batch. It ends after `records`, or at SIGTERM.
+prints {"done": records} to stdout after each committed micro-batch. It stops after `records`, or on SIGTERM.
 """
 
 import json
@@ -29,14 +29,14 @@ def main() -> None:
     settings: Settings = json.loads(sys.argv[1])
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with session(settings) as spark:
-        query = store(users(spark, settings), settings)
-        follow(query, settings["records"], stopped)
+    with create_session(settings) as spark:
+        query = start_query(read_users(spark, settings), settings)
+        report_progress(query, settings["records"], stopped)
         query.stop()
 
 
-def session(settings: Settings) -> SparkSession:
-    """Return a Spark session within this process: `local[cores]`, on the loopback address, without UI."""
+def create_session(settings: Settings) -> SparkSession:
+    """Create a Spark session in this process: `local[cores]`, on the loopback address, without UI."""
     os.environ |= {"JAVA_HOME": settings["java_home"], "SPARK_LOCAL_IP": "127.0.0.1"}
     options = {
         "spark.cassandra.connection.host": settings["cassandra_host"],
@@ -58,8 +58,8 @@ def session(settings: Settings) -> SparkSession:
     return spark
 
 
-def users(spark: SparkSession, settings: Settings) -> DataFrame:
-    """Return the topic's records as the table's columns. The setting `json` is an expression for a value's JSON."""
+def read_users(spark: SparkSession, settings: Settings) -> DataFrame:
+    """Read the topic's records as the table's columns. The setting `json` is a SQL expression for a value's JSON."""
     records = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings["bootstrap"])
@@ -72,8 +72,8 @@ def users(spark: SparkSession, settings: Settings) -> DataFrame:
     return records.selectExpr(user, *ARRIVAL).select("user.*", "ingested_at", "kafka_partition", "kafka_offset")
 
 
-def store(rows: DataFrame, settings: Settings) -> StreamingQuery:
-    """Return the query that appends the rows to the table."""
+def start_query(rows: DataFrame, settings: Settings) -> StreamingQuery:
+    """Start the query that appends the rows to the table."""
     return (
         rows.writeStream.format("org.apache.spark.sql.cassandra")
         .option("keyspace", settings["keyspace"])
@@ -84,15 +84,19 @@ def store(rows: DataFrame, settings: Settings) -> StreamingQuery:
     )
 
 
-def follow(query: StreamingQuery, records: int, stopped: threading.Event) -> None:
-    """Print the number of stored records whenever it grows. Raises the error that fails the query."""
+def report_progress(query: StreamingQuery, records: int, stopped: threading.Event) -> None:
+    """Print the number of stored records after each micro-batch. Raises the error of a failed query."""
     done, last_batch = 0, -1
     while not stopped.is_set() and (done < records or not records):
         query.awaitTermination(_POLL_S)
-        fresh = [one for one in query.recentProgress if one["batchId"] > last_batch and one["numInputRows"]]
-        if fresh:
-            done += sum(one["numInputRows"] for one in fresh)
-            last_batch = fresh[-1]["batchId"]
+        new = [
+            progress
+            for progress in query.recentProgress
+            if progress["batchId"] > last_batch and progress["numInputRows"]
+        ]
+        if new:
+            done += sum(progress["numInputRows"] for progress in new)
+            last_batch = new[-1]["batchId"]
             sys.stdout.write(json.dumps({"done": done}) + "\n")
             sys.stdout.flush()
 

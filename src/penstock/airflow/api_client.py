@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
 from penstock.pipelines.identity import identify
@@ -120,13 +120,13 @@ class Airflow:
             answer = self._client.request(method, path, **arguments)
         except httpx2.TransportError as error:
             raise AirflowUnreachable(
-                f"no answer from Airflow at {self._settings.airflow_url}: {error}", hint="./penstock status"
+                f"no answer from Airflow at {self._settings.airflow_url}: {error}", hint=remedies.show_status()
             ) from error
         if answer.status_code == httpx2.codes.UNAUTHORIZED and path != _SIGN_IN and not again:
             self._sign_in()  # a token lasts for a day
             return self._send_request(method, path, again=True, **arguments)
         if answer.status_code == httpx2.codes.NOT_FOUND:
-            raise RunFailed(f"Airflow does not know {path}", hint="./penstock logs airflow-dags")
+            raise RunFailed(f"Airflow does not know {path}", hint=remedies.show_logs("airflow-dags"))
         if answer.is_error:
             raise PenstockError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
         return dict(answer.json())

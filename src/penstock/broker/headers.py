@@ -1,8 +1,8 @@
-"""The Kafka headers that penstock gives a record, apart from those of dead letters (`broker.dlq`)."""
+"""The Kafka headers that penstock gives a record, apart from those of dead letters (`dead_letters.message`)."""
 
 from confluent_kafka import Message
 
-from penstock.contract.reject import Headers
+from penstock.contract.record import Headers
 
 RUN = "penstock.run"
 """Id of the run that produced the record."""

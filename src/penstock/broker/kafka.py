@@ -1,12 +1,15 @@
 """Create Kafka clients from settings, and translate Kafka's errors."""
 
+from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from penstock import remedies
 from penstock.config import Settings
-from penstock.errors import KafkaUnreachable, PenstockError
+from penstock.contract.record import Headers
+from penstock.errors import DeliveryFailed, KafkaUnreachable, PenstockError
 from penstock.log import get_logger
 
 log = get_logger(__name__)
@@ -16,6 +19,8 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = 2 * MAX_MESSAGE_BYTES
 """Largest dead letter: a message, and the headers that say what is wrong with it."""
 _NO_LIMIT_BYTES = 1_000_000_000
+
+DeliveryReport = Callable[[KafkaError | None, Message], None]
 
 _AWAY = {
     KafkaError._ALL_BROKERS_DOWN,
@@ -93,5 +98,31 @@ def failure(error: KafkaException, doing: str, settings: Settings) -> PenstockEr
     reason = error.args[0]
     text = f"{doing} on Kafka at {settings.kafka_bootstrap}: {reason.str()}"
     if reason.code() in _AWAY:
-        return KafkaUnreachable(text, hint="./penstock status, or set PENSTOCK_KAFKA_BOOTSTRAP")
+        return KafkaUnreachable(text, hint=remedies.check_address("kafka"))
     return PenstockError(text)
+
+
+def produce_record(
+    producer: Producer,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    report: DeliveryReport,
+    partition: int = -1,
+) -> None:
+    """Pass a record to the producer, which calls `report` when it is delivered or has failed.
+
+    Without a partition, the producer chooses it by the key. Blocks while the producer's queue is full. Raises
+    `DeliveryFailed` for a record that the producer does not accept.
+    """
+    while True:
+        try:
+            producer.produce(topic, value=value, key=key, headers=headers, on_delivery=report, partition=partition)
+        except BufferError:
+            producer.poll(0.1)
+        except KafkaException as error:
+            raise DeliveryFailed(f"{topic}: {error}") from error
+        else:
+            producer.poll(0)
+            return

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from confluent_kafka.schema_registry import RegisteredSchema, Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare, encoding_changed, refused
 from penstock.contract.record import Record
@@ -121,7 +122,7 @@ class Registry:
         except _UNREADABLE as error:
             raise SchemaRefused(
                 f"the schema of {subject} version {latest.version} cannot be read: {type(error).__name__}: {error}",
-                hint="delete that version in the registry, then ./penstock schema plan",
+                hint=f"delete that version in the registry, then {remedies.plan_schema()}",
             ) from error
         if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
             return Standing(latest.schema_id, latest.version, [])  # Avro values need the identical schema
@@ -190,14 +191,14 @@ class Registry:
         if error.http_status_code == 404 and error.error_code in absent:
             return SchemaUnknown(text)
         if error.http_status_code in _REFUSES:
-            return SchemaRefused(text, hint="./penstock schema plan")
+            return SchemaRefused(text, hint=remedies.plan_schema())
         if error.http_status_code in _DENIES:
             return RegistryUnreachable(text, hint="set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD")
         return self._build_unreachable_error(text)
 
     @staticmethod
     def _build_unreachable_error(text: str) -> RegistryUnreachable:
-        return RegistryUnreachable(text, hint="./penstock status registry, or set PENSTOCK_REGISTRY_URL")
+        return RegistryUnreachable(text, hint=remedies.check_address("registry"))
 
 
 def _build_schema(record: type[Record], wire_format: WireFormat) -> Schema:
@@ -207,7 +208,7 @@ def _build_schema(record: type[Record], wire_format: WireFormat) -> Schema:
 def _build_schema_error(text: str, changes: list[Change]) -> SchemaRefused:
     """Return the error with the reasons: each change on its own line, and in the attribute `changes`."""
     lines = [text, *(f"  {change}" for change in changes)]
-    return SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=changes)
+    return SchemaRefused("\n".join(lines), hint=remedies.plan_schema(), changes=changes)
 
 
 def _check_response(found: RegisteredSchema) -> RegisteredSchema:

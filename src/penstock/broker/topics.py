@@ -10,6 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from penstock import remedies
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, NotFound
@@ -183,7 +184,8 @@ def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
     if not found:
         raise NotFound(
             f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
-            hint="./penstock up spark-job creates it; is PENSTOCK_PIPELINE the one you mean? ./penstock config",
+            hint=f"{remedies.start('spark-job')} creates it; is PENSTOCK_PIPELINE the one you mean? "
+            f"{remedies.show_settings()}",
         )
     return found
 
@@ -264,14 +266,22 @@ def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings)
         heard_s = time.monotonic() if batch else heard_s
         if time.monotonic() - heard_s > settings.kafka_timeout_s:
             raise KafkaUnreachable(f"nothing read from {topic}[{span.partition}] in {settings.kafka_timeout_s:g} s")
-        for message in batch:
-            if _is_out_of_range(message):
-                at = _move_to_log_start(consumer, topic, span.partition, at, settings)
-                break
-            if _is_end(message) or message.offset() >= span.end:
-                return
-            at = message.offset() + 1
-            yield message
+        count = _count_records(batch, span.end)
+        if count:
+            at = batch[count - 1].offset() + 1
+            yield from batch[:count]
+        if count == len(batch):
+            continue
+        if not _is_out_of_range(batch[count]):
+            _check_end(batch[count])
+            return
+        at = _move_to_log_start(consumer, topic, span.partition, at, settings)
+
+
+def _count_records(batch: list[Message], end: int) -> int:
+    """Return how many records before the offset `end` a batch begins with."""
+    later = (number for number, message in enumerate(batch) if message.error() is not None or message.offset() >= end)
+    return next(later, len(batch))
 
 
 def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings: Settings) -> dict[Place, Message]:
@@ -313,10 +323,7 @@ def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, 
     return first
 
 
-def _is_end(message: Message) -> bool:
-    """Return whether the message marks the end of the partition. Raises `KafkaException` for any other error."""
-    if message.error() is None:
-        return False
-    if message.error().code() == KafkaError._PARTITION_EOF:
-        return True
-    raise KafkaException(message.error())
+def _check_end(message: Message) -> None:
+    """Raise `KafkaException` if the message is an error other than the end of the partition."""
+    if message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
+        raise KafkaException(message.error())

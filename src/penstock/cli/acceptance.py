@@ -33,7 +33,7 @@ def accept(
     Nothing else is accepted: what differs later, in the same stretch too, is a difference again.
     """
     from penstock import config
-    from penstock.dead_letters.redrive import whoami
+    from penstock.config import current_user
     from penstock.errors import UsageError
     from penstock.reconcile import acceptance
     from penstock.sink.cassandra import connected
@@ -49,7 +49,7 @@ def accept(
     with connected(settings) as session:
         found = acceptance.find(settings, session, selection)
         _ask_confirmation(found, yes=yes)
-        acceptance.accept(settings, session, found, whoami(), reason)
+        acceptance.accept(settings, session, found, current_user(), reason)
     if as_json:
         print_json(found)
     else:

@@ -10,7 +10,7 @@ from penstock.cli.text import print_json, talk
 from penstock.cli.text import table as text_table
 
 if TYPE_CHECKING:
-    from bench.ground import Ground
+    from bench.target import Target
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks to run; default: all.")]
 _RECORDS = "Records per benchmark; each has its own default. Small numbers include startup in the measurement."
@@ -50,29 +50,29 @@ def bench(
     from bench import suite
 
     if listed:
-        benchmarks = [(benchmark.name, benchmark.what) for benchmark in suite.known(())]
+        benchmarks = [(benchmark.name, benchmark.what) for benchmark in suite.select_benchmarks(())]
         typer.echo(text_table(("benchmark", "what it measures"), benchmarks))
         return
-    chosen = suite.known(list(names or ()))
-    ground = _create_target()
+    chosen = suite.select_benchmarks(list(names or ()))
+    target = _create_target()
     try:
         if quick:
-            _compare_revision(ground, against, records, repeat)
+            _compare_revision(target, against, records, repeat)
         else:
-            _run_benchmarks(ground, chosen, records, repeat, json_file, report)
+            _run_benchmarks(target, chosen, records, repeat, json_file, report)
     finally:
-        ground.down()
+        target.stop()
 
 
-def _create_target() -> "Ground":
-    from bench import ground
+def _create_target() -> "Target":
+    from bench.target import create_target
     from penstock import config
 
-    return ground.of(config.load(), lambda service, stage, detail="": talk(f"{service} {stage} {detail}".rstrip()))
+    return create_target(config.load(), lambda service, stage, detail="": talk(f"{service} {stage} {detail}".rstrip()))
 
 
 def _run_benchmarks(
-    ground: "Ground",
+    target: "Target",
     chosen: list[Any],
     records: int | None,
     repeat: int | None,
@@ -84,23 +84,25 @@ def _run_benchmarks(
 
     from bench import suite
 
-    figures = suite.begun(json_file)
+    figures = suite.load_results(json_file)
     for benchmark in chosen:
-        figures["benchmarks"][benchmark.name] = suite.hold(ground, benchmark, records, repeat or suite.REPEAT, talk)
+        figures["benchmarks"][benchmark.name] = suite.run_benchmark(
+            target, benchmark, records, repeat or suite.REPEAT, talk
+        )
         if json_file:
             json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         if report:
             from bench import report as reports
 
-            reports.write(figures, report)
+            reports.write_report(figures, report)
     if not json_file:
         print_json(figures)
 
 
-def _compare_revision(ground: "Ground", revision: str, records: int | None, repeat: int | None) -> None:
+def _compare_revision(target: "Target", revision: str, records: int | None, repeat: int | None) -> None:
     from bench import quick
 
-    comparison = quick.compare(ground, revision, records, repeat, talk)
+    comparison = quick.compare_revision(target, revision, records, repeat, talk)
     typer.echo(
         text_table(
             ("tree", "CPU us/record", "records/s"),

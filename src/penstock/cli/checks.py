@@ -1,7 +1,9 @@
 """check, test, config, docs, wheel: commands for development and configuration."""
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +13,22 @@ from penstock.stack.layout import REPOSITORY
 
 BIN = Path(sys.executable).parent
 
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+QUICK = "--hypothesis-profile=quick"
+"""Makes pytest try a third of the examples of each property."""
+SLOWEST_TESTS = "tests/unit/reconcile/test_reconciliation.py"
 CHECKS = {
     "format": [str(BIN / "ruff"), "format", "--check"],
     "lint": [str(BIN / "ruff"), "check"],
-    "types": [str(BIN / "mypy")],
+    "unit tests": [*PYTEST, "tests/unit", "--ignore=tests/unit/reconcile"],
+    "reconcile tests": [*PYTEST, "tests/unit/reconcile", f"--ignore={SLOWEST_TESTS}"],
+    "reconciliation tests": [*PYTEST, SLOWEST_TESTS],
     "layers": [str(BIN / "lint-imports")],
+    "types": [str(BIN / "mypy")],
     "schemas": [sys.executable, "-m", "penstock.cli", "schema", "render", "--check"],
     "docs": [sys.executable, "-m", "penstock.cli", "docs", "--check"],
-    "unit tests": [sys.executable, "-m", "pytest", "-q", "tests/unit"],
 }
+"""In the order in which they start. The unit tests are divided so that two cores are busy to the end."""
 STACK_TESTS = ("tests/integration", "tests/e2e", "tests/browser", "tests/drills")
 
 
@@ -35,9 +44,10 @@ def register(app: typer.Typer) -> None:
 def check() -> None:
     """Run all checks and the unit tests, without network.
 
-    Format, lint, types, import layers, rendered files, unit tests. Exit 1 if one fails.
+    Format, lint, types, import layers, rendered files, unit tests. Exit 1 if one fails. Properties are tested with a
+    third of the examples that `test` tries.
     """
-    raise typer.Exit(0 if run_checks() else 1)
+    raise typer.Exit(0 if run_checks(quick=True) else 1)
 
 
 def test(
@@ -57,20 +67,47 @@ def test(
         )
     if arguments:
         raise typer.Exit(_run_command([sys.executable, "-m", "pytest", *arguments]))
-    checked = run_checks()
+    checked = run_checks(quick=False)
     tested = _run_command([sys.executable, "-m", "pytest", "--durations=20", *STACK_TESTS]) == 0
     raise typer.Exit(0 if checked and tested else 1)
 
 
-def run_checks() -> bool:
-    """Run all checks, print their results, and return whether all passed."""
+def run_checks(*, quick: bool) -> bool:
+    """Run all checks, as many at once as there are cores, print their results, and return whether all passed.
+
+    If `quick`, properties are tested with fewer examples.
+    """
+    options = [QUICK] if quick else []
     passed = True
-    for name, command in CHECKS.items():
-        typer.echo(f"== {name}", err=True)
-        if _run_command(command):
-            typer.echo(f"== {name}: FAILED", err=True)
-            passed = False
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        checks = {
+            pool.submit(_run_captured, [*command, *(options if command[: len(PYTEST)] == PYTEST else [])]): name
+            for name, command in CHECKS.items()
+        }
+        for check in as_completed(checks):
+            result = check.result()
+            passed = passed and result.returncode == 0
+            _report_check(checks[check], result)
     return passed
+
+
+def _report_check(name: str, result: subprocess.CompletedProcess[str]) -> None:
+    typer.echo(f"== {name}", err=True)
+    typer.echo(result.stdout, nl=False)
+    if result.returncode:
+        typer.echo(f"== {name}: FAILED", err=True)
+
+
+def _run_captured(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
 
 
 def _run_command(command: list[str]) -> int:

@@ -1,8 +1,6 @@
 """`penstock dlq`: show, export, redrive or discard rejected records."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from penstock.cli.text import print_json, table, talk
+from penstock.files import open_atomically
 
 if TYPE_CHECKING:
-    from penstock.broker.dlq import DeadLetter
     from penstock.config import Settings
-    from penstock.dead_letters.pending import LetterGroup, LetterSelection, Outcomes
+    from penstock.dead_letters.message import DeadLetter
+    from penstock.dead_letters.pending import DeadLetterGroup, DeadLetterSelection, Outcomes
     from penstock.dead_letters.repair import Repair
     from penstock.pipelines import Pipeline
 
@@ -44,10 +43,10 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Count rejected records by reason and rules, without values."""
-    from penstock.dead_letters.pending import grouped
+    from penstock.dead_letters.pending import group_by_reason
 
     with _open_queue() as queue:
-        groups = grouped(queue.letters(_build_selection(reason)), queue.lines)
+        groups = group_by_reason(queue.letters(_build_selection(reason)), queue.lines)
     shown = [group for group in groups if everything or group.waiting]
     if as_json:
         print_json(shown)
@@ -59,7 +58,7 @@ def list_(
         talk("no rejected record is pending" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
-def _group_cells(group: "LetterGroup") -> tuple[Any, ...]:
+def _group_cells(group: "DeadLetterGroup") -> tuple[Any, ...]:
     rules = ",".join(group.rules)
     shown_rules = rules if len(rules) <= _CELL_CHARACTERS else rules[: _CELL_CHARACTERS - 3] + "..."
     times = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (group.first, group.last))
@@ -104,7 +103,7 @@ def export(
     To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
     from penstock.dead_letters.export import line
-    from penstock.sink.resolutions import WAITING, state_of
+    from penstock.dead_letters.resolutions import WAITING, state_of
 
     written = 0
     with _open_queue() as queue, _open_export(file) as out:
@@ -187,14 +186,15 @@ class _Queue:
 
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
-        from penstock.process.writer import AvroWriters
-        from penstock.sink import cassandra, resolutions
+        from penstock.codec.avro import AvroReaders
+        from penstock.dead_letters import resolutions
+        from penstock.sink import cassandra
 
         self.settings, self.pipeline, self.session = settings, pipeline, session
-        self.lines = resolutions.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-        self._writers = AvroWriters(Registry(settings))
+        self.lines = resolutions.read_resolutions(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+        self._readers = AvroReaders(Registry(settings))
 
-    def letters(self, selection: "LetterSelection") -> "Iterator[DeadLetter]":
+    def letters(self, selection: "DeadLetterSelection") -> "Iterator[DeadLetter]":
         """Return the selected records, pending or not."""
         from penstock.dead_letters.pending import selected
 
@@ -206,9 +206,9 @@ class _Queue:
 
     def value(self, letter: "DeadLetter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
-        from penstock.dead_letters.repair import value_of
+        from penstock.codec.values import read_fields
 
-        return value_of(letter.value, self._writers)
+        return read_fields(letter.value, self._readers)
 
 
 @contextmanager
@@ -228,10 +228,10 @@ def _build_selection(
     place: Sequence[str] | None = None,
     run: str = "",
     limit: int | None = None,
-) -> "LetterSelection":
-    from penstock.dead_letters.pending import LetterSelection
+) -> "DeadLetterSelection":
+    from penstock.dead_letters.pending import DeadLetterSelection
 
-    return LetterSelection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
+    return DeadLetterSelection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
 
 
 def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Repair":
@@ -272,7 +272,7 @@ def _truncate_text(text: str) -> str:
 def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     import msgspec
 
-    from penstock.broker.wire_format import FRAME_BYTES, is_framed
+    from penstock.codec.wire_format import split_header
 
     if letter.left_out and "value" in letter.left_out.parts:
         return (
@@ -280,10 +280,11 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
         )
     content = letter.value or b""
     size = f"value, {len(content)} bytes"
-    if is_framed(content):
-        size += f", frame {content[:FRAME_BYTES].hex(' ')}"
+    header, body = split_header(content)
+    if header:
+        size += f", frame {header.hex(' ')}"
     if value is None:
-        return f"{size}:\n{_format_bytes(content[FRAME_BYTES:] if is_framed(content) else letter.value)}"
+        return f"{size}:\n{_format_bytes(body if header else letter.value)}"
     pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     return f"{size}, its fields:\n{_truncate_text(chr(10).join(map(_escape_text, pretty.split(chr(10)))))}"
 
@@ -309,13 +310,8 @@ def _open_export(file: str) -> Iterator[BinaryIO]:
         raise UsageError(
             f"cannot write {file}: it is a folder, or its folder does not exist", hint="./penstock dlq export FILE"
         )
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            yield out
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with open_atomically(path) as out:
+        yield out
 
 
 def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> None:

@@ -23,7 +23,7 @@ def pages() -> dict[Path, str]:
         docs / "cli.md": cli_page(),
         docs / "config.md": config_page(),
         docs / "metrics.md": metrics_page(),
-        REPOSITORY / ".env.example": environment.example(),
+        REPOSITORY / ".env.example": environment.render_example(),
     }
 
 

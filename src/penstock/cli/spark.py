@@ -54,10 +54,10 @@ def count_executors(spark: "SparkSession") -> int:
 
 @contextmanager
 def _open_session(settings: "Settings", name: str) -> Iterator["SparkSession"]:
-    from penstock.stack.services.spark import environment_of
+    from penstock.stack.services.spark import build_env_from_settings
 
     if "SPARK_CONF_DIR" not in os.environ:
-        os.environ.update(environment_of(settings))
+        os.environ.update(build_env_from_settings(settings))
     from penstock.process.session import spark_session
 
     with spark_session(settings.model_copy(update={"spark_job_ui_port": 0}), name) as spark:

@@ -46,7 +46,7 @@ def up_for(settings: "Settings", services: list[str] | None = None) -> None:
     from penstock.stack import launch
 
     with reporting() as report:
-        launch.up(settings, services or (), report)
+        launch.start_services(settings, services or (), report)
 
 
 def down(services: Services = None) -> None:
@@ -61,7 +61,7 @@ def down_all(settings: "Settings", services: list[str] | None = None) -> None:
     if not services or any(name.startswith("airflow") for name in services):
         tell_unfinished(settings)
     with reporting() as report:
-        launch.down(settings, services or (), report)
+        launch.stop_services(settings, services or (), report)
 
 
 def tell_unfinished(settings: "Settings") -> None:
@@ -90,7 +90,7 @@ def restart(services: Services = None) -> None:
     from penstock.stack import launch
 
     with reporting() as report:
-        launch.restart(_load_settings(), services or (), report)
+        launch.restart_services(_load_settings(), services or (), report)
 
 
 def status(services: Services = None, as_json: AsJson = False) -> None:
@@ -100,7 +100,7 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
     """
     from penstock.stack import status as stack_status
 
-    states = stack_status.read(_load_settings(), services or ())
+    states = stack_status.read_statuses(_load_settings(), services or ())
     if as_json:
         print_json(states)
     else:
@@ -128,9 +128,10 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
 
 def where_to_look(settings: "Settings") -> str:
     """Return a table of the stack's web pages."""
-    from penstock.stack import catalog, site
+    from penstock.stack import catalog
+    from penstock.stack.environment import read_environment
 
-    services = catalog.services(site.read(settings)).values()
+    services = catalog.build_services(read_environment(settings)).values()
     return table(("where to look", ""), [(service.title, service.page) for service in services if service.page])
 
 
@@ -143,9 +144,9 @@ def logs(
     from penstock.stack import launch
     from penstock.stack import logs as stack_logs
 
-    path = launch.log_of(_load_settings(), service)
+    path = launch.log_path(_load_settings(), service)
     with contextlib.suppress(KeyboardInterrupt):
-        for line in stack_logs.follow(path, lines) if follow else stack_logs.tail(path, lines):
+        for line in stack_logs.follow_log(path, lines) if follow else stack_logs.read_tail(path, lines):
             typer.echo(line)
 
 
@@ -161,9 +162,9 @@ def doctor(
     if as_json:
         print_json(checks)
     else:
-        from penstock.stack.check import render
+        from penstock.stack.check import format_checks
 
-        typer.echo(render(checks))
+        typer.echo(format_checks(checks))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -171,14 +172,14 @@ def doctor(
 def _stack_checks() -> "list[Check]":
     from penstock.stack import doctor
 
-    return doctor.examine(_load_settings())
+    return doctor.run_checks(_load_settings())
 
 
 def _compose_checks() -> "list[Check]":
     from penstock.compose import doctor
     from penstock.stack.layout import REPOSITORY
 
-    return doctor.examine(REPOSITORY)
+    return doctor.run_checks(REPOSITORY)
 
 
 def destroy(
@@ -195,7 +196,7 @@ def destroy(
     if not yes:
         typer.confirm(f"Delete all data of the local stack in {settings.home}?", abort=True, err=True)
     with reporting() as report:
-        deleted = launch.destroy(settings, downloads=downloads, report=report)
+        deleted = launch.destroy_stack(settings, downloads=downloads, report=report)
     for path in deleted:
         talk(f"deleted {path}")
 
@@ -241,7 +242,7 @@ class _Lines:
 class _Moving:
     """Prints a line for each completed step, and a spinner for those in progress."""
 
-    ENDS = ("ready", "unchanged", "outdated", "failed", "stopped", "swept")
+    ENDS = ("ready", "unchanged", "outdated", "failed", "stopped")
 
     def __init__(self, write: "Callable[[str], None]", update: "Callable[[str], None]") -> None:
         self._write, self._update = write, update

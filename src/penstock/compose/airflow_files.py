@@ -13,6 +13,7 @@ from penstock import config
 from penstock.compose import preflight
 from penstock.config import Settings
 from penstock.errors import UsageError, exits_by_kind
+from penstock.files import write_atomically
 
 PASSWORDS_FILE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 _TIMEOUT_S = 20
@@ -20,14 +21,11 @@ _TIMEOUT_S = 20
 
 def write_login(settings: Settings, path: Path) -> None:
     """Write user and password to the file of Airflow's SimpleAuthManager. Only the owner can read it."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({settings.airflow_username: settings.airflow_password.get_secret_value()}, file)
-    unfinished.replace(path)
+    login = {settings.airflow_username: settings.airflow_password.get_secret_value()}
+    write_atomically(path, json.dumps(login))
 
 
-def settle_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
+def update_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
     """Set the password of the database role to the first of `passwords` if it is still one of the others.
 
     `connect` opens a connection with a password or raises `PermissionError`. Raises `UsageError` if none is valid.
@@ -48,7 +46,7 @@ def settle_database_password(passwords: Sequence[str], connect: Callable[[str], 
     )
 
 
-def connect(password: str) -> Any:
+def connect_database(password: str) -> Any:
     """Connect to Airflow's database. Raises `PermissionError` if the password is rejected."""
     import psycopg2  # included in Airflow's image
 
@@ -66,7 +64,7 @@ def main() -> None:
     """Run the first steps of the container `airflow-init`."""
     write_login(config.load(), Path(os.environ[PASSWORDS_FILE]))
     passwords = json.loads((preflight.FOLDER / "postgres_passwords").read_text(encoding="utf-8"))
-    settle_database_password(passwords, connect)
+    update_database_password(passwords, connect_database)
 
 
 if __name__ == "__main__":

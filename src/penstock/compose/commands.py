@@ -14,16 +14,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from penstock import remedies
 from penstock.compose import doctor, environment
 from penstock.errors import exits_by_kind
-from penstock.stack.check import render
+from penstock.stack.check import format_checks
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code. Raises `UsageError`."""
-    parser = argparse.ArgumentParser(prog="./penstock", description="Commands for Docker Compose.")
+    parser = argparse.ArgumentParser(prog=remedies.PROGRAM, description="Commands for Docker Compose.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     init = commands.add_parser("init", help="write .env with random secrets; existing values are kept")
     init.add_argument("--simple-login", action="store_true", help="Airflow's password is `airflow`; on loopback only")
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
 def run_init(*, simple_login: bool) -> int:
     """Add missing variables to `.env` and print their names. Raises `UsageError`."""
     path = ROOT / ".env"
-    written = environment.init(path, simple_login=simple_login)
+    written = environment.add_missing_variables(path, simple_login=simple_login)
     message = f"wrote to {path}: {', '.join(written)}\n  next: docker compose up -d --build"
     print(message if written else f"{path} is complete: nothing was written", file=sys.stderr)  # noqa: T201
     return 0
@@ -46,8 +47,8 @@ def run_init(*, simple_login: bool) -> int:
 
 def run_doctor(*, as_json: bool) -> int:
     """Print all checks. Returns 1 if one failed."""
-    checks = doctor.examine(ROOT)
-    print(json.dumps([asdict(check) for check in checks], indent=2) if as_json else render(checks))  # noqa: T201
+    checks = doctor.run_checks(ROOT)
+    print(json.dumps([asdict(check) for check in checks], indent=2) if as_json else format_checks(checks))  # noqa: T201
     return 0 if all(check.ok for check in checks) else 1
 
 

@@ -16,52 +16,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock import net
+from penstock import net, remedies
 from penstock.compose import environment
 from penstock.stack.check import Check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Run = Callable[..., "Answer"]
+    Run = Callable[..., "CommandResult"]
 
-LEAST_COMPOSE = (2, 24)
+MIN_COMPOSE_VERSION = (2, 24)
 """Older versions do not support `configs` with `content`, or are not tested."""
-LEAST_MEMORY_MIB = 8192
+MIN_MEMORY_MIB = 8192
 """Sum of the containers' memory limits."""
 X86_64_V3 = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}
 """The x86-64 level that the schema registry's base image requires, as flags of /proc/cpuinfo."""
 _TIMEOUT_S = 20
 _PORTS = {variable.name: variable.default for variable in environment.VARIABLES if variable.name.endswith("_PORT")}
-_INIT = "./penstock compose init"
+_INIT = remedies.init_compose()
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """Result of a command: exit code and output."""
 
     code: int
     text: str
 
 
-def run(*command: str) -> Answer:
+def run_command(*command: str) -> CommandResult:
     """Run a command. The exit code is 127 if it is not installed and 124 after a timeout."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", timeout=_TIMEOUT_S, check=False
         )
     except FileNotFoundError:
-        return Answer(127, f"{command[0]} is not installed")
+        return CommandResult(127, f"{command[0]} is not installed")
     except subprocess.TimeoutExpired:
-        return Answer(124, f"{' '.join(command)}: no answer within {_TIMEOUT_S} s")
-    return Answer(done.returncode, done.stdout if done.returncode == 0 else done.stderr.strip() or done.stdout.strip())
+        return CommandResult(124, f"{' '.join(command)}: no response within {_TIMEOUT_S} s")
+    output = process.stdout if process.returncode == 0 else process.stderr.strip() or process.stdout.strip()
+    return CommandResult(process.returncode, output)
 
 
-def examine(root: Path, run: Run = run) -> list[Check]:
+def run_checks(root: Path, run: Run = run_command) -> list[Check]:
     """Run all checks for the Compose files in `root`."""
     engine, command, variables = _check_engine(run), _find_compose(run), _check_environment(root / ".env")
     compose = _check_compose(command, run)
-    values = {**environment.read(root / ".env"), **_read_exported()}
+    values = {**environment.read_env(root / ".env"), **_read_exported()}
     checks = [engine, compose]
     if engine.ok:
         checks.append(_check_memory(run))
@@ -88,8 +89,8 @@ def _check_engine(run: Run) -> Check:
     hint = "start Docker: systemctl start docker; and join the group docker, or use sudo"
     if shutil.which("docker") is None:
         return Check("docker", False, "docker is not installed", "https://docs.docker.com/engine/install/")
-    answer = run("docker", "version", "--format", "{{.Server.Version}}")
-    return Check("docker", answer.code == 0, answer.text.strip().partition("\n")[0], hint)
+    result = run("docker", "version", "--format", "{{.Server.Version}}")
+    return Check("docker", result.code == 0, result.text.strip().partition("\n")[0], hint)
 
 
 def _find_compose(run: Run) -> tuple[str, ...]:
@@ -109,19 +110,21 @@ def _check_compose(command: tuple[str, ...], run: Run) -> Check:
     numbers = re.match(r"v?(\d+)\.(\d+)", program.text.strip())
     if numbers is None:
         return Check("compose", True, f"not checked: {program.text.strip()[:40]!r} is not a release")
-    is_new = (int(numbers[1]), int(numbers[2])) >= LEAST_COMPOSE
-    least = ".".join(map(str, LEAST_COMPOSE))
-    return Check("compose", is_new, program.text.strip() + ("" if is_new else f", {least} or newer is required"), hint)
+    is_new = (int(numbers[1]), int(numbers[2])) >= MIN_COMPOSE_VERSION
+    required = ".".join(map(str, MIN_COMPOSE_VERSION))
+    return Check(
+        "compose", is_new, program.text.strip() + ("" if is_new else f", {required} or newer is required"), hint
+    )
 
 
 def _check_memory(run: Run) -> Check:
-    answer = run("docker", "info", "--format", "{{.MemTotal}}")
-    mib = int(answer.text) // 2**20 if answer.text.strip().isdecimal() else 0
-    hint = f"give Docker {LEAST_MEMORY_MIB} MiB: in Docker Desktop under Settings, Resources"
+    result = run("docker", "info", "--format", "{{.MemTotal}}")
+    mib = int(result.text) // 2**20 if result.text.strip().isdecimal() else 0
+    hint = f"give Docker {MIN_MEMORY_MIB} MiB: in Docker Desktop under Settings, Resources"
     return Check(
         "memory",
-        mib >= LEAST_MEMORY_MIB * 0.95,
-        f"Docker has {mib} MiB, the containers may use {LEAST_MEMORY_MIB}",
+        mib >= MIN_MEMORY_MIB * 0.95,
+        f"Docker has {mib} MiB, the containers may use {MIN_MEMORY_MIB}",
         hint,
     )
 
@@ -139,9 +142,9 @@ def _check_processor(path: Path = Path("/proc/cpuinfo")) -> Check:
 def _check_environment(path: Path) -> Check:
     if not path.exists():
         return Check(".env", True, "does not exist: defaults apply, Airflow's password is airflow")
-    faults = environment.parse(path.read_bytes()).faults
-    detail = "; ".join(faults[:3]) if faults else "valid"
-    return Check(".env", not faults, detail, f"correct it, or delete it and run: {_INIT}")
+    errors = environment.parse_env(path.read_bytes()).errors
+    detail = "; ".join(errors[:3]) if errors else "valid"
+    return Check(".env", not errors, detail, f"correct it, or delete it and run: {_INIT}")
 
 
 def _get_uid(values: dict[str, str]) -> str:
@@ -153,8 +156,8 @@ def _check_user(values: dict[str, str]) -> Check:
     uid = _get_uid(values)
     if uid.isdecimal() and int(uid):
         return Check("user", True, f"AIRFLOW_UID={uid}")
-    reason = "no container runs as root, which Airflow refuses" if uid.strip("0") == "" else "not a user id"
-    hint = f"set AIRFLOW_UID={environment.own_uid()} in .env"
+    reason = "no container runs as root, which Airflow rejects" if uid.strip("0") == "" else "not a user id"
+    hint = f"set AIRFLOW_UID={environment.get_own_uid()} in .env"
     return Check("user", False, f"AIRFLOW_UID={uid}: {reason}", hint)
 
 
@@ -165,7 +168,9 @@ def _check_dags(folder: Path, values: dict[str, str]) -> Check:
     uid = _get_uid(values)
     unreadable = [path.name for path in _list_dags(folder) if not _is_readable(path, uid)]
     detail = f"user {uid} cannot read {', '.join(unreadable[:3])}" if unreadable else f"readable by user {uid}"
-    return Check("dags", not unreadable, detail, f"chmod -R a+rX {folder}, or set AIRFLOW_UID={environment.own_uid()}")
+    return Check(
+        "dags", not unreadable, detail, f"chmod -R a+rX {folder}, or set AIRFLOW_UID={environment.get_own_uid()}"
+    )
 
 
 def _list_dags(folder: Path) -> Iterator[Path]:
@@ -184,7 +189,7 @@ def _is_readable(path: Path, uid: str) -> bool:
 
 def _check_bind(values: dict[str, str]) -> Check:
     bind = values.get("BIND") or environment.LOOPBACK
-    missing = environment.missing_passwords(values)
+    missing = environment.find_missing_passwords(values)
     if not missing:
         return Check("bind", True, f"BIND={bind}")
     detail = f"BIND={bind} allows access from other machines, but not set, or well known: {' and '.join(missing)}"
@@ -207,7 +212,7 @@ def _check_ports(values: dict[str, str], command: tuple[str, ...], run: Run) -> 
         if not net.is_port_free(int(port), bind)
     ]
     detail = f"in use: {'; '.join(taken)}" if taken else "free"
-    hint = "stop the process that listens there (./penstock down, docker ps), or set another port in .env"
+    hint = f"stop the process that listens there ({remedies.stop()}, docker ps), or set another port in .env"
     return Check("ports", not taken, detail, hint)
 
 
@@ -229,5 +234,7 @@ def _is_container(line: str) -> bool:
 
 def _check_files(root: Path, command: tuple[str, ...], run: Run) -> Check:
     """Check that Compose accepts the project's files."""
-    answer = run(*command, "--project-directory", str(root), "config", "--quiet")
-    return Check("files", answer.code == 0, answer.text.strip()[:400] or "accepted", "correct .env as the message says")
+    result = run(*command, "--project-directory", str(root), "config", "--quiet")
+    return Check(
+        "files", result.code == 0, result.text.strip()[:400] or "accepted", "correct .env according to the message"
+    )

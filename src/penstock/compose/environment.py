@@ -11,7 +11,9 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock import remedies
 from penstock.errors import UsageError
+from penstock.files import write_atomically
 from penstock.net import is_loopback
 from penstock.stack import generators
 
@@ -26,9 +28,9 @@ WITHOUT_VALUE = {"AIRFLOW_PASSWORD": SIMPLE, "CONTROL_PASSWORD": ""}
 LOOPBACK = "127.0.0.1"
 DEFAULT_UID = 50000
 """User id of Airflow's image."""
-_HEAD = """\
+_HEAD = f"""\
 # All variables of docker-compose.yml. All are optional.
-# `./penstock compose init` creates .env from this file, with generated secrets."""
+# `{remedies.init_compose()}` creates .env from this file, with generated secrets."""
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)$")
 _QUOTED = re.compile(r"""^(["'])(.*?)(?<!\\)\1\s*(?:#.*)?$""")
 
@@ -56,7 +58,9 @@ VARIABLES = (
     Variable(
         "CONTROL_PASSWORD", "Control center; empty: no sign-in, on loopback only.", generate=secrets.token_urlsafe
     ),
-    Variable("AIRFLOW_FERNET_KEY", "Encrypts what Airflow stores in its database.", generate=generators.fernet_key),
+    Variable(
+        "AIRFLOW_FERNET_KEY", "Encrypts what Airflow stores in its database.", generate=generators.generate_fernet_key
+    ),
     Variable("AIRFLOW_JWT_SECRET", "Signs the tokens of Airflow's tasks.", generate=secrets.token_hex),
     Variable("AIRFLOW_SECRET_KEY", "Signs the sessions of Airflow's UI.", generate=secrets.token_hex),
     Variable("POSTGRES_PASSWORD", "Airflow's database.", generate=secrets.token_hex),
@@ -96,66 +100,66 @@ SECRETS = tuple(variable for variable in VARIABLES if variable.generate is not N
 
 
 @dataclass(frozen=True)
-class File:
+class EnvFile:
     """Content of a `.env`: its variables, and the error of each invalid line."""
 
     variables: dict[str, str]
-    faults: list[str]
+    errors: list[str]
 
 
-def parse(content: bytes) -> File:
-    """Parse a `.env`. A file that is not UTF-8 has no variables and one fault."""
+def parse_env(content: bytes) -> EnvFile:
+    """Parse a `.env`. A file that is not UTF-8 has no variables and one error."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        return File({}, ["not UTF-8 (PowerShell's > and Notepad write UTF-16): save it as UTF-8"])
-    file = File({}, [])
+        return EnvFile({}, ["not UTF-8 (PowerShell's > and Notepad write UTF-16): save it as UTF-8"])
+    file = EnvFile({}, [])
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             _parse_line(number, line.strip(), file)
     return file
 
 
-def _parse_line(number: int, line: str, file: File) -> None:
-    """Add the variable or fault of a line to `file`. Faults never show values, which may be secret."""
+def _parse_line(number: int, line: str, file: EnvFile) -> None:
+    """Add the variable or error of a line to `file`. Errors never show values, which may be secret."""
     assignment = _ASSIGNMENT.match(line)
     if assignment is None:
         word = re.match(r"[\w.-]{1,40}", line)
-        file.faults.append(f"line {number}, {word[0] if word else '...'}: expected NAME=value")
+        file.errors.append(f"line {number}, {word[0] if word else '...'}: expected NAME=value")
         return
     name, value = assignment.groups()
     quoted = _QUOTED.match(value)
     if quoted is None and value[:1] in {'"', "'"}:
-        file.faults.append(f"line {number}, {name}: unterminated quote")
+        file.errors.append(f"line {number}, {name}: unterminated quote")
         return
     file.variables[name] = quoted[2] if quoted else re.sub(r"(?:^|\s+)#.*", "", value).strip()
 
 
-def read(path: Path) -> dict[str, str]:
+def read_env(path: Path) -> dict[str, str]:
     """Return the variables of a `.env`, none if it does not exist."""
-    return parse(path.read_bytes()).variables if path.exists() else {}
+    return parse_env(path.read_bytes()).variables if path.exists() else {}
 
 
-def example() -> str:
+def render_example() -> str:
     """Render `.env.example`: all variables, with empty secrets."""
     lines = (f"\n# {variable.meaning}\n{variable.name}={variable.default}" for variable in VARIABLES)
     return "\n".join([_HEAD, *lines, ""])
 
 
-def init(path: Path, *, simple_login: bool = False) -> list[str]:
+def add_missing_variables(path: Path, *, simple_login: bool = False) -> list[str]:
     """Add missing secrets and the user id to the `.env` at `path` and return their names. Other lines are unchanged.
 
     With `simple_login` Airflow's password is `airflow`. Raises `UsageError` if other machines could use it or another
     password is set, and if a line of the file is invalid.
     """
-    file = parse(path.read_bytes()) if path.exists() else File({}, [])
-    if file.faults:
-        raise UsageError(f"{path}: {file.faults[0]}", hint="correct the file, or move it")
+    file = parse_env(path.read_bytes()) if path.exists() else EnvFile({}, [])
+    if file.errors:
+        raise UsageError(f"{path}: {file.errors[0]}", hint="correct the file, or move it")
     if simple_login:
         _check_simple_login(file.variables)
-    wanted = {"AIRFLOW_UID": own_uid} | {secret.name: secret.generate for secret in SECRETS}
+    wanted = {"AIRFLOW_UID": get_own_uid} | {secret.name: secret.generate for secret in SECRETS}
     if simple_login:
         wanted["AIRFLOW_PASSWORD"] = lambda: SIMPLE
     missing = {name: generate() for name, generate in wanted.items() if generate and not file.variables.get(name)}
@@ -164,14 +168,14 @@ def init(path: Path, *, simple_login: bool = False) -> list[str]:
     return list(missing)
 
 
-def own_uid() -> str:
+def get_own_uid() -> str:
     """Return the id of the current user, or that of the images for root and on Windows, which has no user ids."""
     getuid: Callable[[], int] | None = getattr(os, "getuid", None)
     return str((getuid() if getuid else 0) or DEFAULT_UID)
 
 
-def missing_passwords(variables: Mapping[str, str]) -> list[str]:
-    """Return the passwords that have no value of their own although `BIND` allows access from other machines."""
+def find_missing_passwords(variables: Mapping[str, str]) -> list[str]:
+    """Return the passwords that must be set because `BIND` allows access from other machines, but are not."""
     if is_loopback(variables.get("BIND") or LOOPBACK):
         return []
     return [name for name, default in WITHOUT_VALUE.items() if variables.get(name, "") in ("", default)]
@@ -187,14 +191,10 @@ def _check_simple_login(variables: Mapping[str, str]) -> None:
 
 def _write_variables(path: Path, values: Mapping[str, str]) -> None:
     """Write the variables, replacing empty ones in place. Only the owner can read the file."""
-    text = path.read_text(encoding="utf-8-sig") if path.exists() else example()
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else render_example()
     for name, value in values.items():
         line = f"{name}={value}"
         text, replaced = re.subn(rf"^{name}=.*$", line, text, flags=re.MULTILINE)
         if not replaced:
             text = f"{text.rstrip()}\n{line}\n"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    unfinished.replace(path)
+    write_atomically(path, text)

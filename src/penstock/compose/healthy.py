@@ -24,7 +24,7 @@ class NotHealthy(Exception):
     """The check failed."""
 
 
-def check(target: str, expected: str = "") -> None:
+def check_target(target: str, expected: str = "") -> None:
     """Check a URL or a file. Raises `NotHealthy`."""
     if target.startswith("http://"):
         _check_response(target, expected, _fetch_text(target))
@@ -69,7 +69,7 @@ def _check_age(path: Path, max_age_s: float) -> None:
 def main(arguments: list[str]) -> int:
     """Run a check and return the exit code."""
     try:
-        check(*arguments)
+        check_target(*arguments)
     except NotHealthy as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
+from penstock import remedies
+from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, find_missing_passwords
 from penstock.errors import UsageError, exits_by_kind
+from penstock.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,22 +30,22 @@ FOLDER = Path("/etc/penstock/secrets")
 VOLUMES = Path("/var/lib/secrets")
 """Mount point of all secrets volumes in secrets-init. Its own is `all`."""
 DAGS = Path("/opt/airflow/dags")
-LEAST_MEMORY_MIB = 5600
+MIN_MEMORY_MIB = 5600
 """Memory of all services under load, with a margin. With less, containers are killed."""
 
 
-def check(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
+def check_requirements(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
     """Raise `UsageError` if the services could not run on this machine or would be accessible without a password."""
     if uid == 0:
         raise UsageError("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
-    if missing := missing_passwords(environ):
+    if missing := find_missing_passwords(environ):
         raise UsageError(
             f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
-            hint=f"./penstock compose init, which writes them to .env, or set BIND={LOOPBACK}",
+            hint=f"{remedies.init_compose()}, which writes them to .env, or set BIND={LOOPBACK}",
         )
-    if memory_mib < LEAST_MEMORY_MIB:
+    if memory_mib < MIN_MEMORY_MIB:
         raise UsageError(
-            f"Docker has {memory_mib} MiB of memory, the services require {LEAST_MEMORY_MIB} MiB",
+            f"Docker has {memory_mib} MiB of memory, the services require {MIN_MEMORY_MIB} MiB",
             hint="give Docker 8 GiB: in Docker Desktop under Settings, Resources",
         )
     _check_dags(dags, uid)
@@ -140,18 +142,13 @@ FILES: dict[str, dict[str, Callable[[Values], str]]] = {
 
 def _save_file(path: Path, text: str, mode: int) -> None:
     """Write `text` to `path` atomically, unless the file has this content already."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    unfinished.replace(path)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, mode)
 
 
 def main() -> None:
     """Run the container `secrets-init`."""
-    check(os.environ, os.getuid(), memory_mib(), DAGS)
+    check_requirements(os.environ, os.getuid(), memory_mib(), DAGS)
     write_secrets(os.environ, os.getuid(), VOLUMES)
 
 

@@ -28,11 +28,11 @@ _ADMIN_PASSWORDS = "cassandra_admin_passwords"
 _WAIT_S = 120.0
 
 
-class _AdminRefused(Unreachable):
+class _AdminLoginRejected(Unreachable):
     """Cassandra rejects every known password of the superuser."""
 
 
-def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
+def prepare_services(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """Set up role and compatibility level, waiting for the services.
 
     `admin_passwords` are the superuser's, newest first. Raises `Unreachable` if a service does not respond within two
@@ -40,21 +40,21 @@ def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """
     try:
         wait_until(
-            lambda: settle_roles(settings, admin_passwords), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles"
+            lambda: update_roles(settings, admin_passwords), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles"
         )
-    except _AdminRefused:
+    except _AdminLoginRejected:
         raise UsageError(
             f"Cassandra rejected CASSANDRA_ADMIN_PASSWORD for its role {ADMIN}",
             hint="set CASSANDRA_ADMIN_PASSWORD in .env to the role's password",
         ) from None
-    wait_until(lambda: _settle_registry(settings), timeout_s=_WAIT_S, every_s=2.0, what="the schema registry")
+    wait_until(lambda: _set_compatibility(settings), timeout_s=_WAIT_S, every_s=2.0, what="the schema registry")
 
 
-def _settle_registry(settings: Settings) -> None:
-    probes.refuse_what_breaks(settings.registry_url, settings.registry_timeout_s)
+def _set_compatibility(settings: Settings) -> None:
+    probes.ensure_backward_compatibility(settings.registry_url, settings.registry_timeout_s)
 
 
-def settle_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
+def update_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """Create the pipeline's role, and set the superuser's password to the first of `admin_passwords`.
 
     Passwords are changed only if they differ, because Cassandra allows one change in five seconds. Raises
@@ -73,17 +73,17 @@ def settle_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
                 session.execute(f"ALTER ROLE {ADMIN} WITH PASSWORD = %s", (admin_passwords[0],))
     finally:
         cassandra.close(session)
-    log.info("roles_settled", role=role)
+    log.info("roles_updated", role=role)
 
 
 def _connect_as_admin(settings: Settings, passwords: Sequence[str]) -> tuple[Session, str]:
-    """Return a session of the superuser and its current password. Raises `_AdminRefused`."""
+    """Return a session of the superuser and its current password. Raises `_AdminLoginRejected`."""
     for password in (*passwords, ADMIN):
         login = {"cassandra_username": ADMIN, "cassandra_password": SecretStr(password)}
         session = _try_login(settings.model_copy(update=login), keep=True)
         if session is not None:
             return session, password
-    raise _AdminRefused(f"Cassandra rejects every known password of its role {ADMIN}")
+    raise _AdminLoginRejected(f"Cassandra rejects every known password of its role {ADMIN}")
 
 
 def _try_login(settings: Settings, *, keep: bool = False) -> Session | None:
@@ -91,7 +91,7 @@ def _try_login(settings: Settings, *, keep: bool = False) -> Session | None:
     try:
         session = cassandra.connect(settings)
     except CassandraUnreachable as error:
-        if _is_refused(error):
+        if _is_login_rejected(error):
             return None
         raise
     if not keep:
@@ -99,7 +99,7 @@ def _try_login(settings: Settings, *, keep: bool = False) -> Session | None:
     return session
 
 
-def _is_refused(error: CassandraUnreachable) -> bool:
+def _is_login_rejected(error: CassandraUnreachable) -> bool:
     """Return whether Cassandra responded and rejected the password."""
     cause = error.__cause__
     failures = cause.errors.values() if isinstance(cause, NoHostAvailable) else ()
@@ -110,7 +110,7 @@ def main() -> None:
     """Run the container `pipeline-init`."""
     settings = config.load()
     configure(settings.log_level, json=settings.log_json)
-    prepare(settings, json.loads((preflight.FOLDER / _ADMIN_PASSWORDS).read_text(encoding="utf-8")))
+    prepare_services(settings, json.loads((preflight.FOLDER / _ADMIN_PASSWORDS).read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@
     names    valid names of topics, keyspaces, tables and fields, and reserved names
     fields   the fields of a record, and each type's name in Avro, Spark and CQL
     rules    validation: which rules a record breaks, each by field and name
+    json_text  JSON in which no object has a duplicate name
     schemas  a record as JSON Schema, Avro schema and Spark DDL
     cql      a record as keyspace, table, INSERT, and bound values; how a name is quoted
-    batch    data between decode and write, and the tally of an offset range
-    reject   a dead-lettered record: its bytes, its position, its reason
+    fault    what is wrong with a value or a record
+    batch    data between decode and write: rows, deletions, rejects; and the summary of an offset range
 
 Requires only the standard library and msgspec, so it can be imported wherever a record goes.
 """

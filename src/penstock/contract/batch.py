@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.latency import Histogram, histogram, joined
-from penstock.contract.record import Record
-from penstock.contract.reject import Reject
+from penstock.contract.record import Headers, Record
 
 Row = tuple[Record, int, int, int]
 """Record, Kafka timestamp in ms, partition, offset."""
@@ -21,6 +21,31 @@ class Deletion(NamedTuple):
     timestamp_ms: int
     partition: int
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that a stage cannot use, byte for byte as received, and its fault. It is to be dead-lettered.
+
+    `partition` and `offset` are its position in `topic`; the partition is -1 if it never reached Kafka. Its dead letter
+    (`dead_letters.message`) has a position and a time of its own. Spark carries rejects between processes.
+    """
+
+    fault: Fault
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int | None = None
+    """Kafka's timestamp; None if unknown, -1 if Kafka has none."""
+
+    @property
+    def has_bytes(self) -> bool:
+        """Return whether key and value are available: a record that failed after decoding has only its position."""
+        failed_later = self.fault.reason == Reason.PROCESSING_ERROR and self.key is None and self.value is None
+        return self.fault.stage != Stage.TRANSFORM and not failed_later
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from penstock import remedies
+
 State = Literal["retrying", "transform_failed"]
 
 STUCK_AFTER = timedelta(seconds=60)
@@ -69,8 +71,8 @@ class FailingBatch:
     def remedy(self) -> str:
         """Return what to do about it."""
         if self.state == "transform_failed":
-            return "correct transform in the pipeline's file, then ./penstock restart spark-job"
-        return "the batch is retried until it succeeds: ./penstock logs spark-job"
+            return f"correct transform in the pipeline's file, then {remedies.restart('spark-job')}"
+        return f"the batch is retried until it succeeds: {remedies.show_logs('spark-job')}"
 
     @property
     def notice(self) -> str:

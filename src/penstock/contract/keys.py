@@ -1,6 +1,5 @@
 """Read the record id from a Kafka key of a known format, and check it by the contract's rules for that id."""
 
-import json
 import re
 import typing
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from uuid import UUID
 import msgspec
 
 from penstock.contract.fields import key_of
+from penstock.contract.json_text import DuplicateName, count_names
 from penstock.contract.record import Record
-from penstock.contract.rules import date_check, repeated_name, text_check
+from penstock.contract.rules import date_check, text_check
 
 KeyFormat = Literal["text", "json", "connect", "registry"]
 """Format of a topic's keys.
@@ -85,15 +85,12 @@ class IdReader:
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text. Raises `ValueError`, also for an object with a duplicate field name."""
     try:
-        json.loads(text, object_pairs_hook=_refuse_twins, parse_int=str, parse_float=str)
+        count_names(text)
         return msgspec.json.decode(text)
+    except DuplicateName:
+        raise ValueError("JSON that names a field twice") from None
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
-
-
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
-    if repeated_name(pairs) is not None:
-        raise ValueError("JSON that names a field twice")
 
 
 TextFormat = Callable[[IdReader, str], Any]

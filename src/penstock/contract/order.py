@@ -20,6 +20,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 _MULTIPLIER = 0x5BD1E995
@@ -103,6 +104,11 @@ class Order:
 
     layouts: tuple[TopicLayout, ...]
 
+    @cached_property
+    def only_rank(self) -> Rank | None:
+        """Return the rank of every record that is in its own place, if there is but one layout."""
+        return Rank(0, self.layouts[0].shift_us, is_proven=True) if len(self.layouts) == 1 else None
+
     @property
     def newest(self) -> TopicLayout:
         """Return the topic's current layout."""
@@ -124,6 +130,8 @@ class Order:
 
         It is proven if only the first layout is possible, or if a known partitioner explains the record's partition.
         """
+        if self.only_rank is not None:
+            return self.only_rank
         candidates = range(self.latest(partition, offset), -1, -1)
         latest = candidates[0]
         if latest == 0:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, epoch_ms, fields, from_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.order import DECLARED, Rank, digest_of
-from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Headers, Reason
+from penstock.contract.record import Headers, Record
 from penstock.contract.rules import Rule, Violation
 
 BY_OFFSET = "offset"

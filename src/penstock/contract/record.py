@@ -24,6 +24,10 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """A 64-bit integer, Cassandra's `bigint`."""
 
 
+Headers = list[tuple[str, bytes | None]]
+"""Headers of a Kafka message."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base class of a pipeline's record: its fields are the message's fields and the table's columns.
 

@@ -7,7 +7,7 @@ have, on dates, on characters and on the number of fields, are checked only here
 
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -229,16 +229,3 @@ def _compile_pattern(kind: inspect.StrType) -> re.Pattern[str] | None:
     if kind.pattern is None:
         return None
     return re.compile(_LAST_DOLLAR.sub(r"\1\\Z", kind.pattern))
-
-
-def repeated_name(pairs: Iterable[tuple[str, Any]]) -> str | None:
-    """Return the first name that occurs twice in a JSON object; None if there is none.
-
-    Readers differ on which of the two counts (RFC 8259, section 4).
-    """
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

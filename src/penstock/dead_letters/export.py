@@ -5,19 +5,18 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker.dlq import DeadLetter
-from penstock.dead_letters.pending import told
-from penstock.sink.resolutions import Settled, state_of
+from penstock.dead_letters.message import DeadLetter
+from penstock.dead_letters.resolutions import Resolution, describe_resolution, state_of
 
 
-def facts(letter: DeadLetter, lines: dict[str, Settled]) -> dict[str, Any]:
+def facts(letter: DeadLetter, lines: dict[str, Resolution]) -> dict[str, Any]:
     """Return everything known of a dead letter except its content."""
     origin, line = letter.origin, lines.get(letter.identity)
     return {
         "place": letter.place,
         "identity": letter.identity,
         "state": state_of(letter.identity, lines),
-        "settled": None if line is None else told(line),
+        "settled": None if line is None else describe_resolution(line),
         "reason": letter.reason,
         "rules": letter.rules,
         "stage": letter.stage,
@@ -35,30 +34,30 @@ def facts(letter: DeadLetter, lines: dict[str, Settled]) -> dict[str, Any]:
     }
 
 
-def content(letter: DeadLetter, value: dict[str, Any] | None) -> dict[str, Any]:
+def content(letter: DeadLetter, fields: dict[str, Any] | None) -> dict[str, Any]:
     """Return key, headers and value for machines: as text where they are valid UTF-8, and always as Base64."""
-    headers = [{"name": name, "value": utf8(said), "base64": _encode_base64(said)} for name, said in letter.headers]
+    headers = [{"name": name, "value": utf8(value), "base64": _encode_base64(value)} for name, value in letter.headers]
     return {
         "key": utf8(letter.key),
         "key_base64": _encode_base64(letter.key),
         "headers": headers,
-        "value": value,
+        "value": fields,
         "value_base64": _encode_base64(letter.value),
     }
 
 
-def line(letter: DeadLetter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
+def line(letter: DeadLetter, lines: dict[str, Resolution], value: dict[str, Any] | None) -> bytes:
     """Return a dead letter as a line of JSON, including personal data. `dead_letters.repair.edits` parses it."""
     return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
 
 
-def utf8(held: bytes | None) -> str | None:
+def utf8(data: bytes | None) -> str | None:
     """Return the bytes decoded as UTF-8, or None if they are invalid or None."""
     try:
-        return None if held is None else held.decode()
+        return None if data is None else data.decode()
     except UnicodeDecodeError:
         return None
 
 
-def _encode_base64(held: bytes | None) -> str | None:
-    return None if held is None else base64.b64encode(held).decode()
+def _encode_base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()

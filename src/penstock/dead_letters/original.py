@@ -4,10 +4,10 @@ from contextlib import closing
 from dataclasses import replace
 
 from penstock.broker import topics
-from penstock.broker.dlq import PREFIX, DeadLetter
-from penstock.broker.omitted_value import sha256
 from penstock.broker.topics import Span
 from penstock.config import Settings
+from penstock.dead_letters.message import PREFIX, DeadLetter
+from penstock.dead_letters.omitted_value import sha256
 from penstock.pipelines import Pipeline
 
 

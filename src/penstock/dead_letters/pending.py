@@ -10,21 +10,30 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from cassandra.cluster import Session
 
-from penstock import pipelines
-from penstock.broker import dlq, headers, topics
-from penstock.broker.dlq import DeadLetter
+from penstock import pipelines, remedies
+from penstock.broker import headers, topics
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
+from penstock.dead_letters import resolutions
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, first_copies
 from penstock.dead_letters.repair import Edit
+from penstock.dead_letters.resolutions import (
+    WAITING,
+    Claims,
+    Resolution,
+    ResolutionStore,
+    describe_resolution,
+    state_of,
+)
+from penstock.dead_letters.topic import build_not_found_error, read_dead_letters, read_dead_letters_at
 from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
-from penstock.sink import cassandra, resolutions
-from penstock.sink.resolutions import WAITING, Book, Claims, Settled, State, state_of
+from penstock.sink import cassandra
 
 CHUNK_LETTERS = 500
 _CHUNK_BYTES = 64 * 1024 * 1024
@@ -32,7 +41,7 @@ _NAMED_AT_MOST = 100
 
 
 @dataclass(frozen=True)
-class LetterSelection:
+class DeadLetterSelection:
     """Selects the dead letters that meet every given condition. Places are positions in the dead-letter topic."""
 
     reasons: frozenset[str] = frozenset()
@@ -44,15 +53,15 @@ class LetterSelection:
     """Maximum number of records to send."""
 
     def __post_init__(self) -> None:
-        strange = self.reasons - set(Reason)
-        if strange:
-            raise UsageError(f"no reason is called {', '.join(sorted(strange))}; reasons: {', '.join(Reason)}")
+        unknown = self.reasons - set(Reason)
+        if unknown:
+            raise UsageError(f"unknown reason {', '.join(sorted(unknown))}: expected {', '.join(Reason)}")
 
     def takes(self, letter: DeadLetter) -> bool:
         """Return whether the letter meets the conditions, regardless of its place."""
         return (
             (not self.reasons or letter.reason in self.reasons)
-            and any(one.startswith(self.rule) for one in letter.rules or ("",))
+            and any(rule.startswith(self.rule) for rule in letter.rules or ("",))
             and self.run in ("", letter.run)
         )
 
@@ -105,7 +114,7 @@ class Queue:
         self,
         settings: Settings,
         session: Session,
-        selection: LetterSelection,
+        selection: DeadLetterSelection,
         done: Outcomes,
         edits: dict[str, Edit] | None = None,
     ) -> None:
@@ -114,15 +123,15 @@ class Queue:
         self.pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self.pipeline)
         self._done = done
-        self._lines = resolutions.states(session, self._keyspace, self.pipeline.topic)
+        self._lines = resolutions.read_resolutions(session, self._keyspace, self.pipeline.topic)
         self._letters = filter(self._is_pending, selected(settings, self.pipeline, selection, edits))
 
     @cached_property
-    def book(self) -> Book:
+    def book(self) -> ResolutionStore:
         """Return the book of resolutions. Its table is created if it does not exist."""
         keyspace = cassandra.keyspace_statement(self._settings, self.pipeline)
         cassandra.create_missing(self._session, self._keyspace, keyspace | resolutions.statements(self._keyspace))
-        return Book(self._session, self._keyspace, self.pipeline.topic)
+        return ResolutionStore(self._session, self._keyspace, self.pipeline.topic)
 
     def next(self, most: int) -> list[DeadLetter]:
         """Return the next pending letters, at most `most` and about a chunk's bytes; empty at the end."""
@@ -139,7 +148,7 @@ class Queue:
     def _is_pending(self, letter: DeadLetter) -> bool:
         if state_of(letter.identity, self._lines) == WAITING:
             return True
-        self._done.note("already", letter, told(self._lines[letter.identity]))
+        self._done.note("already", letter, describe_resolution(self._lines[letter.identity]))
         return False
 
     def free(self, letters: list[DeadLetter]) -> Free:
@@ -149,33 +158,33 @@ class Queue:
         spans = topics.spans(self._settings, self.pipeline.topic)
         for identity, line in list(lines.items()):
             if line.age_s < 2 * self._settings.kafka_timeout_s:
-                self._done.note("in_hand", by_identity.pop(identity), told(line))
+                self._done.note("in_hand", by_identity.pop(identity), describe_resolution(line))
                 del lines[identity]
         for identity, place in self._sent_before(lines, spans).items():
             self._had_sent(by_identity.pop(identity), lines.pop(identity), place)
         claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
         return Free(by_identity, claims, {span.partition: span.end for span in spans})
 
-    def _had_sent(self, letter: DeadLetter, line: Settled, place: Place) -> None:
+    def _had_sent(self, letter: DeadLetter, line: Resolution, place: Place) -> None:
         if not self._done.dry_run:
             self.book.finish({letter.identity: place}, line.claim)
         self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
 
-    def _sent_before(self, lines: dict[str, Settled], spans: list[Span]) -> dict[str, Place]:
+    def _sent_before(self, lines: dict[str, Resolution], spans: list[Span]) -> dict[str, Place]:
         """Return which records of these claims are in the topic, with their positions."""
         if not lines:
             return {}
-        found: dict[str, Place] = {}
+        positions: dict[str, Place] = {}
         wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
         for message in topics.records(self._settings, self.pipeline.topic, wanted):
             identity = headers.text(message, headers.REDRIVEN)
             if identity is not None and identity in lines:
-                found.setdefault(identity, Place(message.partition(), message.offset()))
-        return found
+                positions.setdefault(identity, Place(message.partition(), message.offset()))
+        return positions
 
 
 def selected(
-    settings: Settings, pipeline: Pipeline, selection: LetterSelection, edits: dict[str, Edit] | None = None
+    settings: Settings, pipeline: Pipeline, selection: DeadLetterSelection, edits: dict[str, Edit] | None = None
 ) -> Iterator[DeadLetter]:
     """Yield the first copy of each selected record, pending or not; with `edits`, of those at their places.
 
@@ -186,30 +195,30 @@ def selected(
     elif selection.places:
         copies = iter(_fetch_by_position(settings, pipeline, selection.places))
     else:
-        copies = dlq.letters(settings, pipeline)
-    return filter(selection.takes, dlq.first_copies(copies))
+        copies = read_dead_letters(settings, pipeline)
+    return filter(selection.takes, first_copies(copies))
 
 
 def _fetch_by_position(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
-    found = dlq.letters_at(settings, pipeline, places)
-    strange = sorted(places - found.keys())
-    if strange:
-        raise dlq.nowhere(settings, pipeline, ", ".join(strange))
-    return list(found.values())
+    letters = read_dead_letters_at(settings, pipeline, places)
+    missing = sorted(places - letters.keys())
+    if missing:
+        raise build_not_found_error(settings, pipeline, ", ".join(missing))
+    return list(letters.values())
 
 
 def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
-    found = dlq.letters_at(settings, pipeline, edits)
+    letters = read_dead_letters_at(settings, pipeline, edits)
     for place, edit in edits.items():
-        if place not in found:
-            raise dlq.nowhere(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
-        identity = found[place].identity
+        if place not in letters:
+            raise build_not_found_error(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
+        identity = letters[place].identity
         if identity != edit.identity:
             raise UsageError(
                 f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
-                hint="./penstock dlq export FILE",
+                hint=remedies.export_dead_letters(),
             )
-    return list(found.values())
+    return list(letters.values())
 
 
 def _clip_range(span: Span, first: int) -> Span:
@@ -218,7 +227,7 @@ def _clip_range(span: Span, first: int) -> Span:
 
 
 @dataclass
-class LetterGroup:
+class DeadLetterGroup:
     """Records dead-lettered for the same reason, by the same rules. `place` is the position of one of them."""
 
     reason: str
@@ -232,48 +241,17 @@ class LetterGroup:
     place: str
 
 
-class Rejected(Protocol):
-    """The fields needed to count a dead letter. A letter has them, and so has a summary of one."""
-
-    @property
-    def reason(self) -> str:
-        """Return why the record was rejected."""
-
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """Return the rules that the record breaks."""
-
-    @property
-    def time(self) -> datetime:
-        """Return when the record was rejected."""
-
-    @property
-    def place(self) -> str:
-        """Return its position in the dead-letter topic."""
-
-    @property
-    def identity(self) -> str:
-        """Return the identity of the record."""
-
-
-def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[LetterGroup]:
+def group_by_reason(
+    letters: Iterable[DeadLetter | DeadLetterSummary], lines: dict[str, Resolution]
+) -> list[DeadLetterGroup]:
     """Group the records by reason and rules, most pending first. `place` is a pending record's if there is one."""
-    groups: dict[tuple[str, tuple[str, ...]], LetterGroup] = {}
-    for letter in found:
+    groups: dict[tuple[str, tuple[str, ...]], DeadLetterGroup] = {}
+    for letter in letters:
         key = letter.reason, letter.rules
-        group = groups.setdefault(key, LetterGroup(*key, 0, 0, 0, 0, letter.time, letter.time, letter.place))
+        group = groups.setdefault(key, DeadLetterGroup(*key, 0, 0, 0, 0, letter.time, letter.time, letter.place))
         state = state_of(letter.identity, lines)
         if state == WAITING or not group.waiting:
             group.place = letter.place
         setattr(group, state, getattr(group, state) + 1)
         group.first, group.last = min(group.first, letter.time), max(group.last, letter.time)
-    return sorted(groups.values(), key=lambda one: (-one.waiting, one.reason, one.rules))
-
-
-def told(line: Settled) -> str:
-    """Return the resolution of a record as text."""
-    where = ""
-    if line.place:
-        where = f" (newer version at {line.place})" if line.state is State.SUPERSEDED else f" to {line.place}"
-    note = f": {line.note}" if line.note else ""
-    return f"{line.state}{where} by {line.who} at {line.at:%Y-%m-%dT%H:%M:%SZ}{note}"
+    return sorted(groups.values(), key=lambda group: (-group.waiting, group.reason, group.rules))

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from cassandra.cluster import Session
 
+from penstock import remedies
 from penstock.broker import headers, topics
-from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
+from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.repair import Outgoing, timestamp_of
 from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
@@ -48,7 +49,7 @@ class Precedence:
             name = self._order_by.field.name
             raise UsageError(
                 f"--as-new changes nothing: {pipeline.table} is ordered by the field {name}, whatever is sent last",
-                hint=f"./penstock dlq redrive --set {name}=VALUE, a later one than that of the row",
+                hint=f"{remedies.redrive_dead_letters(set_field=name)}, a later one than that of the row",
             )
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
         table_orders.check_order(session, self._keyspace, pipeline)
@@ -124,5 +125,5 @@ class Precedence:
     def _read_order(self, generation_us: int) -> Order:
         if not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
-        return Order(tuple(found)) if found else ONE_LAYOUT
+        layouts = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
+        return Order(tuple(layouts)) if layouts else ONE_LAYOUT

@@ -7,7 +7,6 @@ Delivery: exactly once per record, across crashes and concurrent commands. A rec
 marked redriven when it is acknowledged. An abandoned claim is first looked up in the topic.
 """
 
-import getpass
 import time
 import uuid
 from collections.abc import Collection, Mapping
@@ -17,25 +16,25 @@ from functools import cache, cached_property, partial
 from cassandra.cluster import Session
 from confluent_kafka import KafkaError, Message, Producer
 
-from penstock.broker import dlq, topics
-from penstock.broker.dlq import DeadLetter
+from penstock import remedies
+from penstock.broker import topics
 from penstock.broker.headers import ORDER, REDRIVEN
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import produce_record, producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
-from penstock.config import Settings
+from penstock.codec.encode import Serialize, serializer
+from penstock.config import Settings, current_user
 from penstock.contract.fields import key_of
-from penstock.contract.record import Record
-from penstock.contract.reject import Headers
+from penstock.contract.record import Headers, Record
+from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.original import with_original
-from penstock.dead_letters.pending import CHUNK_LETTERS, Free, LetterSelection, Outcomes, Queue
+from penstock.dead_letters.pending import CHUNK_LETTERS, DeadLetterSelection, Free, Outcomes, Queue
 from penstock.dead_letters.precedence import Destination, Precedence
 from penstock.dead_letters.repair import Outgoing, Repair, Repairer, StillInvalid
+from penstock.dead_letters.resolutions import State
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.log import get_logger
-from penstock.pipeline.proven import proven_by_now
-from penstock.produce.serialize import Serialize, serializer
-from penstock.sink.resolutions import State
+from penstock.sink.key_formats import proven_by_now
 
 log = get_logger(__name__)
 
@@ -61,8 +60,8 @@ class Discarded(Outcomes):
 def redrive(
     settings: Settings,
     session: Session,
-    selection: LetterSelection,
-    mending: Repair,
+    selection: DeadLetterSelection,
+    repair: Repair,
     *,
     dry_run: bool = False,
     as_new: bool = False,
@@ -73,16 +72,16 @@ def redrive(
     for an invalid place or line of the edit file; `DeliveryFailed` if a record was not acknowledged: it stays claimed,
     and the next redrive determines whether it was sent.
     """
-    return _Redrive(settings, session, selection, mending, Redriven(dry_run), as_new=as_new).carry_out()
+    return _Redrive(settings, session, selection, repair, Redriven(dry_run), as_new=as_new).carry_out()
 
 
 def discard(
-    settings: Settings, session: Session, selection: LetterSelection, note: str = "", *, dry_run: bool = False
+    settings: Settings, session: Session, selection: DeadLetterSelection, note: str = "", *, dry_run: bool = False
 ) -> Discarded:
     """Discard the selected pending records for good, recording who, when and `note`. A dry run changes nothing."""
     done = Discarded(dry_run)
     queue = Queue(settings, session, selection, done)
-    claim, who = uuid.uuid4(), whoami()
+    claim, who = uuid.uuid4(), current_user()
     while letters := queue.next(CHUNK_LETTERS):
         free = queue.free(letters)
         ours = set(free.letters) if dry_run else queue.book.discard(free.claims, claim, who, note)
@@ -100,14 +99,6 @@ def _filter_claimed(letters: dict[str, DeadLetter], ours: Collection[str], done:
     return {identity: letter for identity, letter in letters.items() if identity in ours}
 
 
-def whoami() -> str:
-    """Return the user's name, or `unknown` if the system has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return "unknown"
-
-
 class _Redrive:
     """One redrive: its clients and its outcomes."""
 
@@ -115,8 +106,8 @@ class _Redrive:
         self,
         settings: Settings,
         session: Session,
-        selection: LetterSelection,
-        mending: Repair,
+        selection: DeadLetterSelection,
+        repair: Repair,
         done: Redriven,
         *,
         as_new: bool,
@@ -124,12 +115,12 @@ class _Redrive:
         self._settings = settings
         self._limit = selection.limit
         self._done = done
-        self._queue = Queue(settings, session, selection, done, mending.edits)
+        self._queue = Queue(settings, session, selection, done, repair.edits)
         self._pipeline = self._queue.pipeline
-        self._key_is_set = key_of(self._pipeline.record).name in mending.fields
+        self._key_is_set = key_of(self._pipeline.record).name in repair.fields
         self._registry = Registry(settings)
         proven = cache(partial(proven_by_now, settings, session, self._pipeline))
-        self._mender = Repairer(self._pipeline, self._registry, mending, self._serialize_record, proven)
+        self._repairer = Repairer(self._pipeline, self._registry, repair, self._serialize_record, proven)
         self._precedence = Precedence(settings, session, self._pipeline, as_new=as_new)
         self._claim = uuid.uuid4()
 
@@ -172,7 +163,7 @@ class _Redrive:
         if letters and not self._done.dry_run:
             claims = {identity: free.claims[identity] for identity in newer}
             letters = _filter_claimed(
-                letters, self._queue.book.claim(claims, self._claim, whoami(), free.ends), self._done
+                letters, self._queue.book.claim(claims, self._claim, current_user(), free.ends), self._done
             )
             places = {identity: newer[identity] for identity in letters}
             self._queue.book.finish(places, self._claim, State.SUPERSEDED)
@@ -194,7 +185,7 @@ class _Redrive:
         """Raise `UsageError` if several records would get one id, because they would become a single row."""
         if self._key_is_set and len(letters) + self._done.sent > 1:
             raise UsageError(
-                "the id tells records apart: it is set for one at a time", hint="the same with one --place"
+                "the id identifies the row: it can be set for one record at a time", hint=remedies.redrive_one()
             )
 
     def _compute_chunk_size(self) -> int:
@@ -205,7 +196,7 @@ class _Redrive:
         """Return the messages to send by identity, and note the records that are still invalid."""
         ready: dict[str, Outgoing] = {}
         for identity, letter in free.letters.items():
-            outgoing = self._mender.outgoing(letter)
+            outgoing = self._repairer.outgoing(letter)
             if isinstance(outgoing, StillInvalid):
                 self._done.note("still_broken", letter, outgoing.message, outgoing.rules)
             else:
@@ -216,7 +207,7 @@ class _Redrive:
         """Claim and send records, and mark acknowledged ones as redriven. Raises `DeliveryFailed` if some were not."""
         client, began_s = self._producer, time.monotonic()
         claims = {identity: free.claims[identity] for identity in ready}
-        ours = self._queue.book.claim(claims, self._claim, whoami(), free.ends)
+        ours = self._queue.book.claim(claims, self._claim, current_user(), free.ends)
         letters = _filter_claimed({identity: free.letters[identity] for identity in ready}, ours, self._done)
         if time.monotonic() - began_s > self._settings.kafka_timeout_s:
             raise self._build_delivery_error(len(letters), "claiming them took too long")
@@ -225,7 +216,7 @@ class _Redrive:
             to, outgoing = destinations[identity], ready[identity]
             report = partial(delivery.note, identity)
             headers = _build_headers(letter, to.header)
-            dlq.send(client, self._pipeline.topic, outgoing.key, outgoing.value, headers, report, to.partition)
+            produce_record(client, self._pipeline.topic, outgoing.key, outgoing.value, headers, report, to.partition)
         client.flush(self._settings.kafka_timeout_s)
         self._queue.book.finish(delivery.places, self._claim)
         self._note_sent(free, delivery.places)
@@ -237,7 +228,8 @@ class _Redrive:
         wait_s = 2 * self._settings.kafka_timeout_s
         return DeliveryFailed(
             f"{self._pipeline.topic}: {records} records were claimed and not acknowledged: {why}",
-            hint=f"./penstock status kafka, and in {wait_s:.0f} s ./penstock dlq redrive again: none is sent twice",
+            hint=f"{remedies.show_status('kafka')}, and in {wait_s:.0f} s {remedies.redrive_dead_letters()} again: "
+            "none is sent twice",
         )
 
 

@@ -11,24 +11,26 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from penstock import remedies
 from penstock.broker import headers
-from penstock.broker.dlq import PLACE, DeadLetter
 from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.codec.avro import AvroReaders
+from penstock.codec.encode import Serialize
+from penstock.codec.records import Decoder
+from penstock.codec.values import read_fields
+from penstock.contract.fault import Fault, Stage
 from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
-from penstock.errors import SchemaUnknown, UsageError
-from penstock.pipeline.mapping import Mapper
+from penstock.dead_letters.message import DeadLetter
+from penstock.dead_letters.topic import POSITION
+from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
-from penstock.process.decode import MALFORMED_JSON, Decoder, names_in
-from penstock.process.writer import AvroWriter, AvroWriters
-from penstock.produce.serialize import Serialize
+from penstock.pipelines.mapping import Mapper
 
 
 class Edit(NamedTuple):
@@ -49,7 +51,7 @@ class Repair:
 
     def __post_init__(self) -> None:
         if self.fields and self.edits is not None:
-            raise UsageError("either fields are set, or an edit file is given", hint="./penstock dlq redrive --help")
+            raise UsageError("either fields are set, or an edit file is given", hint=remedies.explain_redrive())
 
 
 class Outgoing(NamedTuple):
@@ -75,43 +77,42 @@ class StillInvalid(NamedTuple):
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
     """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `UsageError`."""
     hints = typing.get_type_hints(record, include_extras=True)
-    known = {one.name: hints[one.column] for one in fields(record)}
-    found: dict[str, Any] = {}
+    known = {field.name: hints[field.column] for field in fields(record)}
+    values: dict[str, Any] = {}
     for text in texts:
-        name, is_there, value = text.partition("=")
+        name, has_value, value = text.partition("=")
         if name not in known:
-            raise UsageError(f"there is no field {name!r}; fields: {', '.join(known)}", hint="--set FIELD=VALUE")
-        if not is_there:
-            raise UsageError(f"{name} is set to nothing", hint=f"--set {name}=VALUE")
+            raise UsageError(f"unknown field {name!r}: expected {', '.join(known)}", hint=remedies.assign_field())
+        if not has_value:
+            raise UsageError(f"no value for {name}", hint=remedies.assign_field(name))
         try:
-            found[name] = msgspec.convert(value, known[name], strict=False)
+            values[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError as error:
-            raise UsageError(f"{name}: {error}", hint="./penstock dlq redrive --help") from None
-    return found
+            raise UsageError(f"{name}: {error}", hint=remedies.explain_redrive()) from None
+    return values
 
 
 class _ExportedLine(msgspec.Struct):
-    place: Annotated[str, Meta(pattern=PLACE.pattern)]
+    place: Annotated[str, Meta(pattern=POSITION.pattern)]
     identity: str
     value: Any
 
 
 def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
     """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line."""
-    found: dict[str, Edit] = {}
+    edits_by_place: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
             line = msgspec.json.decode(text, type=_ExportedLine)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(f"line {number} of the edit file: {error}", hint="./penstock dlq export FILE") from None
-        if line.place in found:
-            raise UsageError(
-                f"line {number} of the edit file: {line.place} stands on line {found[line.place].line} too"
-            )
-        found[line.place] = Edit(number, line.place, line.identity, line.value)
-    return found
+            raise UsageError(f"line {number} of the edit file: {error}", hint=remedies.export_dead_letters()) from None
+        if line.place in edits_by_place:
+            earlier = edits_by_place[line.place].line
+            raise UsageError(f"line {number} of the edit file: {line.place} is also on line {earlier}")
+        edits_by_place[line.place] = Edit(number, line.place, line.identity, line.value)
+    return edits_by_place
 
 
 class Repairer:
@@ -121,14 +122,14 @@ class Repairer:
         self,
         pipeline: Pipeline,
         schemas: Schemas,
-        mending: Repair,
+        repair: Repair,
         serialize: Serialize,
         proven: Callable[[], Proven],
     ) -> None:
         self._pipeline = pipeline
         self._mapper = Mapper(pipeline, serialize)
-        self._writers = AvroWriters(schemas)
-        self._mending = mending
+        self._readers = AvroReaders(schemas)
+        self._repair = repair
         self._serialize = serialize
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
@@ -143,42 +144,42 @@ class Repairer:
         An API entry that the producer dead-lettered is always mapped to a record first. Raises `RegistryUnreachable`.
         """
         try:
-            return self._made_of(letter)
+            return self._prepare_message(letter)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here and may raise anything
             return _build_still_invalid(Fault.of_exception(error))
 
-    def _made_of(self, letter: DeadLetter) -> Outgoing | StillInvalid:
-        mending = self._mending
-        if letter.left_out is not None and letter.place not in (mending.edits or {}):
+    def _prepare_message(self, letter: DeadLetter) -> Outgoing | StillInvalid:
+        repair = self._repair
+        if letter.left_out is not None and letter.place not in (repair.edits or {}):
             return StillInvalid(_left_out(letter), letter.rules)
         is_entry = letter.stage == Stage.PRODUCE
-        if not mending.fields and mending.edits is None and not is_entry:
+        if not repair.fields and repair.edits is None and not is_entry:
             return self._check_unchanged(letter)
-        found = self._read_fields(letter)
-        if isinstance(found, StillInvalid):
-            return found
-        made = self._map_entry(found) if is_entry else self._repair_record(letter, found)
-        return _build_still_invalid(made) if isinstance(made, Fault) else made
+        values = self._read_fields(letter)
+        if isinstance(values, StillInvalid):
+            return values
+        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, values)
+        return _build_still_invalid(outgoing) if isinstance(outgoing, Fault) else outgoing
 
     def _check_unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         is_tombstone = letter.value is None
-        judged = self._decode_tombstone(letter.key) if is_tombstone else self._decoder.decode(letter.value)
-        if isinstance(judged, Fault):
-            return _build_still_invalid(judged)
-        place = self._tombstone_place(letter) if is_tombstone else self._find_write_timestamp(judged)
-        if isinstance(place, Fault):
-            return _build_still_invalid(place)
-        record_id = judged if is_tombstone else self._id_of(judged)
-        return Outgoing(letter.key, letter.value, record_id, order_us=place)
+        decoded = self._decode_tombstone(letter.key) if is_tombstone else self._decoder.decode(letter.value)
+        if isinstance(decoded, Fault):
+            return _build_still_invalid(decoded)
+        order_us = self._find_tombstone_timestamp(letter) if is_tombstone else self._find_write_timestamp(decoded)
+        if isinstance(order_us, Fault):
+            return _build_still_invalid(order_us)
+        record_id = decoded if is_tombstone else self._id_of(decoded)
+        return Outgoing(letter.key, letter.value, record_id, order_us=order_us)
 
     def _find_write_timestamp(self, record: Record) -> int | Fault | None:
         """Return the write timestamp given by the record's field, its fault, or None if no field orders the table."""
         by = self._order_by
         return by.place_by_field(record, latest_past()) if by and by.field else None
 
-    def _tombstone_place(self, letter: DeadLetter) -> int | Fault | None:
+    def _find_tombstone_timestamp(self, letter: DeadLetter) -> int | Fault | None:
         by = self._order_by
         if by is None or by.field is None:
             return None
@@ -193,37 +194,37 @@ class Repairer:
         return self._decoder.deleted(key, self._proven())
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
-        edit = (self._mending.edits or {}).get(letter.place)
-        found = value_of(letter.value, self._writers) if edit is None else edit.value
-        if isinstance(found, dict):
-            return found
-        why = f"the value is no object whose fields could be set: {letter.message}"
-        return StillInvalid(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
+        edit = (self._repair.edits or {}).get(letter.place)
+        values = read_fields(letter.value, self._readers) if edit is None else edit.value
+        if isinstance(values, dict):
+            return values
+        why = f"the value is not an object whose fields can be set: {letter.message}"
+        return StillInvalid(why if edit is None else f"line {edit.line}: the value is not an object", letter.rules)
 
     def _map_entry(self, entry: dict[str, Any]) -> Outgoing | Fault:
-        made = self._mapper.outgoing(entry, self._mending.fields)
-        return made if isinstance(made, Fault) else Outgoing(*made)
+        message = self._mapper.outgoing(entry, self._repair.fields)
+        return message if isinstance(message, Fault) else Outgoing(*message)
 
-    def _repair_record(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
-        judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
-        if isinstance(judged, list):
-            return Fault.of(judged)
-        place = self._find_write_timestamp(judged)
-        if isinstance(place, Fault):
-            return place
-        value = self._serialize(judged)
+    def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
+        record = judge(values | self._repair.fields, self._pipeline.record, latest_past())
+        if isinstance(record, list):
+            return Fault.of(record)
+        order_us = self._find_write_timestamp(record)
+        if isinstance(order_us, Fault):
+            return order_us
+        value = self._serialize(record)
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
-        keeps_id = self._keeps_id(letter, judged)
-        key = letter.key if keeps_id and letter.key is not None else self._key(judged)
-        return Outgoing(key, value, self._id_of(judged), keeps_id, place)
+        keeps_id = self._keeps_id(letter, record)
+        key = letter.key if keeps_id and letter.key is not None else self._key(record)
+        return Outgoing(key, value, self._id_of(record), keeps_id, order_us)
 
     def _keeps_id(self, letter: DeadLetter, record: Record) -> bool:
         """Return whether a repaired record has the original's id, as far as the original's key or value shows it."""
         record_id = self._id_of(record)
         if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
-        before = value_of(letter.value, self._writers) or {}
+        before = read_fields(letter.value, self._readers) or {}
         try:
             return bool(self._ids.of_value(before.get(self._id_field.name)) == record_id)
         except ValueError:
@@ -249,43 +250,3 @@ def timestamp_of(letter: DeadLetter) -> int:
 
 def _build_still_invalid(fault: Fault) -> StillInvalid:
     return StillInvalid(fault.message, fault.rules)
-
-
-def value_of(value: bytes | None, writers: AvroWriters) -> dict[str, Any] | None:
-    """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
-
-    Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
-    """
-    if not value:
-        return None
-    if not is_framed(value):
-        return _decode_json(value)
-    body = value[FRAME_BYTES:]
-    found = _decode_json(body)
-    return _decode_avro(value, body, writers) if found is None else found
-
-
-def _decode_json(body: bytes) -> dict[str, Any] | None:
-    try:
-        names_in(body)  # raises for duplicate names: which of the two counts is not ours to choose
-        found = msgspec.json.decode(body)
-    except MALFORMED_JSON:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _decode_avro(value: bytes, body: bytes, writers: AvroWriters) -> dict[str, Any] | None:
-    writer = _avro_writer(value, writers)
-    found = None if writer is None or len(value) > MAX_VALUE_BYTES else writer.read(body)
-    if found is None or isinstance(found, Fault):
-        return None
-    fields, left_bytes = found
-    return fields if isinstance(fields, dict) and not left_bytes else None
-
-
-def _avro_writer(value: bytes, writers: AvroWriters) -> AvroWriter | None:
-    """Return the Avro schema that a framed value names, or None if there is no readable one."""
-    try:
-        return writers.find(unpack(value))
-    except (ValueError, SchemaUnknown):
-        return None

@@ -67,7 +67,7 @@ def power_cut(ground: Ground) -> Iterator[None]:
 def _kill_all(ground: Ground) -> None:
     """Kill all processes of the stack, repeatedly: new ones may start while the others are listed."""
     deadline = time.monotonic() + _CUT_S
-    while (survivors := orphans.find(ground.layout.marker)) and time.monotonic() < deadline:
+    while (survivors := orphans.find_orphans(ground.layout.marker)) and time.monotonic() < deadline:
         ground.say(f"SIGKILL of {len(survivors)} processes")
         kill(survivors)
         psutil.wait_procs(survivors, timeout=1.0)

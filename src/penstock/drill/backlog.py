@@ -16,7 +16,8 @@ from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.sink.ledger import LedgerEntry
-from penstock.stack import catalog, site, status
+from penstock.stack import catalog, status
+from penstock.stack.environment import read_environment
 
 NAME = "backlog"
 WHAT = "records wait while the job is down: worked off in bounded batches within bounded memory"
@@ -91,7 +92,7 @@ class Backlog:
         """Sample the memory of the driver's and the executor's side. A missing process counts as 0."""
         for service in (JOB, WORKER):
             tree = self._ground.tree(service)
-            self.memory_mib[service].append(status.memory_mib(tree[0].pid) if tree else 0)
+            self.memory_mib[service].append(status.measure_memory_mib(tree[0].pid) if tree else 0)
 
     def _check_outcome(self, spans: list[Span]) -> None:
         with cassandra.connected(self._ground.settings) as session:
@@ -102,7 +103,7 @@ class Backlog:
 
     def limits_mib(self) -> dict[str, int]:
         """Return the memory that the catalog plans for each side: heaps and off-heap."""
-        services = catalog.services(site.read(self._ground.settings))
+        services = catalog.build_services(read_environment(self._ground.settings))
         return {service: services[service].memory_mib for service in (JOB, WORKER)}
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from penstock import remedies
 from penstock.drill.plan import Drill, LogEvidence
 from penstock.drill.target import Ground, free_port, kill
 from penstock.errors import PenstockError, StackError
-from penstock.stack import catalog, site
-from penstock.stack.supervise import MARKER, inherited
+from penstock.stack import catalog
+from penstock.stack.environment import read_environment
+from penstock.stack.supervise import MARKER, filter_environment
 
 JOB = "spark-job"
 SECOND = "drill-second-job"
@@ -36,7 +38,7 @@ def newest(folder: Path) -> Path:
     """Return the file of the highest batch. Raises `StackError` if there is none."""
     batches = [path for path in folder.glob("*") if path.name.isdigit()]
     if not batches:
-        raise StackError(f"{folder} holds no batch", hint="./penstock status spark-job")
+        raise StackError(f"{folder} holds no batch", hint=remedies.show_status("spark-job"))
     return max(batches, key=lambda path: int(path.name))
 
 
@@ -66,11 +68,11 @@ def second_job(ground: Ground) -> Iterator[None]:
 
 
 def _start_second(ground: Ground, output: int) -> "subprocess.Popen[bytes]":
-    service = catalog.services(site.read(ground.settings))[JOB]
+    service = catalog.build_services(read_environment(ground.settings))[JOB]
     own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(free_port()), MARKER: ground.layout.marker}
     return subprocess.Popen(
         service.command,
-        env={**inherited(os.environ), **service.env, **own},
+        env={**filter_environment(os.environ), **service.env, **own},
         cwd=service.directory,
         stdout=output,
         stderr=output,

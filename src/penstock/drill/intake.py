@@ -58,7 +58,7 @@ def hostile_source(ground: Ground) -> Iterator[dict[str, Any]]:
         )
     try:
         address = f"http://{LOOPBACK}:{port}/api/"
-        wait_until(lambda: probes.answers(address), timeout_s=_START_S, what="the hostile source")
+        wait_until(lambda: probes.probe_url(address), timeout_s=_START_S, what="the hostile source")
         yield {"source_url": address}
     finally:
         source.terminate()

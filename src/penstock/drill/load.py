@@ -13,6 +13,7 @@ from penstock.broker import headers
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Span
+from penstock.codec.encode import Serialize, serializer
 from penstock.config import Settings
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
@@ -20,7 +21,6 @@ from penstock.drill.target import Ground
 from penstock.errors import Unreachable
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Delivered, Sender
-from penstock.produce.serialize import Serialize, serializer
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
 

@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 from cassandra.concurrent import execute_concurrent_with_args
 
-from penstock.broker import dlq
 from penstock.broker.topics import Span, beyond
 from penstock.contract import cql
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.dead_letters.pending import LetterSelection
+from penstock.dead_letters.message import index_first_copies
+from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import Redriven, redrive
 from penstock.dead_letters.repair import Repair
+from penstock.dead_letters.topic import read_dead_letters
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
 from penstock.drill.target import Ground
@@ -75,12 +76,12 @@ def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bo
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = ground.settings, ground.pipeline
     keys = set(map(key_writer(pipeline.record), users))
-    letters = dlq.unique(letter for letter in dlq.letters(settings, pipeline) if letter.key in keys)
+    letters = index_first_copies(letter for letter in read_dead_letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
         raise PenstockError(f"{len(places)} of {len(keys)} broken records are in {pipeline.dead_letter_topic}")
     with cassandra.connected(settings) as session:
-        return redrive(settings, session, LetterSelection(places=places), _MENDED, as_new=as_new)
+        return redrive(settings, session, DeadLetterSelection(places=places), _MENDED, as_new=as_new)
 
 
 def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:

@@ -7,7 +7,8 @@ import psutil
 
 from penstock.drill.growth import ServiceUsage
 from penstock.drill.target import Ground
-from penstock.stack import catalog, site, status
+from penstock.stack import catalog, status
+from penstock.stack.environment import read_environment
 from penstock.stack.service import Service
 
 
@@ -15,12 +16,14 @@ def of_services(ground: Ground) -> dict[str, ServiceUsage]:
     """Return the usage of each running service. A folder that services share counts for the first of them."""
     counted: set[Path] = set()
     usages = {}
-    for service in catalog.services(site.read(ground.settings)).values():
+    for service in catalog.build_services(read_environment(ground.settings)).values():
         tree = ground.tree(service.name)
         folders = [folder for folder in _list_folders(ground, service) if folder not in counted]
         counted.update(folders)
         if tree:
-            usages[service.name] = ServiceUsage(status.memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders))
+            usages[service.name] = ServiceUsage(
+                status.measure_memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders)
+            )
     return usages
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from penstock import remedies
 from penstock.drill import (
     away,
     backlog,
@@ -61,7 +62,7 @@ def known(wanted: list[str]) -> list[str]:
     """Return `wanted` if all are names of drills. Raises `UsageError` for the first unknown name."""
     for name in wanted:
         if name not in WHAT:
-            raise UsageError(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint="./penstock drill")
+            raise UsageError(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint=remedies.list_drills())
     return wanted
 
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import psutil
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import StackError, Unreachable
 from penstock.pipelines import Pipeline
 from penstock.retry import wait_until
-from penstock.stack import coordination, launch, site, status
+from penstock.stack import coordination, launch, status
+from penstock.stack.environment import read_environment
 from penstock.stack.layout import Layout
 from penstock.stack.supervise import Supervisor
 
@@ -44,7 +45,7 @@ class Ground:
         """Return the process of a service. Raises `StackError` if there is none."""
         known = self.supervisor.processes().get(service)
         if known is None or not known.pid:
-            raise StackError(f"{service} does not run", hint=f"./penstock up {service}")
+            raise StackError(f"{service} does not run", hint=remedies.start(service))
         return psutil.Process(known.pid)
 
     def tree(self, service: str) -> list[psutil.Process]:
@@ -58,13 +59,15 @@ class Ground:
 
     def check_ready(self) -> None:
         """Check that every service is ready. Raises `Unreachable` naming those that are not."""
-        waiting = [one for one in status.read(self.settings) if one.state != "ready"]
+        waiting = [one for one in status.read_statuses(self.settings) if one.state != "ready"]
         if waiting:
             raise Unreachable("; ".join(f"{one.name} {one.state} {one.detail}".strip() for one in waiting))
 
     def up(self) -> None:
-        """Start the services that are not running. Raises the errors of `launch.up`."""
-        launch.up(self.settings, report=lambda service, stage, detail="": self.say(f"{service} {stage} {detail}"))
+        """Start the services that are not running. Raises the errors of `launch.start_services`."""
+        launch.start_services(
+            self.settings, report=lambda service, stage, detail="": self.say(f"{service} {stage} {detail}")
+        )
 
     def stop(self, service: str) -> None:
         """Stop a service through the supervisor and wait until it has stopped. Dependent services stay up."""
@@ -83,7 +86,7 @@ class Ground:
 
 def of(settings: Settings, say: Say) -> Ground:
     """Return the ground of the effective settings, with Kafka's current mode of coordination."""
-    here = coordination.adopt(site.read(settings))
+    here = coordination.adopt_coordination(read_environment(settings))
     return Ground(here.settings, here.layout, Supervisor(here.layout), say)
 
 

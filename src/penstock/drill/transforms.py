@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.topics import Span, beyond
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
+from penstock.dead_letters.message import read_error_headers
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
 from penstock.drill.target import Ground
@@ -68,7 +69,7 @@ def poison_record(ground: Ground) -> Iterator[None]:
         new = topics.records(
             ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
         )
-        reasons = [dlq.facts(letter)["reason"] for letter in new]
+        reasons = [read_error_headers(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
             raise StackError(f"one dead letter of reason transform_failed was expected, there are {reasons}")
         yield
@@ -94,11 +95,11 @@ def _run_poisoned_job(ground: Ground, name: str, *, row_wise: bool) -> Iterator[
     users = list(islice(direct.users, RECORDS))
     file = _write_pipeline(ground, users[RECORDS // 2], row_wise=row_wise)
     ground.say(f"the job is restarted with {file}")
-    launch.restart(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
+    launch.restart_services(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
     try:
         yield load.spans_of(direct.send_at((user, 0) for user in users))
     finally:
-        launch.restart(ground.settings, [JOB])
+        launch.restart_services(ground.settings, [JOB])
 
 
 def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
@@ -120,7 +121,7 @@ def _read_dlq_ranges(ground: Ground) -> list[Span]:
 
 
 def _read_job_status(ground: Ground) -> Status:
-    return status.read(ground.settings, [JOB])[0]
+    return status.read_statuses(ground.settings, [JOB])[0]
 
 
 def _check_alert(ground: Ground) -> None:

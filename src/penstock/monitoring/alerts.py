@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
 
 REJECTED_WINDOW_S = 300.0
 REJECTED_LEAST_RECORDS = 10
-_JOB = "./penstock status spark-job"
+_JOB = remedies.show_status("spark-job")
 
 Severity = Literal["warning", "critical"]
 Key = tuple[str, str]
@@ -114,13 +115,13 @@ def _find_rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
         f"{now.rejected} of {records} records were rejected in {now.window_s / 60:.1f} minutes, "
         f"more than {settings.alert_rejected_share:.1%}"
     )
-    return [Finding(now.topic, message, "./penstock dlq list")]
+    return [Finding(now.topic, message, remedies.list_dead_letters())]
 
 
 def _no_data(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.topic_records is None or (now.topic_records and now.newest_record_s is None):
         return None
-    hours, command = settings.alert_no_data_hours, "./penstock logs airflow-scheduler"
+    hours, command = settings.alert_no_data_hours, remedies.show_logs("airflow-scheduler")
     if now.newest_record_s is None:
         return [Finding(now.topic, f"no record for {hours:g} hours: the topic is empty", command, hours * 3600)]
     age_hours = (now.at_s - now.newest_record_s) / 3600
@@ -131,15 +132,10 @@ def _no_data(now: Snapshot, settings: Settings) -> list[Finding] | None:
 
 def _service_down(now: Snapshot, settings: Settings) -> list[Finding]:
     return [
-        Finding(name, f"{name} is away: {error}", f"./penstock status{_of_stack(name)}", settings.alert_down_s)
+        Finding(name, f"{name} is away: {error}", remedies.show_status(name), settings.alert_down_s)
         for name, error in now.services.items()
         if error
     ]
-
-
-def _of_stack(service: str) -> str:
-    """Return the service as an argument of the local stack's commands. Airflow is several services there."""
-    return "" if service == "airflow" else f" {service}"
 
 
 def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
@@ -147,14 +143,14 @@ def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
         return None
     missing = f"{now.receipt.missing} records are missing" if now.receipt.missing else "its sources differ"
     message = f"the last receipt does not balance: {missing}"
-    return [] if now.receipt.balanced else [Finding(now.topic, message, "./penstock verify")]
+    return [] if now.receipt.balanced else [Finding(now.topic, message, remedies.verify())]
 
 
 def _topic_recreated(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.change is None:
         return None
     message = f"{now.topic} was deleted and recreated, and the Spark job does not read it: {now.change}"
-    command = "./penstock checkpoint reset --to earliest"
+    command = remedies.reset_checkpoint()
     return [Finding(now.topic, message, command, settings.alert_down_s)] if now.change else []
 
 
@@ -162,7 +158,7 @@ def _field_nulls(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.receipt is None:
         return None
     message = "; ".join(now.receipt.warnings)
-    return [Finding(now.topic, message, "./penstock verify")] if message else []
+    return [Finding(now.topic, message, remedies.verify())] if message else []
 
 
 def _find_stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:

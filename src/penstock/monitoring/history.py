@@ -8,9 +8,8 @@ import msgspec
 
 from penstock import formats
 from penstock.config import Settings
+from penstock.files import LOG_MAX_BYTES, RotatedLog
 from penstock.monitoring.alerts import AlertChange
-
-MAX_BYTES = 5 * 1024 * 1024
 
 
 def is_watched(settings: Settings) -> bool:
@@ -20,17 +19,20 @@ def is_watched(settings: Settings) -> bool:
 
 
 class History:
-    """The history file and its predecessor. Lines that are corrupt or foreign are skipped."""
+    """The history of alerts. Lines that are corrupt or foreign are skipped.
 
-    def __init__(self, settings: Settings, max_bytes: int = MAX_BYTES) -> None:
+    Each new file starts with the alerts that are firing, so that none is lost while it fires.
+    """
+
+    def __init__(self, settings: Settings, max_bytes: int = LOG_MAX_BYTES) -> None:
         self.path = settings.home / "data" / "alerts.jsonl"
-        self._before = self.path.with_name("alerts.1.jsonl")
-        self._max_bytes = max_bytes
+        self._log = RotatedLog(self.path, max_bytes, carry_over=lambda: _encode_changes(self.open()))
 
     def read(self) -> list[AlertChange]:
         """Return all changes that are still kept, oldest first. Raises `FormatTooNew`."""
-        found = {change.number: change for path in (self._before, self.path) for change in _read_changes(path)}
-        return [found[number] for number in sorted(found)]
+        decoded = (_decode_change(path, line) for path, line in self._log.lines())
+        changes = {change.number: change for change in decoded if change is not None}
+        return [changes[number] for number in sorted(changes)]
 
     def open(self) -> list[AlertChange]:
         """Return the firing alerts: those whose last change is `firing`."""
@@ -39,20 +41,8 @@ class History:
 
     def append(self, changes: Iterable[AlertChange]) -> None:
         """Append the changes. Raises `OSError`."""
-        lines = _encode_changes(changes)
-        if not lines:
-            return
-        if _size_bytes(self.path) + len(lines) > self._max_bytes:
-            self._rotate_file()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write((b"\n" if _is_torn(self.path) else b"") + lines)
-
-    def _rotate_file(self) -> None:
-        """Start a new file with the alerts that are firing, so that none is lost while it fires."""
-        fires = _encode_changes(self.open())
-        self.path.replace(self._before)
-        self.path.write_bytes(fires)
+        if lines := _encode_changes(changes):
+            self._log.append(lines)
 
 
 def file_version(path: Path) -> tuple[int, int] | None:
@@ -67,36 +57,13 @@ def file_version(path: Path) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
-def read_lines(path: Path) -> list[bytes]:
-    """Return the lines of a file; empty if it does not exist."""
-    try:
-        return path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-
-
 def _encode_changes(changes: Iterable[AlertChange]) -> bytes:
     return b"".join(formats.encode_marked(formats.ALERTS, change) + b"\n" for change in changes)
 
 
-def _read_changes(path: Path) -> Iterable[AlertChange]:
-    for line in read_lines(path):
-        try:
-            formats.check_marked(formats.ALERTS, line, str(path))
-            yield msgspec.json.decode(line, type=AlertChange)
-        except msgspec.DecodeError:
-            continue
-
-
-def _size_bytes(path: Path) -> int:
-    version = file_version(path)
-    return version[1] if version else 0
-
-
-def _is_torn(path: Path) -> bool:
-    """Return whether the last line is incomplete."""
-    if not _size_bytes(path):
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read() != b"\n"
+def _decode_change(path: Path, line: bytes) -> AlertChange | None:
+    try:
+        formats.check_marked(formats.ALERTS, line, str(path))
+        return msgspec.json.decode(line, type=AlertChange)
+    except msgspec.DecodeError:
+        return None

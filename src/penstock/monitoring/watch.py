@@ -3,15 +3,16 @@
 It reports to the log, to the history of alerts in the data directory, and to a webhook if configured.
 """
 
-import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import PenstockError
+from penstock.files import hold_lock
 from penstock.log import get_logger
 from penstock.monitoring import webhook
 from penstock.monitoring.alerts import AlertChange, Board, Snapshot
@@ -138,11 +139,12 @@ def alone(settings: Settings) -> Iterator[None]:
     """
     path = settings.watch_beat.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    path.touch()
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(hold_lock(path, wait=False))
         except BlockingIOError:
             raise PenstockError(
-                f"{settings.home} is watched already", hint="./penstock alerts, ./penstock watch --once"
+                f"{settings.home} is watched already", hint=f"{remedies.show_alerts()}, {remedies.poll_alerts()}"
             ) from None
         yield

@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.config import Settings
 from penstock.errors import Unreachable
+from penstock.files import write_atomically
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
 from penstock.retry import bounded
@@ -92,8 +93,7 @@ class Webhook:
 
     def _save_number(self) -> None:
         try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            self._place.write_text(str(self._taken), encoding="utf-8")
+            write_atomically(self._place, str(self._taken))
         except OSError as error:
             log.warning("webhook_place_not_kept", error=str(error))
 

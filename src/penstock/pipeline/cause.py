@@ -4,16 +4,14 @@ A failed Spark task reports its worker's Python traceback as text; a failure in 
 frames. Both are searched for the line of the pipeline's file, which is what its author needs first.
 """
 
-import inspect
 import linecache
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import penstock
 from penstock.errors import PenstockError, clean_line
@@ -80,15 +78,6 @@ class Cause:
         words = f": {self.words}" if self.words else ""
         code = f"; the line is: {self.frame.code}" if self.frame and self.frame.code else ""
         return f"{where}{self.name}{words}{code}"
-
-
-def file_of(function: Callable[..., Any]) -> str:
-    """Return the path of the file that defines a function, below decorators and partials, or '' if there is none."""
-    while isinstance(function, partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    return code.co_filename if code else ""
 
 
 def find_cause(error: BaseException, file: str) -> Cause:

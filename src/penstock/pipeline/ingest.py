@@ -14,21 +14,24 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker import dlq, headers, topics
+from penstock import remedies
+from penstock.broker import headers, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
+from penstock.codec.encode import serializer
 from penstock.config import Settings
-from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.batch import Reject
+from penstock.contract.fault import Fault, Reason, Stage
+from penstock.dead_letters.failed_entries import FailedEntries
+from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, UsageError, WrongSettings
 from penstock.log import get_logger
-from penstock.pipeline.failed import FailedEntries
-from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
 from penstock.pipelines.identity import describe, identify
+from penstock.pipelines.mapping import Mapper
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.produce.send import Delivered, Headers, Sender
-from penstock.produce.serialize import serializer
 from penstock.source.client import HttpSource
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing
@@ -113,8 +116,9 @@ def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, A
         raise WrongSettings(
             f"nothing was fetched: the run was triggered for {describe(expected, names)}, but Airflow runs "
             f"PENSTOCK_PIPELINE={settings.pipeline} with {describe(own.as_dict(), names)}",
-            hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with ./penstock restart "
-            "airflow-scheduler spark-job (Docker Compose: in .env, then docker compose up -d)",
+            hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with "
+            f"{remedies.restart('airflow-scheduler', 'spark-job')} "
+            "(Docker Compose: in .env, then docker compose up -d)",
         )
 
 
@@ -148,9 +152,9 @@ class _Run:
             ):
                 self._send_records(sender, mapper, written)
         except (TooManyFailed, SourceRefused, SourceUnreachable):
-            dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
+            send_dead_letters(client, pipeline.dead_letter_topic, self._rejects)
             raise
-        refused = dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
+        refused = send_dead_letters(client, pipeline.dead_letter_topic, self._rejects)
         summary = self._build_summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
         return self._finish_run(summary)
 

@@ -17,22 +17,23 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary
 from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Order
+from penstock.dead_letters import resolutions
 from penstock.errors import JobRunning, PenstockError, TopicRecreated, TransformFailed, Unreachable
 from penstock.log import get_logger
-from penstock.pipeline.cause import file_of
 from penstock.pipeline.failures import FailureRecorder
 from penstock.pipeline.progress_recorder import ProgressRecorder
 from penstock.pipeline.resume import resume_from_ledger
 from penstock.pipeline.stream import BatchPlan, plan, store, warm_up
 from penstock.pipeline.topic_guard import IncarnationGuard, TopicGuard, begin_generation
 from penstock.pipelines import Pipeline
+from penstock.pipelines.mapping import file_of
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
@@ -46,7 +47,6 @@ from penstock.sink import (
     ledger,
     progress,
     receipts,
-    resolutions,
     table_orders,
 )
 from penstock.sink.incarnation import Incarnation
@@ -186,7 +186,7 @@ def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> Non
         raise PenstockError(
             f"the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} lacks, or has with another type: "
             + ", ".join(lacking),
-            hint="./penstock schema plan, ./penstock schema apply",
+            hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
         )
 
 

@@ -6,32 +6,29 @@ import typing
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from itertools import islice
 from typing import Any
 
-import fastavro
 import jsonschema
 import msgspec
 import referencing
 from confluent_kafka import KafkaError, Message
 
+from penstock import remedies
 from penstock.broker.admin import check_ours
-from penstock.broker.dlq import send
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import produce_record, producer
 from penstock.broker.registry import Registry, Schemas
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import is_framed, pack
+from penstock.codec.encode import encode_avro, serializer
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import is_framed, pack
 from penstock.config import Settings
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, fields, key_writer
 from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Reason
 from penstock.contract.schemas import json_schema
-from penstock.errors import DeliveryFailed, SchemaUnknown, UsageError
+from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipelines import Pipeline
-from penstock.process.decode import Decoder
-from penstock.process.writer import AvroWriter
-from penstock.produce.serialize import serializer
 
 TIMEOUT_S = 10.0
 _FIRST_WORD = re.compile(r"\^\((\w+)\|")
@@ -99,12 +96,10 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
         return pack(schema_id) + text.encode()
     if kind != "AVRO":
         raise UsageError(f"a schema of kind {kind} cannot be checked here: send it as typed")
-    out = BytesIO()
     try:
-        fastavro.schemaless_writer(out, AvroWriter(known, schema_id).parsed, value, strict=True)
-    except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        return encode_avro(known, schema_id, value)
+    except ValueError as error:
         raise UsageError(f"it is no record of Avro schema {schema_id}: {error}") from None
-    return pack(schema_id) + out.getvalue()
 
 
 def _find_violations(schema: Any, value: Any) -> list[str]:
@@ -134,11 +129,13 @@ def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | No
     check_ours(topic)
     reports: list[tuple[KafkaError | None, Message]] = []
     client = producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
-    send(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
+    produce_record(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
     client.flush(2 * TIMEOUT_S)
     if not reports:
-        raise DeliveryFailed(f"{topic}: no acknowledgement within {2 * TIMEOUT_S:g} s", hint="./penstock status kafka")
+        raise DeliveryFailed(
+            f"{topic}: no acknowledgement within {2 * TIMEOUT_S:g} s", hint=remedies.show_status("kafka")
+        )
     error, message = reports[0]
     if error is not None:
-        raise DeliveryFailed(f"{topic}: {error.name()}: {error.str()}", hint="./penstock status kafka")
+        raise DeliveryFailed(f"{topic}: {error.name()}: {error.str()}", hint=remedies.show_status("kafka"))
     return Place(message.partition(), message.offset())

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from cassandra.cluster import Session
 from pyspark.sql import SparkSession
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
@@ -55,7 +55,7 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
         raise recreated(pipeline.topic, change)
     epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
     if epoch_us is None:
-        raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
+        raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint=remedies.start())
     table_orders.fix_order(session, keyspace, pipeline)
     began = time.monotonic()
     book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)

@@ -21,20 +21,21 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from penstock import pipelines
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.kafka import producer, reader
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec.records import Decoder
 from penstock.config import Settings
-from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, merge, tally
+from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Reject, merge, tally
+from penstock.contract.fault import Fault, Stage
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_found
-from penstock.contract.reject import Fault, Reject, Stage
+from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
-from penstock.process.decode import Decoder
 from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter
 
@@ -147,12 +148,14 @@ class Worker:
             ]
         )
 
-    def set_aside(self, rejects: list[Reject]) -> None:
+    def send_dead_letters(self, rejects: list[Reject]) -> None:
         """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""
         if rejects:
-            dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, self._as_they_lie(rejects), self._epoch_us)
+            send_dead_letters(
+                self._producer, self._pipeline.dead_letter_topic, self._with_original_messages(rejects), self._epoch_us
+            )
 
-    def _as_they_lie(self, rejects: list[Reject]) -> Iterator[Reject]:
+    def _with_original_messages(self, rejects: list[Reject]) -> Iterator[Reject]:
         """Yield the rejects with key, value and headers as stored in Kafka.
 
         A record that Kafka has deleted since it was read keeps what it has, which is everything but its headers.
@@ -218,7 +221,7 @@ def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[BatchSummary]:
     """Store or dead-letter each batch, and yield its tallies once all of it is acknowledged."""
     for batch in decoded:
         worker.store(batch)
-        worker.set_aside(batch.rejects)
+        worker.send_dead_letters(batch.rejects)
         yield from tally(batch, time.time_ns() // 1_000_000)
 
 

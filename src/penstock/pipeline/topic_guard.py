@@ -6,6 +6,7 @@ from typing import Protocol
 from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
 
+from penstock import remedies
 from penstock.broker import topics
 from penstock.broker.kafka import admin
 from penstock.broker.topics import NO_ID
@@ -26,7 +27,7 @@ def recreated(topic: str, change: str) -> TopicRecreated:
     """Return the error that states the evidence and the choices."""
     return TopicRecreated(
         f"the topic {topic} was deleted and recreated since the job read it: {change}\n{CHOICES}",
-        hint="./penstock checkpoint reset --to earliest",
+        hint=remedies.reset_checkpoint(),
     )
 
 

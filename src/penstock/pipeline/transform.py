@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, functions
 
-from penstock.contract.reject import Fault, Reason, Stage
+from penstock import remedies
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.errors import TransformFailed
 from penstock.log import get_logger
 from penstock.pipeline.bisection import FailureSearch, NotIsolated, Position
-from penstock.pipeline.cause import Cause, file_of, find_cause
+from penstock.pipeline.cause import Cause, find_cause
 from penstock.pipeline.trials import Trials
 from penstock.pipelines import Pipeline
+from penstock.pipelines.mapping import file_of
 from penstock.process.batches import DELETION_DDL, REJECT_DDL, SHIFT_DDL
 
 log = get_logger(__name__)
@@ -26,8 +28,8 @@ _POSITION = ("kafka_partition", "kafka_offset")
 _KEPT = (*_POSITION, "ingested_at")
 _FAILED_DDL = f"kafka_partition INT, kafka_offset BIGINT, {REJECT_DDL}, {DELETION_DDL}, {SHIFT_DDL}"
 _HINT = (
-    "correct transform, then ./penstock restart spark-job (Docker Compose: docker compose restart spark-submitter); "
-    "until then the job is idle and records wait in Kafka"
+    f"correct transform, then {remedies.restart('spark-job')} "
+    "(Docker Compose: docker compose restart spark-submitter); until then the job is idle and records wait in Kafka"
 )
 
 

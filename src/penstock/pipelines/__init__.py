@@ -2,6 +2,7 @@
 
 definition   what a pipeline's file defines
 loading      find a pipeline, and explain a file that cannot be imported
+mapping      map an entry of the API to the message to send, with the pipeline's own code
 validate     detect what Kafka, Spark, Cassandra or the registry would refuse later
 identity     what two processes must agree on before one executes the other's run
 started      what the local stack's services were started with

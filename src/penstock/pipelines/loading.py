@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import penstock
+from penstock import remedies
 from penstock.config import Settings
 from penstock.contract import names
 from penstock.errors import WrongSettings
@@ -40,7 +41,7 @@ def of(settings: Settings) -> Pipeline:
         try:
             names.check_keyspace(settings.cassandra_keyspace)
         except ValueError as error:
-            raise WrongSettings(f"PENSTOCK_CASSANDRA_KEYSPACE: {error}", hint="./penstock config") from None
+            raise WrongSettings(f"PENSTOCK_CASSANDRA_KEYSPACE: {error}", hint=remedies.show_settings()) from None
     return pipeline
 
 
@@ -60,7 +61,7 @@ def load(name: str) -> Pipeline:
     found = problems(pipeline)
     if found:
         heading = f"PENSTOCK_PIPELINE={name}: {len(found)} {'problem' if len(found) == 1 else 'problems'}"
-        raise WrongSettings("\n  ".join([heading, *found]), hint=f"edit {file}, then ./penstock config")
+        raise WrongSettings("\n  ".join([heading, *found]), hint=f"edit {file}, then {remedies.show_settings()}")
     return pipeline
 
 
@@ -144,7 +145,7 @@ def _suggest_fix(error: BaseException, name: str, line: _SourceLine | None) -> s
         return f"PENSTOCK_PIPELINE=/path/to/file.py, or put the module's folder on PYTHONPATH, or {_BACK}"
     if isinstance(error, NameError) and error.name in _IMPORTS:
         wanted = f"from {_IMPORTS[error.name]} import {error.name}"
-        return f"write `{wanted}` at the head of {line.file}, then ./penstock config"
+        return f"write `{wanted}` at the head of {line.file}, then {remedies.show_settings()}"
     if isinstance(error, ModuleNotFoundError):
         return f"correct that line, or install {error.name} where penstock runs, or put its folder on PYTHONPATH"
-    return f"correct line {line.number} of {line.file}, then ./penstock config"
+    return f"correct line {line.number} of {line.file}, then {remedies.show_settings()}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock import remedies
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import WrongSettings
 from penstock.pipelines.identity import PARTS, PLACES, Identity, describe, identify
@@ -44,7 +45,7 @@ def check(settings: Settings, asking: str = "") -> None:
         lines = [f"  {service} was started with {text}" for service, text in different.items()]
         heading = f"no run was triggered: PENSTOCK_PIPELINE={settings.pipeline} is not the stack's pipeline"
         outdated = [name for name in _WATCHING if name == asking or _describe_difference(settings, name, own, PARTS)]
-        hint = f"./penstock restart {' '.join([*different, *outdated])}, or set PENSTOCK_PIPELINE as the stack has it"
+        hint = f"{remedies.restart(*different, *outdated)}, or set PENSTOCK_PIPELINE as the stack has it"
         raise WrongSettings("\n".join([heading, *lines]), hint=hint)
 
 

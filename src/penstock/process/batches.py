@@ -9,7 +9,9 @@ from uuid import UUID
 import pyarrow as pa
 from msgspec.structs import asdict
 
-from penstock.contract.batch import Decoded, Deletion, Row
+from penstock.codec.records import Decoder
+from penstock.contract.batch import Decoded, Deletion, Reject, Row
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import UUID as UUID_KIND
 from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
@@ -17,10 +19,8 @@ from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs
 from penstock.contract.record import Arrival, Record
-from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import spark_ddl
-from penstock.process.decode import Decoder
 from penstock.process.key_evidence import prove_shapes
 from penstock.process.ordering import order_records
 

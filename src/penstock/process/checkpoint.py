@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from penstock import formats
+from penstock import formats, remedies
 from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, UsageError
@@ -34,14 +34,14 @@ Offsets = dict[int, int]
 ORIGIN = "penstock.json"
 _FIRST = "sources/0/0"
 _METADATA = "metadata"
-CHOICES = """\
+CHOICES = f"""\
 Nothing was read. Choose:
   1. read again all that Kafka holds (rows stay the same):
-       ./penstock checkpoint reset --to earliest
+       {remedies.reset_checkpoint()}
   2. go on with what comes from now on (what lies before is skipped, and `verify` will name it):
-       ./penstock checkpoint reset --to latest
+       {remedies.reset_checkpoint("latest")}
   3. bring the topic's data back, or set the right PENSTOCK_SPARK_CHECKPOINT, then
-       ./penstock restart spark-job"""
+       {remedies.restart("spark-job")}"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpo
     if spark is None:
         raise UsageError(
             f"the checkpoint {folder} is not a folder of this machine: only the Spark job reaches it",
-            hint="./penstock checkpoint reset: it says what to move and what to write",
+            hint=f"{remedies.reset_checkpoint()}: it says what to move and what to write",
         )
     return Checkpoint(HadoopFiles(spark), folder, topic)
 
@@ -161,7 +161,7 @@ class Checkpoint:
             raise CheckpointRefused(
                 f"the checkpoint {self.folder} cannot be read: {name}, which is not the newest, is missing or torn"
                 f" ({error})\n{CHOICES}",
-                hint="./penstock checkpoint reset --to earliest",
+                hint=remedies.reset_checkpoint(),
             ) from error
 
     def origin(self) -> CheckpointOrigin:
@@ -368,6 +368,6 @@ def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None
         lines = "\n  ".join(found)
         raise CheckpointRefused(
             f"the checkpoint {checkpoint.folder} does not fit Kafka's topic {checkpoint.topic}:\n  {lines}\n{CHOICES}",
-            hint="./penstock checkpoint show",
+            hint=remedies.show_checkpoint(),
             misfits=found,
         )

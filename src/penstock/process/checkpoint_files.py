@@ -1,6 +1,5 @@
 """File systems that can hold a checkpoint: a folder of this machine, or any that Spark's JVM can reach."""
 
-import os
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from penstock.files import sync_folder
+from penstock.files import open_atomically
 
 _CHUNK_BYTES = 512
 
@@ -55,14 +54,9 @@ class LocalFiles:
         """Write a file atomically, whole or not at all, even if the power fails."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        with unfinished.open("wb") as file:
+        with open_atomically(target, mode=0o666) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _build_crc_path(target).unlink(missing_ok=True)
-        unfinished.replace(target)
-        sync_folder(target.parent)
+            _build_crc_path(target).unlink(missing_ok=True)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file, with its checksum, or a folder; create the target's folder."""

@@ -5,13 +5,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from penstock.codec.keys import KeyReader
 from penstock.contract.batch import Row
 from penstock.contract.fields import key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import is_structured
 from penstock.contract.proofs import KeyEvidence, KeyShape, agreed
-from penstock.errors import RegistryUnreachable, SchemaUnknown
-from penstock.process.key_decoding import KeyReader
+from penstock.errors import RegistryUnreachable
 
 _SAMPLED, _SAMPLED_FOR_TOMBSTONES = 16, 1000
 """Number of records sampled per batch, and per batch with tombstones."""
@@ -55,8 +55,6 @@ def _read_key(keys: KeyReader, key: bytes, record_id: Any) -> Mapping[KeyShape, 
         if key == str(record_id).encode() and not is_structured(key.decode()):
             return {"text": record_id}  # the usual case
         return keys.readings(key)
-    except SchemaUnknown:
-        return {}
     except NOT_OF_A_RECORD:
         raise
     except Exception:  # noqa: BLE001  types of a pipeline's file run here and may raise anything

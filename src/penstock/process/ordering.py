@@ -5,9 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.contract.batch import Decoded
+from penstock.contract.batch import Decoded, Reject
+from penstock.contract.fault import Fault
 from penstock.contract.order_by import OrderBy, Source
-from penstock.contract.reject import Fault, Headers, Reject
+from penstock.contract.record import Headers
 from penstock.contract.rules import latest_past
 
 TOMBSTONE_HEADERS = "tombstone_headers"

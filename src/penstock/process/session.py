@@ -73,8 +73,8 @@ def session_settings(settings: Settings) -> dict[str, str]:
 def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
     """Return the topic as a stream of Kafka's columns, with at most `spark_batch_records` per micro-batch.
 
-    Without a checkpoint it starts where `penstock checkpoint reset` said, else at the topic's beginning. If Kafka no
-    longer has the records after the checkpoint, the stream fails: nothing is skipped silently.
+    Without a checkpoint it starts where the last reset of the checkpoint said, else at the topic's beginning. If Kafka
+    no longer has the records after the checkpoint, the stream fails: nothing is skipped silently.
     """
     options = kafka_options(settings) | {"subscribe": topic}
     start = checkpoint_of(settings, topic, spark).origin().start

@@ -9,6 +9,7 @@ from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from penstock import remedies
 from penstock.errors import DeliveryFailed
 from penstock.produce.delivery_log import Journal
 
@@ -82,7 +83,7 @@ class Sender:
             raise DeliveryFailed(
                 f"{self._topic}: {len(failures)} records failed and {pending} were not acknowledged within "
                 f"{self._flush_s:g} s; {self.delivered.records} were acknowledged{first}",
-                hint="./penstock status kafka",
+                hint=remedies.show_status("kafka"),
             )
         return self.delivered
 

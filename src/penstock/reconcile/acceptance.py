@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cassandra.cluster import Session
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.errors import UsageError
 from penstock.log import get_logger
@@ -50,11 +50,11 @@ def find(settings: Settings, session: Session, selection: DifferenceSelection) -
     if count > len(differences):
         raise UsageError(
             f"{count:,} differences are more than can be accepted one by one",
-            hint="./penstock replay or ./penstock rebuild, which store what the topic still holds",
+            hint=f"{remedies.replay()} or {remedies.rebuild()}, which store what the topic still holds",
         )
     found = [difference for difference in differences if selection.fits(difference)]
     if not found:
-        raise UsageError(f"none of the {count} differences that are there now is selected", hint="./penstock verify")
+        raise UsageError(f"none of the {count} differences that are there now is selected", hint=remedies.verify())
     return found
 
 
@@ -64,7 +64,7 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
     if book is None:
         raise UsageError(
-            f"no job has read {pipeline.topic} yet: nothing is missing", hint="./penstock status spark-job"
+            f"no job has read {pipeline.topic} yet: nothing is missing", hint=remedies.show_status("spark-job")
         )
     now = datetime.now(UTC)
     accepted.create_table(session, keyspace)

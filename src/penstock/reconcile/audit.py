@@ -13,6 +13,7 @@ missing   the ledger covers or has passed its offset, and it is not found in any
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -24,6 +25,21 @@ NAMED_AT_MOST = 100
 """Maximum number of differences of each kind that are listed individually."""
 Named = dict[str, Any]
 """A difference: partition, offset, id and why."""
+
+
+class DeadLetterCopy(NamedTuple):
+    """A message of the dead-letter topic, and the position of its record, whose partition is -1 if it has none."""
+
+    identity: str
+    queue_partition: int
+    """Its partition in the dead-letter topic."""
+    time: datetime
+    run: str
+    is_shrunk: bool
+    partition: int
+    offset: int
+    is_current: bool
+    """Whether it belongs to the current topic incarnation. Records that never reached a topic count as current."""
 
 
 class Sent(NamedTuple):

@@ -1,15 +1,14 @@
 """The database of one verification: DuckDB in this process, with a memory limit, spilling to the data directory."""
 
-import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from penstock.config import Settings
+from penstock.files import hold_lock
 from penstock.reconcile import queries
 from penstock.reconcile.fact_loading import FactOrigin, LocalLoader, Tables, chunks
 from penstock.reconcile.queries import Statement
@@ -116,34 +115,24 @@ class SpillFolder:
     def __init__(self, parent: Path) -> None:
         self._parent = parent
         self._path: Path | None = None
-        self._lock = -1
+        self._lock = ExitStack()
 
     def open(self) -> Path:
         """Create the folder, lock it, and return its path."""
         self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        parent = os.open(self._parent, os.O_RDONLY)
-        try:
-            fcntl.flock(parent, fcntl.LOCK_EX)
+        with hold_lock(self._parent):
             self._remove_abandoned()
             self._path = Path(tempfile.mkdtemp(dir=self._parent))
-            self._lock = os.open(self._path, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        finally:
-            os.close(parent)
+            self._lock.enter_context(hold_lock(self._path))
         return self._path
 
     def close(self) -> None:
         """Remove the folder."""
         if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
-            os.close(self._lock)
+            self._lock.close()
 
     def _remove_abandoned(self) -> None:
         for folder in self._parent.iterdir():
-            with suppress(FileNotFoundError, BlockingIOError):
-                lock = os.open(folder, os.O_RDONLY)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(lock)
+            with suppress(FileNotFoundError, BlockingIOError), hold_lock(folder, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from operator import add
 from typing import Any, Protocol, TypeVar
 
 from penstock.broker.topics import Span
@@ -78,8 +79,8 @@ class LineFinder:
 class FactOrigin(Protocol):
     """The source of records and rows: `auditor.Auditor`."""
 
-    def sent(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
-    def rows(self) -> Iterator[Row]: ...  # noqa: D102
+    def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]: ...  # noqa: D102
+    def row_columns(self) -> Iterator[Columns]: ...  # noqa: D102
 
 
 class Loader(Protocol):
@@ -109,8 +110,7 @@ class LocalLoader:
         """Load the records in `spans`, as `Loader` specifies."""
         numbers: dict[str | None, int] = {None: NO_RUN}
         runs: list[str] = []
-        for chunk in chunks(self.origin.sent(spans)):
-            columns = record_columns(chunk, finder, run_id)
+        for columns in merge_columns(self.origin.record_columns(spans, finder, run_id)):
             for run in set(columns[RUN]) - numbers.keys():
                 numbers[run] = len(runs)
                 runs.append(run)
@@ -120,7 +120,8 @@ class LocalLoader:
 
     def load_table(self) -> None:
         """Load every row of the table."""
-        append_rows(self.tables, self.origin.rows())
+        for columns in merge_columns(self.origin.row_columns()):
+            self.tables.append_columns("table_rows", columns)
 
 
 def append_rows(tables: Tables, rows: Iterable[Row]) -> None:
@@ -129,17 +130,46 @@ def append_rows(tables: Tables, rows: Iterable[Row]) -> None:
         tables.append_columns("table_rows", row_columns(chunk))
 
 
-def chunks(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Yield the rows in chunks of the size that is appended at once."""
+def chunks(rows: Iterable[T], size: int = _CHUNK_ROWS) -> Iterator[list[T]]:
+    """Yield the rows in chunks, by default of the size that is appended at once."""
     rows = iter(rows)
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
+    while chunk := list(islice(rows, size)):
         yield chunk
+
+
+def merge_columns(pieces: Iterable[Columns]) -> Iterator[Columns]:
+    """Yield the columns in chunks of about the size that is appended at once."""
+    merged: list[list[Any]] = []
+    for piece in pieces:
+        merged = merged or [[] for _ in piece]
+        for column, more in zip(merged, piece, strict=True):
+            column.extend(more)
+        if len(merged[0]) >= _CHUNK_ROWS:
+            yield list(merged)
+            merged = []
+    if merged:
+        yield list(merged)
 
 
 def record_columns(chunk: Sequence[Sent], finder: LineFinder, run_id: str | None) -> Columns:
     """Return the columns of `records`, with the runs' ids instead of their numbers at `RUN`."""
-    partitions, offsets, times_ms, keys, ids, deletions, runs, ranks, digests = zip(*chunk, strict=True)
-    layouts, _, proven, kept, tie_digests = zip(*ranks, strict=True)
+    *facts, ranks, digests = zip(*chunk, strict=True)
+    return arrange_record_columns(facts, [*zip(*ranks, strict=True)], digests, finder, run_id)
+
+
+def arrange_record_columns(
+    facts: Sequence[Sequence[Any]],
+    ranks: Sequence[Sequence[Any]],
+    digests: Sequence[int],
+    finder: LineFinder,
+    run_id: str | None,
+) -> Columns:
+    """Return the columns of `records`, as `record_columns`.
+
+    `facts` has the fields of `Sent` up to its rank, and `ranks` those of `Rank`, each with a value for every record.
+    """
+    partitions, offsets, times_ms, keys, ids, deletions, runs = facts
+    layouts, shifts_us, proven, kept, tie_digests = ranks
     names = [None if record_id is None else str(record_id) for record_id in ids]
     are_ids = [  # outside ASCII, the bytes of a name differ from its characters
         name is not None and key is not None and key == name.encode() and name.isascii()
@@ -147,7 +177,7 @@ def record_columns(chunk: Sequence[Sent], finder: LineFinder, run_id: str | None
     ]
     texts = [None if is_id or key is None else text(key) for key, is_id in zip(keys, are_ids, strict=True)]
     counted = [run_id is None or run == run_id for run in runs]
-    orders_us = [sent.order_us for sent in chunk]
+    orders_us = list(map(add, shifts_us, offsets))
     lines = list(map(finder.find, partitions, offsets))
     columns = [partitions, offsets, times_ms, names, texts, are_ids, deletions, counted]
     return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines]

@@ -7,7 +7,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
 from penstock.broker.topics import Span
@@ -83,13 +83,13 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
     """
     began = time.monotonic()
     if not summary.get("offsets"):
-        raise UsageError("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
+        raise UsageError("the run's task returned no offsets: there is nothing to look for", hint=remedies.verify())
     topics.spans_of_existing(settings, summary["topic"])
     if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
         raise UsageError(f"the topic {summary['topic']} was deleted and made anew since this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:
-        raise UsageError(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
+        raise UsageError(f"the run lies among {count:,} records: too many to look at here", hint=remedies.verify())
     found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
     return _build_receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 

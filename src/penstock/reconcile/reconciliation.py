@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
 from penstock.contract.fields import epoch_ms
 from penstock.produce.delivery_log import Acknowledgement
-from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Row, Sent
+from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCopy, Row, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.excuse_evidence import Evidence
 from penstock.reconcile.excuses import Pruning, find_pruned
@@ -31,7 +30,7 @@ class Scope:
     """The run whose records alone are counted; None: all records are."""
     is_whole: bool = True
     """Read the whole table, instead of the rows of the records' ids."""
-    is_meant: Callable[[DeadLetter], bool] = lambda _letter: True
+    is_meant: Callable[[DeadLetterCopy], bool] = lambda _copy: True
     """Whether the dead letter of a record that never reached the topic counts."""
     deliveries: Iterable[Acknowledgement] = ()
     """What Kafka acknowledged to the producers, newest last."""
@@ -42,7 +41,7 @@ class Sources(Protocol):
     """The source of the facts: `auditor.Auditor`."""
 
     def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
-    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]: ...  # noqa: D102
+    def letter_copies(self) -> Iterator[DeadLetterCopy]: ...  # noqa: D102
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
     def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
@@ -103,12 +102,11 @@ class Reconciliation:
         }
 
     def _letter_rows(self, finder: LineFinder) -> Iterator[tuple[Any, ...]]:
-        for number, (letter, is_current) in enumerate(self.sources.letter_copies()):
-            origin = letter.origin
-            is_meant = is_current and (origin.partition >= 0 or self.scope.is_meant(letter))
+        for number, copy in enumerate(self.sources.letter_copies()):
+            is_meant = copy.is_current and (copy.partition >= 0 or self.scope.is_meant(copy))
             yield (
-                *(number, letter.identity, letter.partition, epoch_ms(letter.time), letter.left_out is not None),
-                *(origin.partition, origin.offset, finder.find(origin.partition, origin.offset), is_meant),
+                *(number, copy.identity, copy.queue_partition, epoch_ms(copy.time), copy.is_shrunk),
+                *(copy.partition, copy.offset, finder.find(copy.partition, copy.offset), is_meant),
             )
 
     def _look_up(self, ids: Iterable[str]) -> Iterator[Row]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from penstock import remedies
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import PenstockError
@@ -20,9 +21,7 @@ from penstock.reconcile.fact_loading import (
     FactOrigin,
     LineFinder,
     OpenLoader,
-    chunks,
-    record_columns,
-    row_columns,
+    merge_columns,
 )
 from penstock.reconcile.spark_tables import Batches, SparkTables, schema_of
 from penstock.sink import cassandra
@@ -76,7 +75,7 @@ def open_on(spark: SparkSession) -> OpenLoader:
             yield SparkLoader(SparkTables(spark), settings)
         except PySparkException as error:
             raise PenstockError(
-                f"the verification failed on Spark: {reason_of(error)}", hint="./penstock verify, without Spark"
+                f"the verification failed on Spark: {reason_of(error)}", hint=f"{remedies.verify()}, without Spark"
             ) from error
 
     return open_loader
@@ -108,16 +107,17 @@ def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, ba
     kinds = ["STRING" if name == "run" else kind for name, kind in queries.inputs()["records"].items()]
     for partition, first, end in _rows_of(batches):
         with cassandra.connected(settings) as session:
-            for chunk in chunks(Auditor(settings, session).sent([Span(partition, first, end)])):
-                yield _build_batch("records", record_columns(chunk, finder, run_id), kinds)
+            read = Auditor(settings, session).record_columns([Span(partition, first, end)], finder, run_id)
+            for columns in merge_columns(read):
+                yield _build_batch("records", columns, kinds)
 
 
 def _read_rows(settings: Settings, batches: Batches) -> Batches:
     kinds = list(queries.inputs()["table_rows"].values())
     for first, last in _rows_of(batches):
         with cassandra.connected(settings) as session:
-            for chunk in chunks(Auditor(settings, session).rows((first, last))):
-                yield _build_batch("table_rows", row_columns(chunk), kinds)
+            for columns in merge_columns(Auditor(settings, session).row_columns((first, last))):
+                yield _build_batch("table_rows", columns, kinds)
 
 
 def _rows_of(batches: Batches) -> Iterator[tuple[Any, ...]]:

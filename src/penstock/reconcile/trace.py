@@ -11,19 +11,21 @@ from typing import Any, TypeVar
 from cassandra.cluster import Session
 from confluent_kafka import Message
 
-from penstock import pipelines
-from penstock.broker import headers, topics, wire_format
-from penstock.broker.dlq import DeadLetter
+from penstock import pipelines, remedies
+from penstock.broker import headers, topics
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec import wire_format
 from penstock.config import Settings
 from penstock.contract.fields import epoch_ms, from_epoch_ms, key_reader
+from penstock.dead_letters import resolutions
+from penstock.dead_letters.message import DeadLetter
 from penstock.errors import PenstockError, UsageError
 from penstock.pipelines import Pipeline
 from penstock.reconcile.audit import RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.excuses import Pruning
-from penstock.sink import cassandra, resolutions
+from penstock.sink import cassandra
 from penstock.sink.ledger import LedgerEntry
 
 T = TypeVar("T")
@@ -70,7 +72,7 @@ def id_of(pipeline: Pipeline, text: str) -> Any:
     try:
         return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
-        raise UsageError(f"{text!r} is no id: {error}", hint="./penstock rows") from None
+        raise UsageError(f"{text!r} is no id: {error}", hint=remedies.show_rows()) from None
 
 
 class TraceSearch:
@@ -144,8 +146,8 @@ class _Tracer:
         return self._auditor.letters(self._in_time)
 
     @cached_property
-    def _states(self) -> dict[str, resolutions.Settled]:
-        return resolutions.states(self._session, self._keyspace, self._pipeline.topic)
+    def _states(self) -> dict[str, resolutions.Resolution]:
+        return resolutions.read_resolutions(self._session, self._keyspace, self._pipeline.topic)
 
     def of_row(self) -> Passage | None:
         """Return the passage that ended in the row."""

@@ -14,17 +14,16 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
-from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
 from penstock.produce import delivery_log
 from penstock.reconcile.acknowledged import Acknowledged, deliveries
-from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, RowAuthor
+from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCopy, RowAuthor
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Lifetime
@@ -32,7 +31,7 @@ from penstock.reconcile.fact_loading import OpenLoader
 from penstock.reconcile.nulls import Nulls, null_shares
 from penstock.reconcile.reconciliation import Scope
 from penstock.reconcile.stuck_streams import stuck_differences
-from penstock.sink import cassandra, receipts, resolutions
+from penstock.sink import cassandra, receipts
 
 _RUNS = 50
 _ACCEPTED_AT_MOST = 100_000
@@ -183,7 +182,7 @@ class _Verification:
             named_at_most=self._named_at_most,
         )
         with self._auditor.reconciled(scope) as (audit, reconciliation):
-            queue = self._count_resolutions(reconciliation.rejected())
+            queue = self._auditor.count_resolutions(reconciliation.rejected())
         self._spans = reconciliation.spans
         self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
         self._accepted += audit.accepted
@@ -207,9 +206,9 @@ class _Verification:
         why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
         return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
 
-    def _is_meant(self, letter: DeadLetter) -> bool:
+    def _is_meant(self, copy: DeadLetterCopy) -> bool:
         """Return whether a record that never reached the topic is verified; with given offsets it never is."""
-        return self._is_whole or (self._since is not None and letter.time >= self._since)
+        return self._is_whole or (self._since is not None and copy.time >= self._since)
 
     def _add_unaccepted(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
         """Add a small number of differences, except those that are accepted."""
@@ -302,12 +301,6 @@ class _Verification:
             evidence=self._auditor.evidence.described(),
         )
 
-    def _count_resolutions(self, rejected: Iterable[str]) -> dict[str, int]:
-        """Return how many dead letters have each resolution."""
-        lines = resolutions.states(self._session, self._keyspace, self._pipeline.topic)
-        states = Counter(resolutions.state_of(identity, lines) for identity in rejected)
-        return {state: states[state] for state in (resolutions.WAITING, "redriven", "superseded", "discarded")}
-
     @property
     def _generation_us(self) -> int | None:
         return None if self._auditor.book is None else self._auditor.book.epoch_us
@@ -369,15 +362,16 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
     pipeline = pipelines.of(settings)
     firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}
     held = older = by_hand = 0
-    for row in Auditor(settings, session).rows():
-        is_held = row.place is not None and row.place.offset >= firsts.get(row.place.partition, row.place.offset + 1)
-        held += is_held
-        by_hand += row.writer in (RowAuthor.HAND, RowAuthor.UNKNOWN)
-        older += row.writer == RowAuthor.OLDER or (row.writer == RowAuthor.TOPIC and not is_held)
+    for _, writers, partitions, offsets, *_ in Auditor(settings, session).row_columns():
+        for writer, partition, offset in zip(writers, partitions, offsets, strict=True):
+            is_held = writer == RowAuthor.TOPIC and offset >= firsts.get(partition, offset + 1)
+            held += is_held
+            by_hand += writer in (RowAuthor.HAND, RowAuthor.UNKNOWN)
+            older += writer == RowAuthor.OLDER or (writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
             f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
             f"({older} from older records, {by_hand} by other hands): a rebuild would lose them",
-            hint="./penstock replay, which deletes nothing",
+            hint=f"{remedies.replay()}, which deletes nothing",
         )
     return held

@@ -1,9 +1,8 @@
-"""Stage 5: rows to Cassandra, dead letters to their topic, and a ledger that records what became of each offset.
+"""Stage 5: rows to Cassandra, and a ledger that records what became of each offset.
 
 cassandra   the connection, keyspace and table
 rows        rows and deletions -> acknowledged writes
 ledger      which offsets were stored or dead-lettered, and when
-resolutions which dead letters were redriven or discarded
 receipts    the receipts that were issued
 accepted    differences that an operator accepted
 lease       which job owns a checkpoint

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Timeout, Unauthorized, Unavailable
@@ -19,7 +20,7 @@ from cassandra.cluster import (
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import dict_factory
 
-from penstock import formats
+from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.evolution import Table
@@ -32,6 +33,8 @@ _LONGEST_LAG_S = 0.1
 _DENIED = re.compile(r"User (?P<role>\S+) has no (?P<permission>\w+) permission on <(?P<resource>[^>]+)>")
 """Format of Cassandra's message about a missing permission."""
 _GRANTS = "docs/operations.md lists what each role needs"
+TUPLES = "tuples"
+"""Execution profile whose rows are tuples instead of dicts, for queries with many rows."""
 KEYSPACE = ""
 """Key of the statement that creates the keyspace, among the statements that create its tables."""
 
@@ -54,7 +57,7 @@ def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
     """Return the error for an unavailable Cassandra."""
     return CassandraUnreachable(
         f"no answer from Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port}: {error}",
-        hint="./penstock status cassandra, or set PENSTOCK_CASSANDRA_HOSTS",
+        hint=remedies.check_address("cassandra"),
     )
 
 
@@ -66,10 +69,12 @@ def _build_cluster_options(settings: Settings) -> dict[str, Any]:
         request_timeout=settings.cassandra_timeout_s,
         row_factory=dict_factory,
     )
+    tuples = copy(profile)
+    tuples.row_factory = _keep_tuples
     arguments: dict[str, Any] = {
         "contact_points": settings.cassandra_hosts.split(","),
         "port": settings.cassandra_port,
-        "execution_profiles": {EXEC_PROFILE_DEFAULT: profile},
+        "execution_profiles": {EXEC_PROFILE_DEFAULT: profile, TUPLES: tuples},
         "connect_timeout": settings.cassandra_timeout_s,
         "control_connection_timeout": settings.cassandra_timeout_s,
         "protocol_version": 5,
@@ -82,6 +87,11 @@ def _build_cluster_options(settings: Settings) -> dict[str, Any]:
     if settings.cassandra_ca_file:
         arguments["ssl_context"] = ssl.create_default_context(cafile=str(settings.cassandra_ca_file))
     return arguments
+
+
+def _keep_tuples(_names: list[str], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the rows as the driver decodes them."""
+    return rows
 
 
 def _serial_level(consistency: str) -> int:
@@ -117,7 +127,7 @@ def asking(settings: Settings) -> Iterator[None]:
         raise PenstockError(f"Cassandra refused: {error}", hint=grant_hint(error)) from error
     except DriverException as error:
         raise PenstockError(
-            f"Cassandra refused: {error}", hint="./penstock verify, ./penstock logs cassandra"
+            f"Cassandra refused: {error}", hint=f"{remedies.verify()}, {remedies.show_logs('cassandra')}"
         ) from error
 
 

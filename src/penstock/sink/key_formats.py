@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 
 from cassandra.cluster import Session
 
+from penstock.broker import topics
 from penstock.broker.topics import Span
+from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.batch import BatchSummary
-from penstock.contract.proofs import ASSUMED, KEY_SHAPES, KeyProofs, KeyShape, Starts
+from penstock.contract.proofs import ASSUMED, KEY_SHAPES, KeyProofs, KeyShape, Proven, Starts
 from penstock.log import get_logger
-from penstock.sink.cassandra import has_table
+from penstock.pipelines import Pipeline
+from penstock.sink import ledger
+from penstock.sink.cassandra import has_table, keyspace_of
 from penstock.sink.ledger import Ledger
 
 log = get_logger(__name__)
@@ -82,3 +86,18 @@ class KeyFormats:
 
     def _load_proofs(self) -> KeyProofs:
         return read_proofs(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
+
+
+def proven_by_now(settings: Settings, session: Session, pipeline: Pipeline) -> Proven:
+    """Return the key shapes that are proven for records arriving now. Raises an `Unreachable`.
+
+    They determine whether a tombstone sent again would identify the row to delete.
+    """
+    keyspace = keyspace_of(settings, pipeline)
+    if not has_table(session, keyspace, "generations"):
+        return frozenset()
+    topic_id = topics.topic_id(settings, pipeline.topic)
+    epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
+    if epoch_us is None:
+        return frozenset()
+    return read_proofs(session, keyspace, pipeline.topic, epoch_us).by_now

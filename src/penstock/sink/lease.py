@@ -19,6 +19,7 @@ import msgspec
 from cassandra import DriverException, OperationTimedOut, Timeout, Unavailable
 from cassandra.cluster import NoHostAvailable, Session
 
+from penstock import remedies
 from penstock.contract import cql
 from penstock.errors import JobRunning
 from penstock.log import get_logger
@@ -221,7 +222,7 @@ class Lease:
         owner = _decode_owner(holder)
         return JobRunning(
             f"another job owns the checkpoint {self.name}: {owner}, since {since}",
-            hint="./penstock status spark-job",
+            hint=remedies.show_status("spark-job"),
             owner=str(owner),
         )
 

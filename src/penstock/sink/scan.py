@@ -13,6 +13,7 @@ from cassandra.query import SimpleStatement
 
 from penstock.errors import PenstockError
 from penstock.log import get_logger
+from penstock.sink.cassandra import TUPLES
 
 log = get_logger(__name__)
 
@@ -22,19 +23,20 @@ _GOOD_PAGES = 10
 _HINT = "nodetool garbagecollect removes what was deleted; or raise tombstone_failure_threshold in cassandra.yaml"
 
 
-def scan(session: Session, query: str) -> Iterator[dict[str, Any]]:
-    """Yield every row of a query. Raises `PenstockError` if the server cannot read even a page of one row."""
+def scan(session: Session, query: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the pages of a query's rows. Raises `PenstockError` if the server cannot read even a page of one row."""
     size, good, position = PAGE_ROWS, 0, None
     while True:
         try:
-            page = session.execute(SimpleStatement(query, fetch_size=size), paging_state=position)
+            statement = SimpleStatement(query, fetch_size=size)
+            page = session.execute(statement, paging_state=position, execution_profile=TUPLES)
         except ReadFailure as error:
             if size == 1:
                 raise PenstockError(f"Cassandra cannot read the next row of {query!r}: {error}", hint=_HINT) from error
             size, good = size // 2, 0
             log.info("page_shrunk", rows=size)
             continue
-        yield from page.current_rows
+        yield page.current_rows
         position = page.paging_state
         if position is None:
             return

@@ -6,6 +6,7 @@ is ordered by offset; such a table never gets an entry.
 
 from cassandra.cluster import Session
 
+from penstock import remedies
 from penstock.contract import cql
 from penstock.contract.fields import key_of
 from penstock.contract.order_by import BY_OFFSET
@@ -67,7 +68,7 @@ def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
     if not has_table(session, keyspace, pipeline.table):
         return False
     name, key = cql.table_name(keyspace, pipeline.table), cql.name(key_of(pipeline.stored).column)
-    return next(scan(session, f"SELECT {key} FROM {name}"), None) is not None
+    return any(scan(session, f"SELECT {key} FROM {name}"))
 
 
 def _insert_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
@@ -81,6 +82,6 @@ def _build_order_error(keyspace: str, pipeline: Pipeline, known: str) -> Penstoc
     return PenstockError(
         f"{keyspace}.{pipeline.table} is ordered by {known!r}, and the pipeline declares "
         f"order_by={pipeline.order_by!r}: write timestamps of two orders cannot be compared. Nothing was written",
-        hint=f"set order_by={known!r} again; or give the pipeline another table, ./penstock restart spark-job, "
-        "then ./penstock replay",
+        hint=f"set order_by={known!r} again; or give the pipeline another table, {remedies.restart('spark-job')}, "
+        f"then {remedies.replay()}",
     )

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from penstock.contract.json_text import MALFORMED_JSON
 from penstock.errors import SourceRefused, clean_line
 from penstock.source import limits
-from penstock.source.entries import NOT_JSON, read_page
+from penstock.source.entries import read_page
 
 WORDS_MAX_CHARS = 300
 _MESSAGE_FIELDS = ("error", "message", "detail")
@@ -39,7 +40,7 @@ def users_of(body: bytes, results: int) -> list[Any]:
     """
     try:
         data = read_page(body)
-    except NOT_JSON as error:
+    except MALFORMED_JSON as error:
         raise _build_retryable_error(
             f"answered {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}"
         ) from None
@@ -62,7 +63,7 @@ def words_of(body: bytes) -> str:
     """Return the error message in a JSON response, empty if it has none."""
     try:
         data = msgspec.json.decode(body)
-    except NOT_JSON:
+    except MALFORMED_JSON:
         return ""
     messages = (data[name] for name in _MESSAGE_FIELDS if data.get(name)) if isinstance(data, dict) else ()
     return next(map(_to_line, messages), "")

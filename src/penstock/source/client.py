@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import httpx2
 
-from penstock import __version__
+from penstock import __version__, remedies
 from penstock.config import Settings
 from penstock.errors import SourceRefused, SourceUnreachable, UsageError, WrongSettings, clean_line
 from penstock.log import get_logger
@@ -155,7 +155,7 @@ class HttpSource:
         details = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
         return SourceUnreachable(
             f"{self._address} did not answer: {details} ({self._attempts} attempts)",
-            hint="set PENSTOCK_SOURCE_URL to a reachable API; ./penstock source serve runs a stand-in",
+            hint=f"set PENSTOCK_SOURCE_URL to a reachable API; {remedies.serve_source()} runs a stand-in",
         )
 
 
@@ -164,9 +164,9 @@ def _parse_url(text: str) -> httpx2.URL:
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
-        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: {error}", hint="./penstock config") from error
+        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: {error}", hint=remedies.show_settings()) from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: not an HTTP URL", hint="./penstock config")
+        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: not an HTTP URL", hint=remedies.show_settings())
     return url
 
 

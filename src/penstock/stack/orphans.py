@@ -1,4 +1,4 @@
-"""Processes left behind by a killed launcher or supervisor: found by their marker, ended by process id."""
+"""Orphaned processes of a killed launcher or supervisor: found by their marker, ended by process id."""
 
 import contextlib
 import os
@@ -9,39 +9,39 @@ import psutil
 from penstock.stack.supervise import MARKER
 
 TERMINATE_S = 20
-LEFT_S = 5
+SURVIVORS_S = 5
 
 
-def find(marker: str, supervisor_pid: int = 0) -> list[psutil.Process]:
+def find_orphans(marker: str, supervisor_pid: int = 0) -> list[psutil.Process]:
     """Return this user's processes with the marker, except those of the running supervisor and of this command."""
     excluded = _own_and_ancestor_pids()
     return [
         process
-        for process in marked(marker)
+        for process in find_marked(marker)
         if process.pid not in excluded and not _descends_from(process, supervisor_pid)
     ]
 
 
-def marked(marker: str) -> list[psutil.Process]:
+def find_marked(marker: str) -> list[psutil.Process]:
     """Return this user's processes whose environment contains exactly this marker."""
     return [process for process in psutil.process_iter() if _has_marker(process, marker)]
 
 
-def sweep(marker: str, supervisor_pid: int = 0) -> list[int]:
+def end_orphans(marker: str, supervisor_pid: int = 0) -> list[int]:
     """End the orphans and return their process ids."""
-    processes = find(marker, supervisor_pid)
-    end(processes)
+    processes = find_orphans(marker, supervisor_pid)
+    end_processes(processes)
     return [process.pid for process in processes]
 
 
-def end(processes: Iterable[psutil.Process]) -> None:
+def end_processes(processes: Iterable[psutil.Process]) -> None:
     """End the processes: SIGTERM to the parents, which stop their children, then to the rest, then SIGKILL."""
     alive = list(processes)
     ids = {process.pid for process in alive}
     parents = [process for process in alive if _get_parent_pid(process) not in ids]
     alive = _send_signal(psutil.Process.terminate, parents, alive, TERMINATE_S)
-    alive = _send_signal(psutil.Process.terminate, alive, alive, LEFT_S)
-    _send_signal(psutil.Process.kill, alive, alive, LEFT_S)
+    alive = _send_signal(psutil.Process.terminate, alive, alive, SURVIVORS_S)
+    _send_signal(psutil.Process.kill, alive, alive, SURVIVORS_S)
 
 
 def _send_signal(

@@ -10,7 +10,7 @@ from penstock.net import is_port_free
 from penstock.stack.service import Service
 
 
-def check(settings: Settings, services: Iterable[Service]) -> None:
+def check_ports(settings: Settings, services: Iterable[Service]) -> None:
     """Raise `PortTaken` unless all ports of the services are free. It names each holder and setting."""
     taken = [
         (service.name, setting, port)
@@ -20,7 +20,9 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
     ]
     if taken:
         raise PortTaken(
-            "\n".join(f"port {port}, needed by {name}, is in use by {holder(port)}" for name, _, port in taken),
+            "\n".join(
+                f"port {port}, needed by {name}, is in use by {describe_holder(port)}" for name, _, port in taken
+            ),
             hint=_format_hint([setting for _, setting, _ in taken]),
             ports={setting: port for _, setting, port in taken},
         )
@@ -33,7 +35,7 @@ def _format_hint(settings: list[str]) -> str:
     return f"stop those processes, or set each to another port: {variables}"
 
 
-def holder(port: int) -> str:
+def describe_holder(port: int) -> str:
     """Describe the process that listens on a port, as far as visible to this user."""
     for connection in psutil.net_connections(kind="inet"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:

@@ -30,7 +30,7 @@ TIMEOUT_S = 3.0
 HEARTBEAT_SLACK_S = 1.0
 
 
-def kafka(settings: Settings, _started_s: float) -> None:
+def probe_kafka(settings: Settings, _started_s: float) -> None:
     """Check that Kafka answers a metadata request."""
     _check_accepts(settings.kafka_port, KafkaUnreachable)
     from confluent_kafka import KafkaException
@@ -46,33 +46,33 @@ def kafka(settings: Settings, _started_s: float) -> None:
         raise KafkaUnreachable(f"{address}: no broker registered yet")
 
 
-def zookeeper(settings: Settings, _started_s: float) -> None:
+def probe_zookeeper(settings: Settings, _started_s: float) -> None:
     """Check that ZooKeeper serves requests."""
     try:
         with socket.create_connection((LOOPBACK, settings.zookeeper_port), TIMEOUT_S) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.sendall(b"srvr")
-            answer = connection.recv(4096).decode(errors="replace")
+            response = connection.recv(4096).decode(errors="replace")
     except OSError as error:
         raise Unreachable(f"{LOOPBACK}:{settings.zookeeper_port}: {error}") from None
-    if "Mode: standalone" not in answer:
-        raise Unreachable(f"unexpected answer from ZooKeeper: {answer.strip()[:80]!r}")
+    if "Mode: standalone" not in response:
+        raise Unreachable(f"unexpected response from ZooKeeper: {response.strip()[:80]!r}")
 
 
-def registry(settings: Settings, _started_s: float) -> None:
+def probe_registry(settings: Settings, _started_s: float) -> None:
     """Check that the registry is healthy and lists its subjects."""
     health = f"http://{LOOPBACK}:{settings.registry_management_port}/health/ready"
     if _get_json(health, RegistryUnreachable).get("status") != "UP":
-        raise RegistryUnreachable(f"{health}: not UP")
+        raise RegistryUnreachable(f"{health}: the status is not UP")
     _fetch_url(f"{_registry_url(settings)}/subjects", RegistryUnreachable)
 
 
 def set_backward_compatibility(settings: Settings) -> None:
     """Call `refuse_what_breaks` for the registry of the local stack."""
-    refuse_what_breaks(_registry_url(settings), settings.registry_timeout_s)
+    ensure_backward_compatibility(_registry_url(settings), settings.registry_timeout_s)
 
 
-def refuse_what_breaks(registry: str, timeout_s: float) -> None:
+def ensure_backward_compatibility(registry: str, timeout_s: float) -> None:
     """Set the registry's compatibility level to BACKWARD, so that it rejects breaking schemas. Its default is NONE."""
     address = f"{registry}/config"
     if _get_json(address, RegistryUnreachable).get("compatibilityLevel") == "BACKWARD":
@@ -88,7 +88,7 @@ def _registry_url(settings: Settings) -> str:
     return f"http://{LOOPBACK}:{settings.registry_port}/apis/ccompat/v7"
 
 
-def cassandra(settings: Settings, _started_s: float) -> None:
+def probe_cassandra(settings: Settings, _started_s: float) -> None:
     """Check that Cassandra answers a query."""
     _check_accepts(settings.cassandra_port, CassandraUnreachable)
     from cassandra import DriverException, OperationTimedOut, RequestExecutionException
@@ -129,14 +129,14 @@ def _silence_logger(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def spark_master(settings: Settings, _started_s: float) -> None:
+def probe_spark_master(settings: Settings, _started_s: float) -> None:
     """Check that Spark's master is alive."""
     status = _get_json(_master_url(settings), Unreachable).get("status")
     if status != "ALIVE":
         raise Unreachable(f"Spark's master is {status}")
 
 
-def spark_worker(settings: Settings, _started_s: float) -> None:
+def probe_spark_worker(settings: Settings, _started_s: float) -> None:
     """Check that the master has a live worker and that the worker's page answers."""
     workers = _get_json(_master_url(settings), Unreachable).get("workers", [])
     if not any(worker.get("state") == "ALIVE" for worker in workers):
@@ -144,14 +144,14 @@ def spark_worker(settings: Settings, _started_s: float) -> None:
     _fetch_url(f"http://{LOOPBACK}:{settings.spark_worker_ui_port}/json/", Unreachable)
 
 
-def spark_job(settings: Settings, started_s: float) -> None:
+def probe_spark_job(settings: Settings, started_s: float) -> None:
     """Check that the job's page lists an active streaming query and an executor.
 
     A job that stands by, since its transform failed after the start, counts as up: `status` reports it as stuck.
     """
     page = f"http://{LOOPBACK}:{settings.spark_job_ui_port}"
     if "Active Streaming Queries" not in _fetch_url(f"{page}/StreamingQuery/", Unreachable).text:
-        if _stands_by(settings, started_s):
+        if _is_standing_by(settings, started_s):
             return
         raise Unreachable("the Spark job has no active streaming query yet")
     address = f"{page}/api/v1/applications"
@@ -163,34 +163,34 @@ def spark_job(settings: Settings, started_s: float) -> None:
     raise Unreachable("the Spark job has no executor yet")
 
 
-def _stands_by(settings: Settings, started_s: float) -> bool:
+def _is_standing_by(settings: Settings, started_s: float) -> bool:
     try:
-        batches = stuck.find(settings)
+        batches = stuck.find_stuck_batches(settings)
     except PenstockError:
         return False
-    return any(one.state == "transform_failed" and one.last_at.timestamp() >= started_s for one in batches)
+    return any(batch.state == "transform_failed" and batch.last_at.timestamp() >= started_s for batch in batches)
 
 
 def _master_url(settings: Settings) -> str:
     return f"http://{LOOPBACK}:{settings.spark_ui_port}/json/"
 
 
-def airflow_api(settings: Settings, _started_s: float) -> None:
+def probe_airflow_api(settings: Settings, _started_s: float) -> None:
     """Check that Airflow's API server answers and reaches its database."""
     _check_healthy(settings, "metadatabase")
 
 
-def airflow_scheduler(settings: Settings, started_s: float) -> None:
+def probe_airflow_scheduler(settings: Settings, started_s: float) -> None:
     """Check for a heartbeat of the scheduler since its start."""
     _check_healthy(settings, "scheduler", started_s)
 
 
-def airflow_dags(settings: Settings, started_s: float) -> None:
+def probe_airflow_dags(settings: Settings, started_s: float) -> None:
     """Check for a heartbeat of the DAG processor since its start."""
     _check_healthy(settings, "dag_processor", started_s)
 
 
-def airflow_triggerer(settings: Settings, started_s: float) -> None:
+def probe_airflow_triggerer(settings: Settings, started_s: float) -> None:
     """Check for a heartbeat of the triggerer since its start."""
     _check_healthy(settings, "triggerer", started_s)
 
@@ -207,17 +207,17 @@ def _check_healthy(settings: Settings, component: str, started_s: float | None =
         raise AirflowUnreachable(f"Airflow's {component} has sent no heartbeat since its start")
 
 
-def source(settings: Settings, _started_s: float) -> None:
+def probe_source(settings: Settings, _started_s: float) -> None:
     """Check that the stand-in API answers with a record."""
     _fetch_url(f"http://{LOOPBACK}:{settings.source_port}/api/?results=1", SourceUnreachable)
 
 
-def control(settings: Settings, _started_s: float) -> None:
+def probe_control(settings: Settings, _started_s: float) -> None:
     """Check that the control center answers and has polled the pipeline."""
     _fetch_url(f"http://{LOOPBACK}:{settings.control_port}/health/ready", Unreachable)
 
 
-def answers(address: str) -> None:
+def probe_url(address: str) -> None:
     """Check that a server answers at an address, with any response."""
     try:
         httpx2.get(address, timeout=TIMEOUT_S)

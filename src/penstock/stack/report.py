@@ -13,7 +13,6 @@ Stage = Literal[
     "failed",
     "stopping",
     "stopped",
-    "swept",
 ]
 
 
@@ -24,5 +23,5 @@ class Report(Protocol):
         """Report a step of a service."""
 
 
-def silent(service: str, stage: Stage, detail: str = "") -> None:
+def discard_report(service: str, stage: Stage, detail: str = "") -> None:
     """Discard progress reports."""

@@ -54,7 +54,7 @@ class Service:
     after: Callable[[Settings], None] | None = None
     note: Callable[[Settings], str] | None = None
     """What an operator should know besides its state, or ''."""
-    trouble: Callable[[Settings], str] = lambda _settings: ""
+    problem: Callable[[Settings], str] = lambda _settings: ""
     """Returns what keeps a running service from its work, or ''."""
     directory: Path = Path("/")
     stop_wait_s: int = 20
@@ -107,7 +107,7 @@ class Status:
     restarts: int = 0
 
 
-def render(name: str, /, **values: object) -> str:
+def render_template(name: str, /, **values: object) -> str:
     """Render a template of stack/files, replacing each $name. Raises `KeyError` for a name without a value."""
     template = resources.files("penstock.stack").joinpath("files", name).read_text(encoding="utf-8")
     convert = _escape_property if name.endswith(".properties") else str

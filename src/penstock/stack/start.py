@@ -8,16 +8,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock import remedies
 from penstock.config import PREFIX
 from penstock.errors import ServiceDied, Unreachable
+from penstock.files import write_atomically
 from penstock.pipelines import started
 from penstock.retry import wait_until
 from penstock.stack import jars, logs
-from penstock.stack.layout import write
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.report import Report
 from penstock.stack.service import Service, Step
-from penstock.stack.site import Site
-from penstock.stack.supervise import MARKER, Process, Supervisor, SupervisorGone, inherited, script_path
+from penstock.stack.supervise import MARKER, Process, Supervisor, SupervisorNotRunning, filter_environment, script_path
 
 PROBE_EVERY_S = 0.3
 PREPARE_TIMEOUT_S = 300
@@ -33,7 +34,7 @@ class Cancelled(Exception):
 class Starter:
     """Starts services. One instance is shared by the threads of one `up`."""
 
-    site: Site
+    environment: StackEnvironment
     supervisor: Supervisor
     report: Report
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -51,7 +52,7 @@ class Starter:
         if running and running.alive:
             is_current = self._is_current(service)
             self._wait_until_ready(service, running)
-            outdated = f"its settings changed: ./penstock restart {service.name}"
+            outdated = f"its settings changed: {remedies.restart(service.name)}"
             self.report(service.name, "unchanged" if is_current else "outdated", "" if is_current else outdated)
             return
         start_s = time.monotonic()
@@ -64,17 +65,17 @@ class Starter:
         """Install the service's jars. Requires no other service, so it can run before those are ready."""
         for group in service.jars:
             with self._locks[group]:
-                if not jars.is_installed(self.site.layout, group):
+                if not jars.is_installed(self.environment.layout, group):
                     self.report(service.name, "installing", group)
-                    jars.install(self.site.layout, group, check=self.check_cancelled)
+                    jars.install_group(self.environment.layout, group, check=self.check_cancelled)
 
     def _write_files(self, service: Service) -> None:
-        for folder in (*service.folders, self.site.layout.temporary):
+        for folder in (*service.folders, self.environment.layout.temporary):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locks["files"]:
             for file in service.files:
-                write(file.path, file.text, file.mode)
-        write(script_path(self.site.layout, service.name), service.script(), 0o700)
+                write_atomically(file.path, file.text, file.mode)
+        write_atomically(script_path(self.environment.layout, service.name), service.script(), 0o700)
 
     def _prepare_service(self, service: Service) -> None:
         for step in service.prepare:
@@ -85,10 +86,10 @@ class Starter:
                     self._run_step(service, step)
 
     def _run_step(self, service: Service, step: Step) -> None:
-        script = script_path(self.site.layout, f"{service.name}-{step.name.replace(' ', '-')}")
-        write(script, service.script(step.command), 0o700)
-        log = self.site.layout.log(script.name)
-        env = {**inherited(os.environ), MARKER: self.site.layout.marker}
+        script = script_path(self.environment.layout, f"{service.name}-{step.name.replace(' ', '-')}")
+        write_atomically(script, service.script(step.command), 0o700)
+        log = self.environment.layout.log(script.name)
+        env = {**filter_environment(os.environ), MARKER: self.environment.layout.marker}
         with log.open("ab") as out:
             try:
                 code = subprocess.run(
@@ -97,22 +98,24 @@ class Starter:
             except subprocess.TimeoutExpired:
                 code = -1
         if code:
-            text = "\n".join(logs.tail(log, TAIL_LINES))
+            text = "\n".join(logs.read_tail(log, TAIL_LINES))
             raise ServiceDied(f"{service.name}: {step.name} failed ({code})\n{text}", hint=f"read {log}")
         step.done.touch()
 
     def _start_service(self, service: Service) -> None:
         self.check_cancelled()
         self.report(service.name, "starting")
-        write(self._get_stamp_path(service), service.fingerprint)
+        write_atomically(self._get_stamp_path(service), service.fingerprint)
         if PIPELINE in service.env:
-            write(started.path_of(self.site.settings, service.name), started.render(self.site.settings))
-        self._log_starts[service.name] = logs.size_bytes(self.site.layout.log(service.name))
+            write_atomically(
+                started.path_of(self.environment.settings, service.name), started.render(self.environment.settings)
+            )
+        self._log_starts[service.name] = logs.size_bytes(self.environment.layout.log(service.name))
         self.supervisor.start(service.name)
         self._wait_until_ready(service, self._find_process(service))
 
     def _wait_until_ready(self, service: Service, process: Process) -> None:
-        settings = self.site.settings
+        settings = self.environment.settings
 
         def ready() -> None:
             self.check_cancelled()
@@ -141,15 +144,15 @@ class Starter:
                 self._processes, self._queried_s = self.supervisor.processes(), time.monotonic()
             process = self._processes.get(service.name)
         if process is None:
-            raise SupervisorGone(hint="./penstock up")
+            raise SupervisorNotRunning(hint=remedies.start())
         return process
 
     def _describe_last(self, service: Service) -> str:
         """Return state and log tail, for an error message."""
         process = self.supervisor.processes().get(service.name)
         state = f"state {process.state} {process.detail}".strip() if process else "no supervisor"
-        log = self.site.layout.log(service.name)
-        lines = [f"  | {line}" for line in logs.tail(log, TAIL_LINES, self._log_starts.get(service.name, 0))]
+        log = self.environment.layout.log(service.name)
+        lines = [f"  | {line}" for line in logs.read_tail(log, TAIL_LINES, self._log_starts.get(service.name, 0))]
         return "\n".join([f"  {state}, last lines of {log}:", *lines])
 
     def check_cancelled(self) -> None:
@@ -158,7 +161,7 @@ class Starter:
             raise Cancelled
 
     def _get_stamp_path(self, service: Service) -> Path:
-        return self.site.layout.run / "fingerprints" / service.name
+        return self.environment.layout.run / "fingerprints" / service.name
 
     def _is_current(self, service: Service) -> bool:
         stamp = self._get_stamp_path(service)

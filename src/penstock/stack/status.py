@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import Unreachable
-from penstock.stack import catalog, coordination, orphans, site
+from penstock.stack import catalog, coordination, orphans
+from penstock.stack.environment import StackEnvironment, read_environment
 from penstock.stack.service import Service, State, Status
-from penstock.stack.site import Site
 from penstock.stack.supervise import Process, Restarts, Supervisor
 
 _STATES: dict[str, State] = {
@@ -20,17 +21,17 @@ _STATES: dict[str, State] = {
     "UNSUPERVISED": "unsupervised",
 }
 _SERVICE = "SUPERVISOR_PROCESS_NAME"  # set by supervisord to the service's name
-_UNSUPERVISED = "running without its supervisor, which has exited: ./penstock up"
+_UNSUPERVISED = f"running without its supervisor, which has exited: {remedies.start()}"
 
 
-def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:
+def read_statuses(settings: Settings, names: Iterable[str] = ()) -> list[Status]:
     """Return the status of the named services, or of all. Probes each running one."""
-    environment = coordination.adopt(site.read(settings))
+    environment = coordination.adopt_coordination(read_environment(settings))
     supervisor = Supervisor(environment.layout)
     processes = supervisor.processes() or _find_unsupervised(environment)
     restarts = supervisor.restarts() if processes else {}
-    services = catalog.services(environment)
-    chosen = [services[name] for name in catalog.known(services, names) or services]
+    services = catalog.build_services(environment)
+    chosen = [services[name] for name in catalog.check_names(services, names) or services]
 
     def read_status(service: Service) -> Status:
         restart = restarts.get(service.name, Restarts())
@@ -40,10 +41,10 @@ def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:
         return list(pool.map(read_status, chosen))
 
 
-def _find_unsupervised(environment: Site) -> dict[str, Process]:
+def _find_unsupervised(environment: StackEnvironment) -> dict[str, Process]:
     """Return the services that outlived their supervisor, each by its root process."""
     processes: dict[str, Process] = {}
-    orphaned = orphans.find(environment.layout.marker)
+    orphaned = orphans.find_orphans(environment.layout.marker)
     ids = {process.pid for process in orphaned}
     for process in orphaned:
         try:
@@ -59,7 +60,7 @@ def _build_status(settings: Settings, service: Service, process: Process | None,
     state, detail = _determine_state(settings, service, process)
     pid = process.pid if process and (process.alive or state == "unsupervised") else 0
     ended = f"{restarts.how}, {_format_duration(time.time() - restarts.at_s)} ago"
-    last_exit = f"last ended by itself: {ended}" if restarts.how and state != "stopped" else ""
+    last_exit = f"last unexpected exit: {ended}" if restarts.how and state != "stopped" else ""
     return Status(
         name=service.name,
         title=service.title,
@@ -69,7 +70,7 @@ def _build_status(settings: Settings, service: Service, process: Process | None,
         pid=pid,
         ports={name: getattr(settings, name) for name in service.ports},
         uptime_s=round(time.time() - process.started_s, 1) if process and pid else 0.0,
-        rss_mib=memory_mib(pid),
+        rss_mib=measure_memory_mib(pid),
         page=service.page,
         restarts=restarts.count,
     )
@@ -85,12 +86,12 @@ def _format_duration(seconds: float) -> str:
 
 def _determine_state(settings: Settings, service: Service, process: Process | None) -> tuple[State, str]:
     if process and process.state in _STATES:
-        trouble = service.trouble(settings) if process.state in {"BACKOFF", "FATAL"} else ""
-        return _STATES[process.state], "; ".join(filter(None, [process.detail, trouble]))
+        problem = service.problem(settings) if process.state in {"BACKOFF", "FATAL"} else ""
+        return _STATES[process.state], "; ".join(filter(None, [process.detail, problem]))
     if process is None or not process.alive:
         return "stopped", ""
-    if trouble := service.trouble(settings):
-        return "stuck", trouble
+    if problem := service.problem(settings):
+        return "stuck", problem
     try:
         service.probe(settings, process.started_s)
     except Unreachable as error:
@@ -99,7 +100,7 @@ def _determine_state(settings: Settings, service: Service, process: Process | No
     return "ready", ""
 
 
-def memory_mib(pid: int) -> int:
+def measure_memory_mib(pid: int) -> int:
     """Return the PSS of a process and its descendants in MiB, 0 if there is no such process."""
     if not pid:
         return 0

@@ -14,17 +14,17 @@ log = get_logger(__name__)
 _TIMEOUT_S = 3.0
 
 
-def read(settings: Settings) -> str:
+def describe_stuck_batches(settings: Settings) -> str:
     """Return what the job is stuck on and what to do, or '' if it is not stuck or Cassandra is unavailable."""
     try:
-        batches = find(settings)
+        batches = find_stuck_batches(settings)
     except PenstockError as error:
         log.debug("service_unreachable", service="cassandra", error=error.message)
         return ""
     return "; ".join(batch.notice for batch in batches)
 
 
-def find(settings: Settings) -> list[FailingBatch]:
+def find_stuck_batches(settings: Settings) -> list[FailingBatch]:
     """Return the batches of the job's own checkpoint that it is stuck on. Raises `PenstockError`."""
     from penstock.sink import cassandra
     from penstock.sink.failing_batches import FailingBatches

@@ -1,7 +1,6 @@
 """Supervisor of a data directory: supervisord, which keeps the services running after the command has exited."""
 
 import contextlib
-import fcntl
 import getpass
 import hashlib
 import http.client
@@ -21,16 +20,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from penstock import remedies
 from penstock.errors import StackError
-from penstock.stack.layout import Layout, write
-from penstock.stack.service import Service, render
+from penstock.files import hold_lock, write_atomically
+from penstock.stack.layout import Layout
+from penstock.stack.service import Service, render_template
 
 MARKER = "PENSTOCK_STACK"
 SOCKET_PATH_BYTES = 104  # sun_path is 108 bytes with the final NUL; supervisord appends a suffix while it binds
 ANSWER_TIMEOUT_S = 20
 START_TIMEOUT_S = 20
 STEADY_S = 20  # a process that exits sooner is restarted with backoff, at most RETRIES times
-RETRIES = 40  # the backoff grows by a second each time: gives up after a quarter of an hour, e.g. of a full disk
+RETRIES = 40  # the backoff grows by one second each time; gives up after 15 minutes, e.g. if the disk is full
 START_SLACK_S = 5
 OPEN_FILES = 65536
 _OURS = ("AIRFLOW", "APICURIO", "CLASSPATH", "HADOOP", "JAVA", "JDK_", "KAFKA", "PENSTOCK_", "PYSPARK", "PYTHON")
@@ -38,11 +39,11 @@ _FOREIGN = (*_OURS, "QUARKUS", "SPARK", "SUPERVISOR", "VIRTUAL_ENV", "_JAVA")
 _ALIVE = {"STARTING", "RUNNING"}
 
 
-class SupervisorGone(StackError):
+class SupervisorNotRunning(StackError):
     """The supervisor is not running."""
 
 
-class SupervisorRefused(StackError):
+class SupervisorRejected(StackError):
     """The supervisor rejected a request."""
 
 
@@ -112,21 +113,21 @@ class Supervisor:
         """Return the process id of supervisord, 0 if it is not running."""
         try:
             return int(self._call_supervisor("getPID"))
-        except SupervisorGone:
+        except SupervisorNotRunning:
             return 0
 
     def processes(self) -> dict[str, Process]:
         """Return the state of each configured service. Empty if the supervisor is not running."""
         try:
             answers = self._call_supervisor("getAllProcessInfo")
-        except SupervisorGone:
+        except SupervisorNotRunning:
             return {}
         return {answer["name"]: _parse_process(answer) for answer in answers}
 
     def restarts(self) -> dict[str, Restarts]:
         """Return the restarts since the supervisor's start, as far back as its log reaches."""
         log = self._layout.log("supervisor")
-        return restarts_in(line for path in (log.with_name(f"{log.name}.1"), log) for line in _read_lines(path))
+        return count_restarts(line for path in (log.with_name(f"{log.name}.1"), log) for line in _read_lines(path))
 
     def launch(self, environment: Mapping[str, str]) -> None:
         """Start supervisord unless it is running. Raises `StackError` if it does not start."""
@@ -135,11 +136,9 @@ class Supervisor:
         for folder in (self.socket.parent, self._layout.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_uid != os.getuid():
-                raise StackError(
-                    f"{folder} belongs to another user", hint="PENSTOCK_HOME=/another/folder ./penstock up"
-                )
+                raise StackError(f"{folder} belongs to another user", hint=remedies.start_elsewhere())
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
-        env = {**inherited(environment), MARKER: self._layout.marker}
+        env = {**filter_environment(environment), MARKER: self._layout.marker}
         result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.pid():
@@ -151,7 +150,7 @@ class Supervisor:
     def configure(self, services: Mapping[str, Service]) -> None:
         """Write the configuration for services started from now on."""
         programs = [_render_program(self._layout, service) for service in services.values()]
-        write(self._config, _render_head(self._layout, self.socket) + "\n".join(programs))
+        write_atomically(self._config, _render_head(self._layout, self.socket) + "\n".join(programs))
 
     def start(self, name: str) -> None:
         """Start a stopped service with its last written configuration."""
@@ -160,12 +159,12 @@ class Supervisor:
 
     def stop(self, name: str) -> None:
         """Request a service to stop, without waiting. `processes` shows when it has exited."""
-        with contextlib.suppress(SupervisorRefused):  # it has exited already
+        with contextlib.suppress(SupervisorRejected):  # it has exited already
             self._call_supervisor("stopProcess", name, False)
 
     def shutdown(self) -> None:
         """Request supervisord to exit."""
-        with contextlib.suppress(SupervisorGone):
+        with contextlib.suppress(SupervisorNotRunning):
             self._call_supervisor("shutdown")
 
     def _reload_config(self, name: str) -> None:
@@ -181,12 +180,12 @@ class Supervisor:
             with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self.socket)) as server:
                 return getattr(server.supervisor, method)(*arguments)
         except (ConnectionError, FileNotFoundError):
-            raise SupervisorGone from None
+            raise SupervisorNotRunning from None
         except xmlrpc.client.Fault as fault:
-            raise SupervisorRefused(f"{method} {' '.join(map(str, arguments))}: {fault.faultString}") from None
+            raise SupervisorRejected(f"{method} {' '.join(map(str, arguments))}: {fault.faultString}") from None
         except TimeoutError:
             raise StackError(
-                f"no answer from the supervisor within {ANSWER_TIMEOUT_S} s", hint="./penstock up"
+                f"no answer from the supervisor within {ANSWER_TIMEOUT_S} s", hint=remedies.start()
             ) from None
 
 
@@ -201,7 +200,7 @@ _EVENT = re.compile(
 )
 
 
-def restarts_in(lines: Iterable[str]) -> dict[str, Restarts]:
+def count_restarts(lines: Iterable[str]) -> dict[str, Restarts]:
     """Count restarts by service from lines of supervisord's log.
 
     A start counts as a restart if it follows an exit within the longest backoff.
@@ -225,7 +224,7 @@ def restarts_in(lines: Iterable[str]) -> dict[str, Restarts]:
 def _describe_exit(text: str) -> str:
     """Describe how a process exited, from supervisord's text: `terminated by SIGKILL`, `exit status 1`."""
     number = getattr(signal, text.removeprefix("terminated by ").split(" ")[0], None)
-    return f"killed by signal {number:d}" if number else f"ended with {text}"
+    return f"killed by signal {number:d}" if number else text
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -240,33 +239,33 @@ def socket_path(folder: Path) -> Path:
     key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     if len(os.fsencode(base)) > 40:
-        base = Path("/tmp")  # noqa: S108 - the folder below it is ours alone
+        base = Path("/tmp")  # noqa: S108 - the folder below it is private
     return base / f"penstock-{os.getuid()}-{key}" / "supervisor.sock"
 
 
-def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+def filter_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that services inherit, without variables that would override the settings."""
     return {name: value for name, value in environment.items() if not name.startswith(_FOREIGN)}
 
 
 def _render_head(layout: Layout, socket_file: Path) -> str:
-    return render(
+    return render_template(
         "supervisord.conf",
-        socket=escape(socket_file),
-        log=escape(layout.log("supervisor")),
-        pid_file=escape(layout.run / "supervisord.pid"),
-        folder=escape(layout.run),
+        socket=escape_value(socket_file),
+        log=escape_value(layout.log("supervisor")),
+        pid_file=escape_value(layout.run / "supervisord.pid"),
+        folder=escape_value(layout.run),
         open_files=min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         user=f"user={getpass.getuser()}" if os.getuid() == 0 else "",
     )
 
 
 def _render_program(layout: Layout, service: Service) -> str:
-    return render(
+    return render_template(
         "supervisord-program.conf",
         name=service.name,
-        command=escape(shlex.quote(str(script_path(layout, service.name)))),
-        log=escape(layout.log(service.name)),
+        command=escape_value(shlex.quote(str(script_path(layout, service.name)))),
+        log=escape_value(layout.log(service.name)),
         stop_wait_s=service.stop_wait_s,
         steady_s=STEADY_S,
         retries=RETRIES,
@@ -278,19 +277,21 @@ def script_path(layout: Layout, name: str) -> Path:
     return layout.run / "services" / name
 
 
-def escape(value: object) -> str:
+def escape_value(value: object) -> str:
     """Escape a value for supervisord's configuration, where % starts an expansion."""
     return str(value).replace("%", "%%")
 
 
 @contextlib.contextmanager
-def alone(layout: Layout, waiting: Any) -> Iterator[None]:
+def hold_stack_lock(layout: Layout, waiting: Any) -> Iterator[None]:
     """Hold the data directory's lock during `up`, `down` or `restart`. Calls `waiting` if another command holds it."""
     layout.run.mkdir(parents=True, exist_ok=True)
-    with (layout.run / ".changing").open("w") as lock:
+    lock = layout.run / ".changing"
+    lock.touch()
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(hold_lock(lock, wait=False))
         except BlockingIOError:
             waiting()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(hold_lock(lock))
         yield

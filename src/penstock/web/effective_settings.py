@@ -88,7 +88,7 @@ def _extract_password(url: str) -> str | None:
 
 
 def _read_credentials(settings: Settings) -> list[str]:
-    path = layout.of(settings).credentials
+    path = layout.resolve_layout(settings).credentials
     try:
         credentials: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from penstock import remedies
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import UsageError
 from penstock.stack import layout
@@ -59,14 +60,14 @@ class Elsewhere:
 def _make_mismatch_error(what: str) -> UsageError:
     return UsageError(
         f"{what} is not available here: the settings do not point to the local stack of this data directory",
-        hint="./penstock config",
+        hint=remedies.show_settings(),
     )
 
 
 def create_host(settings: Settings) -> Host:
     """Return the local stack if the settings point at its Kafka and this data directory has one, else `Elsewhere`."""
     is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
-    if not (is_ours and layout.of(settings).credentials.exists()):
+    if not (is_ours and layout.resolve_layout(settings).credentials.exists()):
         return Elsewhere()
     from penstock.web.local_stack import LocalStack  # imports the whole stack, which is not installed everywhere
 

@@ -16,21 +16,21 @@ class LocalStack:
         self._settings = settings
 
     def list_services(self) -> list[Status]:
-        """Return the state of every service, as `./penstock status` does."""
-        return status.read(self._settings)
+        """Return the state of every service."""
+        return status.read_statuses(self._settings)
 
     def locate_log(self, service: str) -> Path:
-        """Return the path of a service's log, as used by `./penstock logs`."""
-        return launch.log_of(self._settings, service)
+        """Return the path of a service's log."""
+        return launch.log_path(self._settings, service)
 
     def stop(self, service: str) -> None:
-        """Stop a service, as `./penstock down` does."""
-        launch.down(self._settings, [service])
+        """Stop a service."""
+        launch.stop_services(self._settings, [service])
 
     def start(self, service: str) -> None:
-        """Start a service, as `./penstock up` does."""
-        launch.up(self._settings, [service])
+        """Start a service."""
+        launch.start_services(self._settings, [service])
 
     def restart(self, service: str) -> None:
-        """Restart a service, as `./penstock restart` does."""
-        launch.restart(self._settings, [service])
+        """Restart a service."""
+        launch.restart_services(self._settings, [service])

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from penstock import remedies
 from penstock.errors import NotFound, UsageError
 from penstock.stack.logs import size_bytes
 from penstock.web.effective_settings import Secrets
@@ -41,7 +42,7 @@ class Logbook:
 
     def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
-            raise NotFound(f"unknown service {service!r}", hint="./penstock status")
+            raise NotFound(f"unknown service {service!r}", hint=remedies.show_status())
         try:
             self.path = host.locate_log(service)
         except UsageError as error:

@@ -184,14 +184,14 @@ METRICS = (
         "penstock_rejected_records_total",
         "counter",
         "Dead letters since the control center's first scrape, duplicates included.",
-        lambda seen: [((reason,), count) for reason, count in seen.polled.rejects.tally.records.items()],
+        lambda seen: [((reason,), count) for reason, count in seen.polled.dead_letters.counts.records.items()],
         ("reason",),
     ),
     Metric(
         "penstock_rejected_bytes_total",
         "counter",
         "Bytes of the values of these dead letters.",
-        lambda seen: [((reason,), count) for reason, count in seen.polled.rejects.tally.value_bytes.items()],
+        lambda seen: [((reason,), count) for reason, count in seen.polled.dead_letters.counts.value_bytes.items()],
         ("reason",),
     ),
     Metric(

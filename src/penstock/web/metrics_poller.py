@@ -9,10 +9,11 @@ from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 
 from penstock.broker.sizes import sizes
+from penstock.dead_letters.counts import DeadLetterCounter
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.flow import Point
-from penstock.monitoring.reasons import Rejects
+from penstock.monitoring.gauges import read_topic
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.sink.progress import Batch, Progress
 from penstock.web.app_context import AppContext
@@ -32,7 +33,7 @@ class MetricsPoller:
         self._polled_s = -EVERY_S
         self._read: int | None = None
         self._rejected: int | None = None
-        self.rejects = Rejects(context.settings, context.pipeline)
+        self.dead_letters = DeadLetterCounter(context.settings, context.pipeline)
         self.batch: Batch | None = None
         self.held_bytes: dict[str, int] = {}
 
@@ -58,8 +59,9 @@ class MetricsPoller:
 
     def _poll_rejects(self, now: Point) -> None:
         if now.counts.rejected is not None and now.counts.rejected != self._rejected:
-            self.rejects.follow(self._context.kafka)
-            self._rejected = now.counts.rejected if self.rejects.is_done else None
+            topic = read_topic(self._context.kafka, self._context.pipeline.dead_letter_topic)
+            self.dead_letters.count_new(topic.id, topic.spans)
+            self._rejected = now.counts.rejected if self.dead_letters.is_done else None
 
     def _poll_batches(self, now: Point) -> None:
         if now.counts.read is not None and now.counts.read != self._read:

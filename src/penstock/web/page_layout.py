@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from nicegui import ui
 from starlette.requests import Request
 
+from penstock import remedies
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.web import elements
@@ -68,7 +69,7 @@ class PageContext:
             return None
         except Exception:
             log.exception("action_failed", action=action, subject=subject)  # the page's edge
-            text = f"{action} failed unexpectedly. See the log: ./penstock logs control-center"
+            text = f"{action} failed unexpectedly. See the log: {remedies.show_logs('control-center')}"
             ui.notify(text, type="negative", timeout=15_000, close_button="Close")
             return None
         ui.notify(f"{action}: done", type="positive")

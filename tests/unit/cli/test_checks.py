@@ -2,12 +2,14 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 from typer.testing import CliRunner
 
 from penstock.cli import app, checks, reference
 from penstock.config import Settings
 from penstock.errors import WrongSettings
+from penstock.stack.layout import REPOSITORY
 
 
 @pytest.fixture
@@ -15,9 +17,9 @@ def commands(monkeypatch):
     """Record the commands that are run. Those that contain a word of `fails` fail."""
     world = SimpleNamespace(run=[], fails="nothing")
 
-    def run(command, cwd, check):
+    def run(command, **_):
         world.run.append(command)
-        return SimpleNamespace(returncode=int(any(world.fails in word for word in command)))
+        return SimpleNamespace(returncode=int(any(world.fails in word for word in command)), stdout="what it printed\n")
 
     monkeypatch.setattr(subprocess, "run", run)
     return world
@@ -28,9 +30,27 @@ def run(*words):
 
 
 def test_check_runs_every_check(commands):
-    """`check` runs all checks."""
-    assert run("check").exit_code == 0
-    assert commands.run == list(checks.CHECKS.values())
+    """`check` runs all checks, shows what they print, and tries fewer examples of each property."""
+    result = run("check")
+    assert result.exit_code == 0
+    assert result.stdout == "what it printed\n" * len(checks.CHECKS)
+    expected = [[*command, *([checks.QUICK] if "tests" in name else [])] for name, command in checks.CHECKS.items()]
+    assert sorted(commands.run) == sorted(expected)
+
+
+def test_every_unit_test_is_run_by_one_check():
+    """What one process ignores, another one runs, and the first one runs everything else."""
+    paths = [command[len(checks.PYTEST) :] for name, command in checks.CHECKS.items() if "tests" in name]
+    assert paths[0][0] == "tests/unit"
+    ignored = {option.removeprefix("--ignore=") for _, *options in paths for option in options}
+    assert ignored == {path for path, *_ in paths[1:]}
+    assert all((REPOSITORY / path).exists() for path in ignored)
+
+
+def test_fewer_examples_are_tried_only_on_request(pytestconfig):
+    """Pytest tries all examples of a property, unless `check` starts it."""
+    is_quick = pytestconfig.getoption("--hypothesis-profile") == "quick"
+    assert hypothesis.settings().max_examples == (16 if is_quick else 50)
 
 
 def test_a_check_that_fails_does_not_hide_the_others(commands):
@@ -43,9 +63,10 @@ def test_a_check_that_fails_does_not_hide_the_others(commands):
 
 
 def test_test_runs_checks_and_then_tests(commands):
-    """`test` runs all checks and all tests, even if a check fails."""
+    """`test` runs all checks and all tests, even if a check fails, and tries all examples of each property."""
     commands.fails = "mypy"
     assert run("test").exit_code == 1
+    assert sorted(commands.run[:-1]) == sorted(checks.CHECKS.values())
     assert len(commands.run) == len(checks.CHECKS) + 1
     assert "tests/e2e" in commands.run[-1]
 

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from penstock import log, pipelines
 from penstock.broker import registry
-from penstock.broker.wire_format import pack
 from penstock.cli import app
-from penstock.contract.reject import Reason
+from penstock.codec.wire_format import pack
+from penstock.contract.fault import Reason
 from penstock.dead_letters import redrive
 from penstock.errors import RegistryUnreachable, UsageError
 from penstock.sink import cassandra

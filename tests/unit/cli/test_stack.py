@@ -14,7 +14,7 @@ from penstock.stack import launch
 def done(monkeypatch) -> list[tuple[str, ...]]:
     """Record the services of each `down`. Empty means all."""
     done: list[tuple[str, ...]] = []
-    monkeypatch.setattr(launch, "down", lambda _settings, names, _report: done.append(tuple(names)))
+    monkeypatch.setattr(launch, "stop_services", lambda _settings, names, _report: done.append(tuple(names)))
     return done
 
 

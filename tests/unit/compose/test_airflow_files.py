@@ -38,7 +38,7 @@ class Database:
         pass
 
 
-def test_airflows_user_is_written_for_its_owner_alone(tmp_path):
+def test_airflows_login_is_private(tmp_path):
     """The login file has the format of SimpleAuthManager, is private, and is overwritten by the next start."""
     path = tmp_path / "passwords.json"
     for password in ("first", "second"):
@@ -51,11 +51,11 @@ def test_airflows_user_is_written_for_its_owner_alone(tmp_path):
 def test_a_database_with_an_older_password_gets_the_new_one(password, altered):
     """The password is changed only if it is an older one, as a bound parameter."""
     database = Database(password)
-    airflow_files.settle_database_password(["new", "older", "oldest"], database.connect)
+    airflow_files.update_database_password(["new", "older", "oldest"], database.connect)
     assert database.executed == ([("ALTER ROLE airflow WITH PASSWORD %s", ("new",))] if altered else [])
 
 
-def test_a_database_with_a_password_of_others_is_named():
+def test_an_unknown_database_password_is_an_error():
     """An unknown password is an error that names the variable to set."""
     with pytest.raises(UsageError, match="POSTGRES_PASSWORD"):
-        airflow_files.settle_database_password(["new"], Database("somebody's").connect)
+        airflow_files.update_database_password(["new"], Database("somebody's").connect)

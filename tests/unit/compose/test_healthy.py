@@ -20,7 +20,7 @@ HEALTH = json.dumps({"scheduler": {"status": "healthy"}, "triggerer": {"status":
         ("http://x/api/v2/monitor/health", "scheduler", HEALTH),
     ],
 )
-def test_what_answers_as_it_should_is_well(monkeypatch, address, wanted, text):
+def test_an_expected_response_is_healthy(monkeypatch, address, wanted, text):
     """A response, a text in it, or a component of Airflow is healthy."""
     monkeypatch.setattr(healthy, "_fetch_text", lambda _: text)
     assert healthy.main([address, wanted]) == 0
@@ -34,33 +34,33 @@ def test_what_answers_as_it_should_is_well(monkeypatch, address, wanted, text):
         ("http://x/api/v2/monitor/health", "dag_processor", "dag_processor is None"),
     ],
 )
-def test_what_answers_otherwise_is_not(monkeypatch, capsys, address, wanted, message):
+def test_another_response_is_unhealthy(monkeypatch, capsys, address, wanted, message):
     """The reason for a failure is on stderr, which `docker inspect` shows."""
     monkeypatch.setattr(healthy, "_fetch_text", lambda _: HEALTH)
     assert healthy.main([address, wanted]) == 1
     assert message in capsys.readouterr().err
 
 
-def test_what_does_not_answer_is_not_well(free_port):
+def test_a_closed_port_is_unhealthy(free_port):
     """A closed port fails with the address."""
     with pytest.raises(NotHealthy, match=f"127.0.0.1:{free_port}"):
-        healthy.check(f"http://127.0.0.1:{free_port}/")
+        healthy.check_target(f"http://127.0.0.1:{free_port}/")
 
 
-def test_a_file_that_is_touched_tells_of_life(tmp_path):
+def test_a_recently_touched_file_is_healthy(tmp_path):
     """A file is healthy while it is recent, and not before it exists."""
     heartbeat = tmp_path / "beat"
     with pytest.raises(NotHealthy, match="does not exist yet"):
-        healthy.check(str(heartbeat), "60")
+        healthy.check_target(str(heartbeat), "60")
     heartbeat.touch()
-    healthy.check(str(heartbeat), "60")
+    healthy.check_target(str(heartbeat), "60")
     os.utime(heartbeat, (time.time() - 100,) * 2)
     with pytest.raises(NotHealthy, match="100 s ago"):
-        healthy.check(str(heartbeat), "60")
+        healthy.check_target(str(heartbeat), "60")
 
 
 @pytest.mark.parametrize("text", ["<html>502</html>", "[]", '{"triggerer": 1}', ""])
-def test_an_answer_that_is_not_airflows_is_not_healthy(monkeypatch, capsys, text):
+def test_an_unexpected_response_for_airflow_is_unhealthy(monkeypatch, capsys, text):
     """An unexpected response, e.g. of a proxy, is shown without a traceback."""
     address = "http://x/api/v2/monitor/health"
     monkeypatch.setattr(healthy, "_fetch_text", lambda _: text)

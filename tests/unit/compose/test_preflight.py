@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 
 def check(dags, environ=(), uid=UID, memory_mib=8000):
-    preflight.check(dict(environ), uid, memory_mib, dags)
+    preflight.check_requirements(dict(environ), uid, memory_mib, dags)
 
 
 def written(folder):
@@ -31,7 +31,7 @@ def written(folder):
 
 
 @pytest.mark.parametrize("environ", [{}, {"BIND": "127.0.0.1"}, {"BIND": "::1"}, {"BIND": "0.0.0.0", **OWN}])
-def test_a_machine_that_has_all_passes(environ, tmp_path):
+def test_a_suitable_machine_passes(environ, tmp_path):
     """On loopback all variables are optional. Other addresses require two passwords."""
     check(tmp_path, environ)
 
@@ -46,7 +46,7 @@ def test_a_machine_that_has_all_passes(environ, tmp_path):
         ({"BIND": "::", **OWN, "AIRFLOW_PASSWORD": "airflow"}, UID, 8000, ": AIRFLOW_PASSWORD must be set"),
     ],
 )
-def test_what_would_fail_or_be_open_is_refused(environ, uid, memory_mib, message, tmp_path):
+def test_settings_that_would_fail_or_be_open_are_rejected(environ, uid, memory_mib, message, tmp_path):
     """Settings that would fail or be open are rejected, in one line with a hint."""
     with pytest.raises(UsageError, match=message) as error:
         check(tmp_path, environ, uid, memory_mib)
@@ -54,7 +54,7 @@ def test_what_would_fail_or_be_open_is_refused(environ, uid, memory_mib, message
     assert "\n" not in error.value.message
 
 
-def test_dags_that_the_user_cannot_read_are_named(tmp_path, monkeypatch):
+def test_unreadable_dags_are_an_error(tmp_path, monkeypatch):
     """Unreadable DAGs are an error. Airflow would start without them."""
     (tmp_path / "a.py").write_text("")
 
@@ -104,7 +104,7 @@ def test_each_service_gets_its_own_secrets_only(folder):
     }
 
 
-def test_without_a_value_tutorials_passwords_hold(folder):
+def test_without_a_value_the_default_password_applies(folder):
     """Without values, the password is airflow and there is no sign-in, also after a value is removed."""
     preflight.write_secrets({}, UID, folder)
     before = written(folder)
@@ -116,7 +116,7 @@ def test_without_a_value_tutorials_passwords_hold(folder):
     assert written(folder) == before
 
 
-def test_a_value_that_is_set_wins_and_the_old_one_is_remembered(folder):
+def test_a_new_value_is_used_and_the_old_one_kept(folder):
     """A new value is used. Old ones are kept for databases with the old password and for encrypted data."""
     preflight.write_secrets({}, UID, folder)
     old = json.loads((folder / "all" / "secrets.json").read_text())["values"]
@@ -132,7 +132,7 @@ def test_a_value_that_is_set_wins_and_the_old_one_is_remembered(folder):
         assert files["airflow/airflow_fernet_key"] == f"key,{old['AIRFLOW_FERNET_KEY'][0]}"
 
 
-def test_another_user_than_that_of_the_volumes_is_refused(folder):
+def test_another_user_id_than_the_volumes_is_rejected(folder):
     """Another user id than that of the volumes is rejected before anything is written."""
     preflight.write_secrets({}, UID, folder)
     before = written(folder)

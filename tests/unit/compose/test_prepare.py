@@ -56,10 +56,10 @@ def doors(monkeypatch):
     ],
     ids=["new containers", "again", "another password of the role", "another password of the first role"],
 )
-def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
+def test_only_different_passwords_are_changed(doors, passwords, changed):
     """Only differing passwords are changed, because Cassandra rejects two changes within five seconds."""
     fake = doors(**passwords)
-    prepare.settle_roles(SETTINGS, ["admins", "former"])
+    prepare.update_roles(SETTINGS, ["admins", "former"])
     assert fake.changed == changed
     statements = [query for query, _ in fake.session.executed]
     assert statements[0].startswith("CREATE ROLE IF NOT EXISTS penstock")
@@ -69,7 +69,7 @@ def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
 @pytest.fixture
 def patient(monkeypatch):
     """A ready registry and a short timeout."""
-    monkeypatch.setattr(prepare, "_settle_registry", lambda _: None)
+    monkeypatch.setattr(prepare, "_set_compatibility", lambda _: None)
     monkeypatch.setattr(prepare, "wait_until", lambda probe, **more: wait_until(probe, **more | FAST))
 
 
@@ -77,26 +77,26 @@ FAST = {"timeout_s": 0.5, "every_s": 0.01}
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_first_role_is_waited_for(doors):
+def test_the_superuser_is_awaited(doors):
     """The superuser is awaited: Cassandra accepts queries ten seconds before it exists, and rejects every password."""
     fake = doors(cassandra="cassandra", penstock="ours")
     fake.closed_until = 7
-    prepare.prepare(SETTINGS, ["admins"])
+    prepare.prepare_services(SETTINGS, ["admins"])
     assert fake.changed == ["cassandra"]
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
+def test_a_superuser_with_an_unknown_password_is_an_error_after_the_timeout(doors):
     """If the superuser rejects all known passwords until the timeout, the error names the variable to set."""
     fake = doors(cassandra="somebody's")
     with pytest.raises(UsageError, match="rejected CASSANDRA_ADMIN_PASSWORD"):
-        prepare.prepare(SETTINGS, ["admins"])
+        prepare.prepare_services(SETTINGS, ["admins"])
     assert len(fake.tried) > 4
 
 
-def test_a_cassandra_that_is_down_is_not_tried_with_another_password(doors):
+def test_an_unavailable_cassandra_is_not_tried_with_another_password(doors):
     """If Cassandra is down, no other password is tried, because it has not rejected the first."""
     fake = doors(error=OSError("refused"))
     with pytest.raises(CassandraUnreachable):
-        prepare.settle_roles(SETTINGS, ["admins"])
+        prepare.update_roles(SETTINGS, ["admins"])
     assert len(fake.tried) == 1

@@ -1,10 +1,12 @@
+import pickle
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion, merge, tally
-from penstock.contract.reject import Fault, Reason, Reject
+from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion, Reject, merge, tally
+from penstock.contract.fault import Fault, Reason, Stage
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
 
@@ -141,3 +143,25 @@ def test_of_versions_with_one_write_timestamp_the_last_stays(found):
     assert [row for row in batch.rows if row in rows] == rows
     assert [deletion for deletion in batch.deletions if deletion in deletions] == deletions
     assert len(batch.rows) + len(batch.deletions) == len(found)
+
+
+def test_a_reject_can_be_sent_to_another_process():
+    """Spark may carry rejects between processes."""
+    reject = Reject(Fault(Reason.FRAME_BROKEN, "cut"), "t", 1, 2, b"k", None, [("h", None)])
+    assert pickle.loads(pickle.dumps(reject)) == reject
+
+
+@pytest.mark.parametrize(
+    ("reason", "stage", "key", "value", "has_bytes"),
+    [
+        (Reason.CONTRACT_BROKEN, Stage.DECODE, b"k", b"v", True),
+        (Reason.VALUE_MISSING, Stage.DECODE, None, None, True),
+        (Reason.CONTRACT_BROKEN, Stage.TRANSFORM, None, None, False),
+        (Reason.PROCESSING_ERROR, Stage.DECODE, None, b"v", True),
+        (Reason.PROCESSING_ERROR, Stage.DECODE, b"k", None, True),
+        (Reason.PROCESSING_ERROR, Stage.DECODE, None, None, False),
+    ],
+)
+def test_a_record_that_failed_after_it_was_decoded_has_no_bytes(reason, stage, key, value, has_bytes):
+    """What the transform or an encoder met is known by its position alone; a null value without a key is what it is."""
+    assert Reject(Fault(reason, "", stage), "t", 0, 1, key, value, []).has_bytes is has_bytes

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.order_by import (
     BY_TIMESTAMP,
     OrderBy,
@@ -20,7 +21,6 @@ from penstock.contract.order_by import (
     order_by_of,
 )
 from penstock.contract.record import KEY, Int64, Record
-from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import FUTURE_SLACK
 from penstock.errors import RegistryUnreachable
 

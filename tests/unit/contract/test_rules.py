@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from penstock.contract.fault import Fault
 from penstock.contract.record import PAST, Record
-from penstock.contract.reject import Fault
 from penstock.contract.rules import Rule, Violation, broken_rules, date_check, judge, latest_past, text_check
 from penstock.pipelines import users
 from penstock.pipelines.users import User

@@ -9,18 +9,17 @@ from structlog.testing import capture_logs
 from penstock import pipelines
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.config import read
+from penstock.contract.fault import Reason
 from penstock.contract.order import TopicLayout, is_placed
-from penstock.contract.reject import Reason
-from penstock.dead_letters import pending
+from penstock.dead_letters import pending, resolutions
 from penstock.dead_letters import redrive as module
-from penstock.dead_letters.pending import LetterSelection, grouped
+from penstock.dead_letters.pending import DeadLetterSelection, group_by_reason
 from penstock.dead_letters.redrive import discard, redrive
 from penstock.dead_letters.repair import Edit, Repair
+from penstock.dead_letters.resolutions import ResolutionStore, State
 from penstock.errors import DeliveryFailed, RegistryUnreachable, UsageError
-from penstock.sink import resolutions
-from penstock.sink.resolutions import Book, State
 from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error, message
 from tests.unit.letters import GENERATION_US, TOPIC_ID, FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS, Reading
@@ -42,7 +41,7 @@ class World:
         self.monkeypatch = monkeypatch
 
     def redrive(self, mending=None, *, dry_run=False, as_new=False, **selection):
-        wanted = LetterSelection(**selection)
+        wanted = DeadLetterSelection(**selection)
         return redrive(read(), self.session, wanted, mending or Repair(), dry_run=dry_run, as_new=as_new)
 
     def begin_generation(self, epoch_us=GENERATION_US, *layouts):
@@ -69,7 +68,7 @@ class World:
         return [to for to, one in zip(asked, self.kafka.producer.sent, strict=True) if one.topic() == "readings"]
 
     def discard(self, note="", *, dry_run=False, **selection):
-        return discard(read(), self.session, LetterSelection(**selection), note, dry_run=dry_run)
+        return discard(read(), self.session, DeadLetterSelection(**selection), note, dry_run=dry_run)
 
     def produce_with(self, producer):
         """The next redrives send with another producer, into the same topics."""
@@ -82,13 +81,13 @@ class World:
 
     @property
     def lines(self):
-        return resolutions.states(self.session, "lab", "readings")
+        return resolutions.read_resolutions(self.session, "lab", "readings")
 
     def claim(self, letter, ends):
         """What a command that was interrupted leaves behind."""
         resolutions.create_table(self.session, "lab")
         claim = uuid4()
-        assert Book(self.session, "lab", "readings").claim({letter.identity: None}, claim, "they", ends)
+        assert ResolutionStore(self.session, "lab", "readings").claim({letter.identity: None}, claim, "they", ends)
         return claim
 
     def send(self, letter):
@@ -224,9 +223,9 @@ def test_of_two_commands_at_once_one_has_its_way(world, monkeypatch, command):
     """What the other one claimed after this one looked is left to it."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     resolutions.create_table(world.session, "lab")
-    before = resolutions.states(world.session, "lab", "readings")
+    before = resolutions.read_resolutions(world.session, "lab", "readings")
     world.claim(letter, {})
-    monkeypatch.setattr(resolutions, "states", lambda *_: before)
+    monkeypatch.setattr(resolutions, "read_resolutions", lambda *_: before)
     done = getattr(world, command)()
     assert (done.in_hand, world.sent) == (1, [])
 
@@ -267,13 +266,13 @@ def test_a_command_that_slept_after_its_claim_sends_nothing(world, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("time.monotonic", clock.monotonic)
     world.kafka.set_aside(reject(value=GOOD))
-    claim = Book.claim
+    claim = ResolutionStore.claim
 
     def slow(*arguments):
         clock.sleep(TIMEOUT_S + 1)
         return claim(*arguments)
 
-    monkeypatch.setattr(Book, "claim", slow)
+    monkeypatch.setattr(ResolutionStore, "claim", slow)
     with pytest.raises(DeliveryFailed, match="took too long"):
         world.redrive()
     assert world.sent == []
@@ -336,14 +335,14 @@ def test_records_are_selected_by_what_is_wrong_with_them(world):
 
 def test_a_reason_that_does_not_exist_is_wrong_use():
     """The error names those that do."""
-    with pytest.raises(UsageError, match=r"no reason is called nope; reasons: value_missing, .*value_too_large"):
-        LetterSelection(frozenset({"nope"}))
+    with pytest.raises(UsageError, match=r"unknown reason nope: expected value_missing, .*value_too_large"):
+        DeadLetterSelection(frozenset({"nope"}))
 
 
 def test_a_place_where_nothing_lies_is_wrong_use(world):
     """Nothing is sent, not even what lies at the other places."""
     world.kafka.set_aside(reject(value=GOOD))
-    with pytest.raises(UsageError, match=r"at 0:7; readings.dlq holds 0:0 to 0"):
+    with pytest.raises(UsageError, match=r"at 0:7 in readings.dlq \(available: 0:0 to 0:0\)"):
         world.redrive(places=frozenset({"0:0", "0:7"}))
     assert world.sent == []
 
@@ -385,7 +384,7 @@ def test_an_edit_of_another_record_is_wrong_use(world, changes, says):
 def test_the_key_is_set_for_one_record_at_a_time(world):
     """Many records with one id would end as one row."""
     world.kafka.set_aside(reject(1, BAD), reject(2, BAD))
-    with pytest.raises(UsageError, match="one at a time"):
+    with pytest.raises(UsageError, match="one record at a time"):
         world.redrive(Repair({"sensor": 1}))
     assert world.redrive(Repair({"sensor": 1}), places=frozenset({"0:1"})).sent == 1
 
@@ -420,17 +419,6 @@ def test_a_redriven_record_is_not_discarded(world):
     assert [line.state for line in world.lines.values()] == [State.REDRIVEN]
 
 
-@pytest.mark.parametrize("error", [KeyError("uid"), OSError("no user")])
-def test_a_user_without_a_name_is_unknown(monkeypatch, error):
-    """A container may have none."""
-
-    def nobody():
-        raise error
-
-    monkeypatch.setattr(getpass, "getuser", nobody)
-    assert module.whoami() == "unknown"
-
-
 def test_groups_are_of_one_reason_and_its_rules(world):
     """Those of which most wait come first; times and an example that waits, if one does."""
     letters = world.kafka.set_aside(
@@ -439,7 +427,7 @@ def test_groups_are_of_one_reason_and_its_rules(world):
     world.discard(places=frozenset({letters[1].place}))
     world.discard(places=frozenset({letters[3].place}))
     dated = [replace(one, time=one.time.replace(year=2020 + at)) for at, one in enumerate(letters)]
-    groups = grouped(dated, world.lines)
+    groups = group_by_reason(dated, world.lines)
     assert [(one.reason, one.rules, one.waiting, one.redriven, one.discarded, one.place) for one in groups] == [
         ("contract_broken", ("a:type",), 1, 0, 1, letters[2].place),
         ("json_malformed", (), 1, 0, 0, letters[0].place),
@@ -599,10 +587,10 @@ def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
     assert [one.headers()[-1][1].decode() for one in world.sent] == [young.identity]
     line = world.lines[old.identity]
     assert (line.state, line.place) == (State.SUPERSEDED, Place(0, 7))
-    assert pending.told(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
+    assert resolutions.describe_resolution(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
     again = world.redrive(as_new=True)
     assert (again.already, again.selected, len(world.sent)) == (2, 2, 1)
-    (group,) = grouped([old, young], world.lines)
+    (group,) = group_by_reason([old, young], world.lines)
     assert (group.waiting, group.redriven, group.superseded, group.discarded) == (0, 1, 1, 0)
 
 
@@ -636,6 +624,6 @@ def test_of_two_commands_at_once_one_finds_a_record_superseded(world, monkeypatc
     world.begin_generation()
     (letter,) = world.kafka.set_aside(reject(5, GOOD))
     world.store(1, 7, GENERATION_US + 7)
-    monkeypatch.setattr(Book, "claim", lambda *_: set())
+    monkeypatch.setattr(ResolutionStore, "claim", lambda *_: set())
     assert outcomes(world.redrive()) == [(letter.place, "in_hand")]
     assert world.sent == []

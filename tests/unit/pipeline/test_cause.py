@@ -12,7 +12,8 @@ from pyspark.errors.exceptions import captured
 import penstock
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipeline import cause
-from penstock.pipeline.cause import TaskFailed, file_of, find_cause
+from penstock.pipeline.cause import TaskFailed, find_cause
+from penstock.pipelines.mapping import file_of
 
 FILE = "/p/orders.py"
 OURS = f"{penstock.__path__[0]}/pipeline/stream.py"

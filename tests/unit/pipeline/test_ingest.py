@@ -9,17 +9,18 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from penstock.broker import dlq, headers
+from penstock.broker import headers
 from penstock.broker.headers import FETCHED, RUN
+from penstock.codec.records import Decoder
 from penstock.config import read
+from penstock.contract.fault import Reason
 from penstock.contract.record import KEY, Record
-from penstock.contract.reject import Reason
+from penstock.dead_letters.message import parse_message, read_error_headers
 from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, UsageError, WrongSettings
 from penstock.pipeline import ingest
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines.identity import identify
 from penstock.pipelines.users import PIPELINE, User
-from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
 from penstock.source.entries import Unreadable
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
@@ -83,7 +84,7 @@ def run(order: RunOrder, pipeline=PIPELINE):
 
 
 def letters_of(world) -> list:
-    return [dlq.letter_of(one) for one in world.sent("users_created.dlq")]
+    return [parse_message(one) for one in world.sent("users_created.dlq")]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
     summary = run(RunOrder("run-1", records=3))
     assert (summary.fetched, summary.produced, summary.refused) == (3, 1, 2)
     email, no_user = world.sent("users_created.dlq")
-    facts = dlq.facts(email)
+    facts = read_error_headers(email)
     assert (facts["stage"], facts["reason"], facts["partition"], facts["offset"]) == (
         "produce",
         Reason.CONTRACT_BROKEN,
@@ -301,7 +302,7 @@ def test_two_entries_alike_are_refused_twice(world, captured_users):
     """They are two dead letters: each has its number in the run."""
     world.source = FakeSource([[None, None, captured_users[0]]])
     assert run(RunOrder("run-1", records=3)).refused == 2
-    letters = [dlq.letter_of(one) for one in world.sent("users_created.dlq")]
+    letters = [parse_message(one) for one in world.sent("users_created.dlq")]
     assert [one.origin.offset for one in letters] == [0, 1]
     assert len({one.identity for one in letters}) == 2
     assert all(one.run == "run-1" for one in letters)

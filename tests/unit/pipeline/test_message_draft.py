@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.config import read
-from penstock.contract.reject import Fault, Reason
+from penstock.contract.fault import Fault, Reason
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipeline import message_draft
 from penstock.pipelines import users

@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import KafkaError, Message
 
 from penstock import pipelines
-from penstock.broker import dlq
 from penstock.config import read
-from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion
-from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion, Reject
+from penstock.contract.fault import Fault, Reason, Stage
+from penstock.dead_letters.message import PREFIX, read_error_headers
 from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
 from penstock.pipeline.stream import BatchPlan, Worker, _build_arrow_batch, _with_filtered, write
@@ -118,7 +118,7 @@ def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
     assert [row[3] for row in worker.rows.rows] == [1, 2, 7]
     assert worker.rows.deletions == [gone]
     (letter,) = worker._producer.sent
-    assert (letter.topic(), dlq.facts(letter)["offset"]) == ("users_created.dlq", "3")
+    assert (letter.topic(), read_error_headers(letter)["offset"]) == ("users_created.dlq", "3")
 
 
 @pytest.mark.parametrize("transform", [None, lambda frame: frame])
@@ -132,7 +132,7 @@ def test_a_record_that_cannot_be_encoded_is_a_dead_letter_of_its_own(worker, kaf
     assert (found.records, found.stored, found.deleted, found.rejected) == (5, 2, 1, 2)
     letter, deletion = worker._producer.sent
     assert (letter.key(), letter.value(), deletion.value()) == (b"k", b"raw", None)
-    facts = dlq.facts(letter)
+    facts = read_error_headers(letter)
     assert (facts["offset"], facts["reason"], facts["message"]) == ("2", "processing_error", "OverflowError: too late")
     assert facts["stage"] == ("transform" if transform else "decode")
 
@@ -172,11 +172,11 @@ def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):
     """A batch without rejects does not connect to Kafka."""
     monkeypatch.setattr(stream, "producer", lambda _settings: pytest.fail("a producer was made"))
     monkeypatch.setattr(stream, "reader", lambda _settings: pytest.fail("a reader was made"))
-    worker.set_aside([])
+    worker.send_dead_letters([])
 
 
 def own_headers(letter: Message) -> list[tuple[str, bytes | None]]:
-    return [header for header in letter.headers() if not header[0].startswith(dlq.PREFIX)]
+    return [header for header in letter.headers() if not header[0].startswith(PREFIX)]
 
 
 @pytest.mark.parametrize("stage", [Stage.DECODE, Stage.TRANSFORM])
@@ -184,11 +184,11 @@ def test_a_reject_gets_its_bytes_and_headers_from_kafka(worker, kafka, stage):
     """What could not be decoded, or what a transform broke, is set aside as it lies in Kafka, byte for byte."""
     headers = [("h", b"v"), ("h", None)]
     reader = kafka(message(4, b"\x00whole", key=b"k", headers=headers))
-    worker.set_aside([reject(4, stage, value=None)])
+    worker.send_dead_letters([reject(4, stage, value=None)])
     (letter,) = worker._producer.sent
     assert reader.assigned == [("users_created", 0, 4)]
     assert (letter.key(), letter.value(), own_headers(letter)) == (b"k", b"\x00whole", headers)
-    assert dlq.facts(letter)["stage"] == stage
+    assert read_error_headers(letter)["stage"] == stage
 
 
 def test_rejects_of_several_partitions_get_each_its_own(worker, kafka):
@@ -199,13 +199,13 @@ def test_rejects_of_several_partitions_get_each_its_own(worker, kafka):
         message(6, b"b", headers=[("at", b"0:6")]),
     )
     reader._batches.append([message(4, b"c", partition=1, headers=[("at", b"1:4")])])
-    worker.set_aside([reject(6), replace(reject(4), partition=1), reject(4, Stage.TRANSFORM)])
+    worker.send_dead_letters([reject(6), replace(reject(4), partition=1), reject(4, Stage.TRANSFORM)])
     assert [(one.value(), own_headers(one)) for one in worker._producer.sent] == [
         (b"b", [("at", b"0:6")]),
         (b"c", [("at", b"1:4")]),
         (b"a", [("at", b"0:4")]),
     ]
-    facts = [dlq.facts(one) for one in worker._producer.sent]
+    facts = [read_error_headers(one) for one in worker._producer.sent]
     assert [(one["partition"], one["offset"]) for one in facts] == [("0", "6"), ("1", "4"), ("0", "4")]
 
 
@@ -213,7 +213,7 @@ def test_rejects_of_several_partitions_get_each_its_own(worker, kafka):
 def test_a_reject_without_a_value_gets_its_headers_from_kafka(worker, kafka, value):
     """A record of which there is only key and headers is there as any other."""
     kafka(message(4, value, key=b"seven", headers=[("h", b"v")]))
-    worker.set_aside([replace(reject(4, value=value), key=b"seven")])
+    worker.send_dead_letters([replace(reject(4, value=value), key=b"seven")])
     (letter,) = worker._producer.sent
     assert (letter.key(), letter.value(), own_headers(letter)) == (b"seven", value, [("h", b"v")])
 
@@ -221,10 +221,10 @@ def test_a_reject_without_a_value_gets_its_headers_from_kafka(worker, kafka, val
 def test_a_reject_that_kafka_has_no_more_keeps_its_own_bytes(worker, kafka):
     """It was read before it was deleted: key and value are set aside, and what is wrong with them."""
     kafka(message(5, b"\x00whole", headers=[("h", b"v")]))
-    worker.set_aside([replace(reject(4, value=b"mine"), key=b"k"), reject(5)])
+    worker.send_dead_letters([replace(reject(4, value=b"mine"), key=b"k"), reject(5)])
     gone, there = worker._producer.sent
     assert (gone.key(), gone.value(), own_headers(gone)) == (b"k", b"mine", [])
-    assert dlq.facts(gone)["offset"] == "4"
+    assert read_error_headers(gone)["offset"] == "4"
     assert (there.value(), own_headers(there)) == (b"\x00whole", [("h", b"v")])
 
 
@@ -232,7 +232,7 @@ def test_a_reject_of_the_transform_that_kafka_has_no_more_fails_the_batch(worker
     """There are no bytes that could be set aside: an empty letter would say that the record was empty."""
     kafka(event(KafkaError._PARTITION_EOF, 5))
     with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
-        worker.set_aside([reject(4, Stage.TRANSFORM, value=None)])
+        worker.send_dead_letters([reject(4, Stage.TRANSFORM, value=None)])
     assert worker._producer.sent == []
 
 
@@ -240,16 +240,16 @@ def test_rejects_that_cannot_be_read_again_fail_the_batch(worker, kafka):
     """That Kafka is away is no reason to set a record aside without its headers."""
     kafka(raises=kafka_error(KafkaError._TRANSPORT))
     with pytest.raises(KafkaUnreachable, match="reading users_created"):
-        worker.set_aside([reject(4)])
+        worker.send_dead_letters([reject(4)])
     assert worker._producer.sent == []
 
 
 def test_a_worker_keeps_its_reader(worker, kafka):
     """One connection serves every batch with rejects."""
     reader = kafka(message(4, b"a"))
-    worker.set_aside([reject(4)])
+    worker.send_dead_letters([reject(4)])
     reader._batches.append([message(9, b"b")])
-    worker.set_aside([reject(9)])
+    worker.send_dead_letters([reject(9)])
     assert [letter.value() for letter in worker._producer.sent] == [b"a", b"b"]
     assert reader.assigned == [("users_created", 0, 4), ("users_created", 0, 9)]
     assert not reader.closed

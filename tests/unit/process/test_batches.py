@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, structs
 
-from penstock.contract.batch import Decoded, Deletion
+from penstock.codec.records import Decoder
+from penstock.contract.batch import Decoded, Deletion, Reject
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import order_by_of
 from penstock.contract.proofs import ASSUMED
 from penstock.contract.record import KEY, Record
-from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
-from penstock.process.decode import Decoder
 from penstock.process.session import RAW_COLUMNS
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas

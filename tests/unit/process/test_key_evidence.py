@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
-from penstock.broker.wire_format import pack
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import pack
 from penstock.contract.batch import Decoded
+from penstock.contract.fault import Reason
 from penstock.contract.proofs import KEY_SHAPES, NOTHING_PROVEN, KeyEvidence, KeyProofs, merge_found
-from penstock.contract.reject import Reason
 from penstock.errors import RegistryUnreachable
 from penstock.process.batches import decode_batches
-from penstock.process.decode import Decoder
 from penstock.sink.key_formats import KeyFormats
+from tests.unit.codec.test_keys import JSON_SCHEMA, SCHEMAS, Order, avro
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas, FakeSession
-from tests.unit.process.test_key_decoding import JSON_SCHEMA, SCHEMAS, Order, avro
 
 RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY")
 DECODER = Decoder(Order, SCHEMAS)

@@ -6,16 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from penstock.broker.dlq import DeadLetter, Origin
 from penstock.broker.topics import Span
-from penstock.config import read
 from penstock.contract.batch import BatchSummary
-from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
+from penstock.dead_letters.message import DeadLetter, Origin
+from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, RowAuthor, RowPlace, Sent
+from penstock.reconcile.auditor import copy_of
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Compaction
+from penstock.reconcile.fact_loading import Columns, LineFinder, chunks, record_columns, row_columns
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.sink.ledger import LedgerEntry
+from tests.unit.carried import settings_in
 
 STORED_MS = 1_000_000
 
@@ -49,17 +51,20 @@ class Facts:
     def coverage(self, span: Span) -> Coverage:
         return Coverage([line for line in self.lines if line.tally.partition == span.partition])
 
-    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]:
-        return ((letter, True) for letter in self.letters)
+    def letter_copies(self) -> Iterator[DeadLetterCopy]:
+        return (copy_of(letter, is_current=True) for letter in self.letters)
 
-    def rows(self) -> Iterator[Row]:
-        return iter(self.table)
+    def row_columns(self) -> Iterator[Columns]:
+        return map(row_columns, chunks(self.table))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         wanted = set(ids)
         return (row for row in self.table if row.id in wanted)
 
-    def sent(self, spans: list[Span]) -> Iterator[Sent]:
+    def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
+        return (record_columns(chunk, finder, run_id) for chunk in chunks(self._sent(spans)))
+
+    def _sent(self, spans: list[Span]) -> Iterator[Sent]:
         for span in spans:
             within = (one for one in self.records if one.partition == span.partition)
             yield from sorted(
@@ -86,7 +91,7 @@ class Facts:
         ]
 
     def reconcile(self, **scope: Any) -> Audit:
-        with local_loader(read(home=self.home), self) as loader:
+        with local_loader(settings_in(self.home), self) as loader:
             spans = scope.pop("spans", None) or self.spans()
             return Reconciliation(loader, self, self.evidence, Scope(spans, **scope)).carry_out()
 

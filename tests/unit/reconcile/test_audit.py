@@ -268,16 +268,6 @@ def test_a_gap_that_a_replay_filled_is_none(topic):
     assert (outcomes(found), found.total("gaps"), found.gaps) == ({"stored": 4}, 0, [])
 
 
-def test_only_the_first_hundred_are_named(topic):
-    """A receipt stays readable when much is missing; the count is whole."""
-    for sensor in range(150):
-        topic.send(sensor)
-    topic.carry_out()
-    topic.tables.rows.clear()
-    found = topic.audit()
-    assert (found.total("missing"), len(found.missing_records)) == (150, 100)
-
-
 @pytest.mark.parametrize("change", [{"records": 4}, {"rejected": 1}, {"last_offset": 1}, {"last_offset": 9}], ids=str)
 def test_a_line_that_counts_something_else_is_named(topic, change):
     """What a line counts is held against what lies in Kafka and in the dead-letter topic."""

@@ -3,21 +3,23 @@
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Annotated
+from uuid import UUID
 
 import pytest
 from msgspec import Meta
 
 from penstock.broker.topics import Place, Span
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.config import read
 from penstock.contract.record import KEY, Int64, Record
 from penstock.pipelines import Pipeline
-from penstock.reconcile import auditor
+from penstock.reconcile import auditor, table_rows
 from penstock.reconcile.audit import RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.fact_loading import LineFinder, record_columns
 from penstock.reconcile.reconciliation import Scope
 from penstock.sink.ledger import REPLAY
-from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, value
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, scanned, value
 from tests.unit.fakes import FakeSchemas, FakeSession
 from tests.unit.records import READINGS
 
@@ -35,7 +37,7 @@ def test_records_are_read_with_what_a_balance_needs(topic):
     topic.send(7, b"junk")
     topic.send(7, tombstone=True)
     topic.send(7, tombstone=True, named=b"no id")
-    sent = list(topic.auditor().sent(topic.spans()))
+    sent = topic.sent()
     at = [STORED_MS - 1000 + offset for offset in range(4)]
     assert sent == [
         Sent(0, 0, at[0], b"7", 7, False, "r1"),
@@ -45,15 +47,30 @@ def test_records_are_read_with_what_a_balance_needs(topic):
     ]
 
 
+@pytest.mark.parametrize("last", ["value", "tombstone", "redriven", "declared"])
+def test_records_read_in_bulk_are_those_read_one_by_one(topic, last):
+    """Values alone are read in bulk; one other record, or a declared order, and all of the chunk is read singly."""
+    topic.send(7, run="r1")
+    topic.send(8, b"junk")
+    topic.send(9, named=b"another key", run="r2")
+    if last == "declared":
+        topic.pipeline = replace(READINGS, order_by="timestamp")
+    elif last != "value":
+        topic.send(7, tombstone=last == "tombstone", order_us=1 if last == "redriven" else None)
+    reader, finder = topic.auditor(), LineFinder({})
+    (bulk,) = reader.record_columns(topic.spans(), finder, "r1")
+    assert list(map(list, bulk)) == list(map(list, record_columns(topic.sent(), finder, "r1")))
+
+
 def test_keys_are_read_as_the_pipeline_declares(topic):
     """The auditor reads a tombstone's key as the job does, which has the same declaration."""
     topic.send(7, tombstone=True)
     topic.send(7, tombstone=True, named=b'{"sensor":7}')
-    assert [one.id for one in topic.auditor().sent(topic.spans())] == [7, 7]
+    assert [one.id for one in topic.sent()] == [7, 7]
     topic.pipeline = replace(READINGS, key_format="json")
     topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
     topic.send(7, tombstone=True, named=pack(1) + b"7")
-    found = [(one.id, one.is_deletion) for one in topic.auditor().sent(topic.spans())]
+    found = [(one.id, one.is_deletion) for one in topic.sent()]
     assert found == [(7, True), (7, True), (None, False), (None, False)]
 
 
@@ -68,7 +85,7 @@ def test_rows_are_told_apart_by_their_write_time(topic, how):
     tables.put(4, None, None, None)
     tables.put(5, 0, 30, EPOCH_US + 29)
     tables.put(6, None, None, now_us)
-    rows = Rows(topic.auditor().rows() if how == "scan" else topic.auditor().rows_of({1, 2, 3, 4, 5, 6, 7}))
+    rows = Rows(scanned(topic.auditor()) if how == "scan" else topic.auditor().rows_of({1, 2, 3, 4, 5, 6, 7}))
     assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: RowPlace(2, 30)}, 1, [4, 5, 6])
     assert rows.changed == {3: now_us}
 
@@ -90,7 +107,7 @@ def test_rows_of_redriven_records_are_told_by_their_headers(topic, how):
     }
     for sensor, row in rows.items():
         topic.tables.put(sensor, *row)
-    found = Rows(topic.auditor().rows() if how == "scan" else topic.auditor().rows_of(rows))
+    found = Rows(scanned(topic.auditor()) if how == "scan" else topic.auditor().rows_of(rows))
     assert found.places == {1: RowPlace(0, 1, -1)}
     assert (found.older, sorted(found.foreign)) == (2, [2, 3, 6, 7])
 
@@ -104,14 +121,14 @@ def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
     topic.tables.put(2, 3, 0, EPOCH_US)
     topic.kafka[3], topic.firsts[3] = [], 5
     topic.tables.put(3, 3, 4, EPOCH_US + 1)
-    found = Rows(topic.auditor().rows())
+    found = Rows(scanned(topic.auditor()))
     assert found.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
     assert (found.older, found.foreign) == (0, [])
 
 
 def test_only_what_lies_near_a_redriven_row_is_read():
     """Places that are far apart are asked for one by one."""
-    assert auditor._merge_positions({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
+    assert table_rows._merge_positions({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
         Span(0, 5, 901),
         Span(0, 9000, 9001),
         Span(1, 9001, 9002),
@@ -181,7 +198,7 @@ def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
     topic.send(2, b"junk")
     auditor = topic.auditor()
     order = []
-    for name in ("coverage", "letter_copies", "rows", "sent"):
+    for name in ("coverage", "letter_copies", "row_columns", "record_columns"):
         real = getattr(auditor, name)
 
         def told(*arguments, name=name, real=real):
@@ -191,7 +208,7 @@ def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
         monkeypatch.setattr(auditor, name, told)
     auditor.audit(topic.spans())
     assert order[0] == "coverage"
-    assert order.index("sent") > max(order.index("rows"), order.index("letter_copies"))
+    assert order.index("record_columns") > max(order.index("row_columns"), order.index("letter_copies"))
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -202,12 +219,12 @@ def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
     topic.carry_out()
     auditor = topic.auditor()
     asked = []
-    for name in ("coverage", "sent"):
+    for name in ("coverage", "record_columns"):
         real = getattr(auditor, name)
 
-        def told(of, real=real):
+        def told(of, *more, real=real):
             asked.append(of)
-            return real(of)
+            return real(of, *more)
 
         monkeypatch.setattr(auditor, name, told)
     with auditor.reconciled(Scope([Span(0, 1, 3)], is_whole=scan)) as (found, reconciliation):
@@ -244,7 +261,7 @@ def test_the_ledger_is_that_of_the_topics_generation(topic):
 def test_a_good_value_under_another_key_has_the_values_id(topic):
     """The row's id is what the value says, whatever its key."""
     topic.send(1, value(2))
-    assert [one.id for one in topic.auditor().sent(topic.spans())] == [2]
+    assert [one.id for one in topic.sent()] == [2]
 
 
 class Item(Record, frozen=True, kw_only=True, rename="camel"):
@@ -253,6 +270,28 @@ class Item(Record, frozen=True, kw_only=True, rename="camel"):
     order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
     unitPrice: float  # noqa: N815
     limit: Int64 | None = None
+
+
+class Thing(Record, frozen=True, kw_only=True):
+    id: Annotated[UUID, Meta(extra=KEY)]
+
+
+def test_ids_that_are_uuids_are_scanned_as_text(settings, monkeypatch):
+    """Rows that have to be looked at one by one have the id itself again."""
+    pipeline = Pipeline(topic="t", keyspace="lab", table="t", record=Thing, from_source=dict)
+    monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
+    monkeypatch.setattr(Auditor, "book", None)
+    ids = [str(UUID(int=number)) for number in range(2)]
+    row = {"kafka_partition": 0, "kafka_offset": 5, "written_us": 5}
+    rows = [row | {"id": name, "write times": sum_us} for name, sum_us in zip(ids, (15, 14), strict=True)]
+    session = FakeSession(lambda *_: rows)
+    session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={"t"})}
+    columns = [list(zip(*piece, strict=True)) for piece in Auditor(settings, session).row_columns()]
+    assert "CAST(id AS text) AS id" in session.executed[-1][0]
+    assert columns == [
+        [(ids[0], "topic", 0, 5, 5, False, None)],
+        [(ids[1], "topic", 0, 5, 5, True, None)],
+    ]
 
 
 def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
@@ -271,14 +310,14 @@ def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
     session = FakeSession(lambda *_: [row])
     session.cluster.metadata.keyspaces = {"Lab": SimpleNamespace(tables={"table"})}
     found = Auditor(settings, session)
-    assert Rows(found.rows()).places == {"o": RowPlace(0, 1)}
+    assert Rows(scanned(found)).places == {"o": RowPlace(0, 1)}
     times = [f"WRITETIME({name})" for name in ('"unitPrice"', "ingested_at", "kafka_partition", "kafka_offset")]
     select = (
-        'SELECT "order", kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us, '
-        f'{" + ".join(times)} AS "write times", WRITETIME("limit") AS "limit written" FROM "Lab"."table"'
+        'SELECT "order" AS "order", kafka_partition AS kafka_partition, kafka_offset AS kafka_offset, '
+        f'WRITETIME(kafka_offset) AS written_us, {" + ".join(times)} AS "write times", '
+        'WRITETIME("limit") AS "limit written" FROM "Lab"."table"'
     )
     assert session.executed[1:] == [(select, ())], "after a look at the keyspace's tables"
-    assert found._build_select() == select
 
 
 def test_a_nullable_field_that_was_changed_by_hand_is_named(settings, monkeypatch):
@@ -290,5 +329,5 @@ def test_a_nullable_field_that_was_changed_by_hand_is_named(settings, monkeypatc
     row = {"kafka_partition": 0, "kafka_offset": 7, "written_us": 7, "write times": 28}
     session = FakeSession(lambda *_: [row | {"order": name, "limit written": at} for name, at in times.items()])
     session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={"t"})}
-    rows = Rows(Auditor(settings, session).rows())
+    rows = Rows(scanned(Auditor(settings, session)))
     assert (rows.changed, len(rows.places)) == ({"by hand": None}, 4)

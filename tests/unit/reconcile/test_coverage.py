@@ -1,7 +1,7 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
@@ -10,6 +10,7 @@ from penstock.reconcile.audit import Audit
 from penstock.reconcile.coverage import Coverage
 from penstock.sink.ledger import REPLAY, LedgerEntry
 from tests.unit.reconcile.facts import Facts
+from tests.unit.strategies import few_examples
 
 
 def line(first: int, last: int, job: str = "a") -> LedgerEntry:
@@ -56,7 +57,7 @@ def compared(lines: list[LedgerEntry]) -> tuple[Audit, set[int]]:
     return audit, {one["offset"] for one in audit.named["miscounted"]}
 
 
-@settings(max_examples=12)
+@few_examples
 @given(stretches)
 def test_overlaps_are_counted_by_who_made_them(found):
     """doubled: what one job covers more than once; reread: what another job covers again; a replay counts nothing."""
@@ -69,7 +70,7 @@ def test_overlaps_are_counted_by_who_made_them(found):
     assert balance.reread == sum(len(covered_by(mine)) for mine in own) - len(covered_by(streamed))
 
 
-@settings(max_examples=12)
+@few_examples
 @given(stretches)
 def test_a_line_is_alone_when_no_other_shares_an_offset(found):
     """Only these can be held against Kafka, which has none of their records here: what lies on two lines is on one of

@@ -3,13 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.produce import delivery_log
 from penstock.reconcile.verify import TopicReceipt
 from tests.unit.carried import Carried, value
+from tests.unit.strategies import few_examples
 
 SENDS = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(["good", "good", "good", "deletion", "junk"])),
@@ -73,7 +74,7 @@ def differences(found: TopicReceipt) -> list[tuple[str, int | None, int | None, 
     return [(entry.kind, entry.partition, entry.offset, entry.id) for entry in found.differences]
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_what_aged_balances(sends, data):
     """However a topic was carried out, whatever of it has expired, was compacted or pruned: nothing is missing."""
@@ -86,7 +87,7 @@ def test_what_aged_balances(sends, data):
         assert found.produced == len(sends) - len(aged.topic.compacted)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_row_that_is_lost_is_named_whatever_has_expired(sends, data):
     """Its TTL has not passed, and its record is there."""
@@ -107,7 +108,7 @@ def test_a_row_that_is_lost_is_named_whatever_has_expired(sends, data):
         assert ("missing", *place, str(sensor)) in differences(aged.topic.verify())
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.booleans(), st.data())
 def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, data):
     """By the row that came from it, or by the delivery log."""
@@ -125,7 +126,7 @@ def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, d
         assert ("lost", *rows[sensor], str(sensor)) in differences(topic.verify())
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_dead_letter_that_is_lost_is_named_whatever_was_pruned(sends, data):
     """Those below the log start take as many excuses as they are; one that lay above it gets none."""

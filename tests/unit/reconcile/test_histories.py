@@ -4,14 +4,15 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker import dlq
 from penstock.broker.topics import Span
+from penstock.dead_letters.message import read_error_headers
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried, key, message, value
+from tests.unit.strategies import few_examples
 
 PARTS = ("stored", "deleted", "rejected", "filtered", "waiting", "missing")
 NOW_US = EPOCH_US + 9_000_000_000
@@ -91,7 +92,7 @@ def adds_up(found: TopicReceipt) -> None:
     assert (found.produced, len(found.partitions)) == (sum(one.end for one in found.partitions), PARTITIONS)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_any_history_balances(sends, data):
     """Sends, deletions, rejects, redriven ones; batches broken off and done again, a lost checkpoint, a replay."""
@@ -127,7 +128,7 @@ def drops(history: History, partition: int, offset: int) -> bool:
     )
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_row_that_goes_is_named(sends, data):
     """By its record."""
@@ -142,7 +143,7 @@ def test_a_row_that_goes_is_named(sends, data):
         assert ("missing", *place, str(sensor)) in told(found) or drops(history, *place)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_row_that_falls_back_is_named(sends, data):
     """Its last record is missing, though the id has a row."""
@@ -156,7 +157,7 @@ def test_a_row_that_falls_back_is_named(sends, data):
         assert ("missing", partition, offset, "0") in told(found) or drops(history, partition, offset)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_line_cut_short_is_named(sends, data):
     """A line that is alone says how many records it has. On lines of two jobs it would hide behind the other."""
@@ -170,7 +171,7 @@ def test_a_line_cut_short_is_named(sends, data):
         assert ("miscounted", line["kafka_partition"], line["first_offset"], None) in told(found)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_line_that_goes_is_named(sends, data):
     """By each record that no other line covers; if it was the last line, they wait."""
@@ -189,7 +190,7 @@ def test_a_line_that_goes_is_named(sends, data):
         assert {one[0] for one in told(found)} <= {"missing", "gap"}
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_letter_that_goes_is_named(sends, data):
     """All copies of it: its record is then nowhere, and its line counts one too many."""
@@ -204,11 +205,11 @@ def test_a_letter_that_goes_is_named(sends, data):
 
 
 def origin(letter) -> tuple[int, int]:
-    facts = dlq.facts(letter)
+    facts = read_error_headers(letter)
     return int(facts["partition"]), int(facts["offset"])
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_record_that_is_another_is_named(sends, data):
     """The journal knows which key was acknowledged there."""
@@ -224,7 +225,7 @@ def test_a_record_that_is_another_is_named(sends, data):
         assert ("lost", partition, offset, old.key().decode()) in told(found)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_a_row_by_other_hands_is_named(sends, data):
     """With the time of now, without a place, or with a place within the topic; over another row or beside all."""

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
@@ -14,7 +14,9 @@ from penstock.reconcile.audit import Audit, Balance
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.receipt import _list_stage_times
 from penstock.reconcile.reconciliation import Reconciliation, Scope
+from tests.unit.carried import settings_in
 from tests.unit.reconcile.facts import STORED_MS, Facts, line, record, row
+from tests.unit.strategies import few_examples
 
 
 def latency(latencies_ms: list[int]) -> dict[str, int | None]:
@@ -24,7 +26,7 @@ def latency(latencies_ms: list[int]) -> dict[str, int | None]:
         for offset, taken_ms in enumerate(latencies_ms):
             facts.records.append(record(0, offset, str(offset), timestamp_ms=STORED_MS - taken_ms))
             facts.table.append(row(str(offset), 0, offset))
-        with local_loader(read(home=Path(home)), facts) as loader:
+        with local_loader(settings_in(Path(home)), facts) as loader:
             reconciliation = Reconciliation(loader, facts, facts.evidence, Scope(facts.spans()))
             reconciliation.carry_out()
             return reconciliation.latency_ms()
@@ -40,7 +42,7 @@ def test_percentiles(latencies_ms, p50, p99):
     assert latency(latencies_ms) == {"p50": p50, "p99": p99}
 
 
-@settings(max_examples=12)
+@few_examples
 @given(st.lists(st.integers(-1000, 10**7), min_size=1))
 def test_percentiles_lie_within_what_was_measured(latencies_ms):
     """However few or many were measured, the percentiles are in order and in range."""

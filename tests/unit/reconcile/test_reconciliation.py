@@ -10,18 +10,19 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
-from penstock.config import read
 from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile import queries
 from penstock.reconcile.audit import Sent
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.queries import Statement
+from tests.unit.carried import settings_in
 from tests.unit.reconcile.facts import Facts, letter, line, record, row
 from tests.unit.reconcile.planted import Planted, compacted, plain, said
+from tests.unit.strategies import few_examples
 
 PARTITIONS = 2
 LENGTH = 8
@@ -149,7 +150,7 @@ def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
     return facts, deliveries
 
 
-@settings(max_examples=12)
+@few_examples
 @given(any_facts())
 def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_definitions(given_facts):
     """Records, lines, rows, dead letters and deliveries that contradict each other in any way."""
@@ -169,7 +170,7 @@ def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_defi
 def result(made: Planted) -> Any:
     """All that a reconciliation in DuckDB says."""
     facts, _ = made
-    with local_loader(read(home=facts.home), facts) as loader:
+    with local_loader(settings_in(facts.home), facts) as loader:
         return said(made, loader)
 
 

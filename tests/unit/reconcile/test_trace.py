@@ -4,10 +4,10 @@ import pytest
 
 from penstock.broker import headers, topics
 from penstock.broker.topics import Span
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
+from penstock.dead_letters import resolutions
 from penstock.errors import RegistryUnreachable, UsageError
 from penstock.reconcile import trace
-from penstock.sink import resolutions
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried, message, value
 
@@ -160,8 +160,8 @@ def test_a_rejected_record(topic, monkeypatch, state, word):
     """Found by its key; the letter says why, where it lies, and what became of it."""
     topic.send(7, b"junk")
     topic.carry_out()
-    line = resolutions.Settled(resolutions.State(state), None, None, 0, "", "", None, {}) if state else None
-    monkeypatch.setattr(resolutions, "states", lambda *_: {f"readings/{EPOCH_US}/0/0": line} if line else {})
+    line = resolutions.Resolution(resolutions.State(state), None, None, 0, "", "", None, {}) if state else None
+    monkeypatch.setattr(resolutions, "read_resolutions", lambda *_: {f"readings/{EPOCH_US}/0/0": line} if line else {})
     (found,) = passages(topic)
     assert found.outcome == "rejected"
     assert [hop.name for hop in found.hops] == ["produced", "recorded", "rejected"]

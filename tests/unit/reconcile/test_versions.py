@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.contract.order import DECLARED, FIRST_RANK, Rank
 from penstock.reconcile.audit import Named
 from tests.unit.reconcile.facts import Facts, line, record
+from tests.unit.strategies import few_examples
 
 NEWER = Rank(1, 1_000_000, True)
 OPEN = Rank(1, 1_000_000, False)
@@ -111,7 +112,7 @@ versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.
 """Partition, place in the order, and bytes of each version of an id, as Kafka has them."""
 
 
-@settings(max_examples=12)
+@few_examples
 @given(versions_by_place)
 def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
     """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""

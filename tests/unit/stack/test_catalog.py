@@ -11,17 +11,17 @@ import pytest
 from penstock import config
 from penstock.errors import UsageError
 from penstock.stack import catalog
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.service import Service
-from penstock.stack.site import Site
 
 MODES = ("kraft", "zookeeper")
 ANYWHERE = re.compile(r"0\.0\.0\.0|\[::\]|(?<![\w:]):::?\d|\*:\d|=::")
 
 
 @pytest.fixture(params=MODES)
-def services(request: pytest.FixtureRequest, here: Site) -> dict[str, Service]:
-    settings = here.settings.model_copy(update={"coordination": request.param})
-    return catalog.services(replace(here, settings=settings))
+def services(request: pytest.FixtureRequest, environment: StackEnvironment) -> dict[str, Service]:
+    settings = environment.settings.model_copy(update={"coordination": request.param})
+    return catalog.build_services(replace(environment, settings=settings))
 
 
 def _texts(service: Service) -> Iterator[str]:
@@ -36,32 +36,32 @@ def test_needs_form_an_order(services: dict[str, Service]) -> None:
     assert set(order) == set(services)
 
 
-def test_each_port_has_one_service(services: dict[str, Service], here: Site) -> None:
+def test_each_port_has_one_service(services: dict[str, Service], environment: StackEnvironment) -> None:
     """No two services use the same port, and each port is a setting."""
     ports = [port for service in services.values() for port in service.ports]
     assert len(ports) == len(set(ports))
-    assert set(ports) <= set(here.settings.ports())
+    assert set(ports) <= set(environment.settings.ports())
 
 
-def test_each_port_setting_is_used(here: Site) -> None:
+def test_each_port_setting_is_used(environment: StackEnvironment) -> None:
     """Every port setting belongs to a service that listens on it."""
     used = {
         port
         for mode in MODES
-        for service in catalog.services(
-            replace(here, settings=here.settings.model_copy(update={"coordination": mode}))
+        for service in catalog.build_services(
+            replace(environment, settings=environment.settings.model_copy(update={"coordination": mode}))
         ).values()
         for port in service.ports
     }
-    assert used == set(here.settings.ports())
+    assert used == set(environment.settings.ports())
 
 
-def test_a_changed_port_reaches_the_service(here: Site) -> None:
+def test_a_changed_port_reaches_the_service(environment: StackEnvironment) -> None:
     """A changed port setting appears in the script or a file of its service."""
-    ports = {name: 20_000 + number for number, name in enumerate(here.settings.ports())}
+    ports = {name: 20_000 + number for number, name in enumerate(environment.settings.ports())}
     for mode in MODES:
-        settings = here.settings.model_copy(update={**ports, "coordination": mode})
-        for service in catalog.services(replace(here, settings=settings)).values():
+        settings = environment.settings.model_copy(update={**ports, "coordination": mode})
+        for service in catalog.build_services(replace(environment, settings=settings)).values():
             texts = "\n".join(_texts(service))
             assert [port for port in service.ports if str(ports[port]) not in texts] == []
 
@@ -73,34 +73,34 @@ def test_nothing_listens_beyond_loopback(services: dict[str, Service]) -> None:
             assert not ANYWHERE.search(text), f"{service.name}: {ANYWHERE.search(text)}"
 
 
-def test_no_secret_is_an_argument(services: dict[str, Service], here: Site) -> None:
+def test_no_secret_is_an_argument(services: dict[str, Service], environment: StackEnvironment) -> None:
     """Secrets are passed by environment or file, never as arguments, which every user of the machine can list."""
-    secrets = {value for name, value in here.secrets.items() if name != "kafka_cluster_id"}
+    secrets = {value for name, value in environment.secrets.items() if name != "kafka_cluster_id"}
     for service in services.values():
         words = {word for command in [service.command, *(step.command for step in service.prepare)] for word in command}
         assert not [word for word in words if any(secret in word for secret in secrets)]
 
 
-def test_files_with_secrets_are_private(services: dict[str, Service], here: Site) -> None:
+def test_files_with_secrets_are_private(services: dict[str, Service], environment: StackEnvironment) -> None:
     """A rendered file that contains a secret is readable only by its owner."""
     for file in (file for service in services.values() for file in service.files):
-        if any(secret in file.text for secret in here.secrets.values()):
+        if any(secret in file.text for secret in environment.secrets.values()):
             assert file.mode & 0o077 == 0, file.path
 
 
-def test_everything_is_below_home(services: dict[str, Service], here: Site) -> None:
+def test_everything_is_below_home(services: dict[str, Service], environment: StackEnvironment) -> None:
     """Services write only below the data directory."""
     for service in services.values():
         paths = [*service.folders, *(file.path for file in service.files), *(step.done for step in service.prepare)]
-        assert all(path.is_relative_to(here.layout.home) for path in paths)
+        assert all(path.is_relative_to(environment.layout.home) for path in paths)
 
 
-def test_both_ways_to_coordinate_keep_their_data_apart(here: Site) -> None:
+def test_both_coordinations_use_separate_data_folders(environment: StackEnvironment) -> None:
     """KRaft and ZooKeeper use separate data folders, because their formats differ."""
     folders = [
-        catalog.services(replace(here, settings=here.settings.model_copy(update={"coordination": mode})))[
-            "kafka"
-        ].folders
+        catalog.build_services(
+            replace(environment, settings=environment.settings.model_copy(update={"coordination": mode}))
+        )["kafka"].folders
         for mode in MODES
     ]
     assert set(folders[0]).isdisjoint(folders[1])
@@ -111,24 +111,29 @@ def test_jar_groups_are_known(services: dict[str, Service]) -> None:
     assert {group for service in services.values() for group in service.jars} <= set(catalog.JARS)
 
 
-def test_closure_brings_what_is_needed(here: Site) -> None:
+def test_dependencies_are_started_too(environment: StackEnvironment) -> None:
     """Starting the registry also starts Kafka, and nothing else."""
-    assert [service.name for service in catalog.closure(catalog.services(here), ["registry"])] == ["kafka", "registry"]
+    assert [
+        service.name for service in catalog.resolve_dependencies(catalog.build_services(environment), ["registry"])
+    ] == ["kafka", "registry"]
 
 
-def test_dependents_bring_what_would_break(here: Site) -> None:
+def test_dependents_are_stopped_too(environment: StackEnvironment) -> None:
     """Stopping the worker also stops the job."""
-    assert set(catalog.dependents(catalog.services(here), ["spark-worker"])) == {"spark-worker", "spark-job"}
+    assert set(catalog.find_dependents(catalog.build_services(environment), ["spark-worker"])) == {
+        "spark-worker",
+        "spark-job",
+    }
 
 
-def test_an_unknown_service_is_wrong_use(here: Site) -> None:
+def test_an_unknown_service_is_a_usage_error(environment: StackEnvironment) -> None:
     """An unknown name changes nothing, and the message lists the known ones."""
     with pytest.raises(UsageError, match=r"'kafak': expected one of .*kafka"):
-        catalog.closure(catalog.services(here), ["kafak"])
+        catalog.resolve_dependencies(catalog.build_services(environment), ["kafak"])
 
 
-def test_children_use_the_standin_unless_told_otherwise(here: Site, tmp_path: Path) -> None:
+def test_child_processes_use_the_standin_by_default(environment: StackEnvironment, tmp_path: Path) -> None:
     """Tasks use the stand-in API unless PENSTOCK_SOURCE_URL is set."""
-    assert here.child_environment()["PENSTOCK_SOURCE_URL"] == f"http://127.0.0.1:{here.settings.source_port}/api/"
+    assert environment.child_env()["PENSTOCK_SOURCE_URL"] == f"http://127.0.0.1:{environment.settings.source_port}/api/"
     chosen = config.read(home=tmp_path, source_url=config.REAL_API_URL)
-    assert replace(here, settings=chosen).child_environment()["PENSTOCK_SOURCE_URL"] == config.REAL_API_URL
+    assert replace(environment, settings=chosen).child_env()["PENSTOCK_SOURCE_URL"] == config.REAL_API_URL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.stack.service import ConfigFile, Service, render
+from penstock.stack.service import ConfigFile, Service, render_template
 
 
 def _service(**changes: object) -> Service:
@@ -39,7 +39,7 @@ def test_fingerprint_follows_what_a_restart_would_change() -> None:
 def test_a_template_without_its_value_is_an_error() -> None:
     """A template with a missing value is an error, not rendered as empty text."""
     with pytest.raises(KeyError):
-        render("zookeeper.properties", data="/d")
+        render_template("zookeeper.properties", data="/d")
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_a_template_without_its_value_is_an_error() -> None:
 )
 def test_java_reads_every_letter_of_a_properties_file(folder: str, written: str) -> None:
     """Paths are escaped for java.util.Properties, which reads ISO 8859-1. Else Kafka would use another folder."""
-    assert f"dataDir={written}\n" in render("zookeeper.properties", data=folder, port=1)
-    assert f"log.dirs={written}\n" in render("kafka.properties", data=folder, port=1, controller=2)
+    assert f"dataDir={written}\n" in render_template("zookeeper.properties", data=folder, port=1)
+    assert f"log.dirs={written}\n" in render_template("kafka.properties", data=folder, port=1, controller=2)

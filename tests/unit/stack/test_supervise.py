@@ -12,49 +12,49 @@ from hypothesis import strategies as st
 
 from penstock.errors import StackError
 from penstock.stack import catalog, supervise
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.layout import Layout
-from penstock.stack.site import Site
 from penstock.stack.supervise import Supervisor
 
 
-def _written(layout: Layout, here: Site) -> configparser.RawConfigParser:
-    Supervisor(layout).configure(catalog.services(here))
+def _written(layout: Layout, environment: StackEnvironment) -> configparser.RawConfigParser:
+    Supervisor(layout).configure(catalog.build_services(environment))
     parser = configparser.RawConfigParser()
     parser.read_string((layout.run / "supervisord.conf").read_text(encoding="utf-8"))
     return parser
 
 
-def test_each_service_is_a_program_that_waits(here: Site) -> None:
+def test_each_service_is_a_supervised_program(environment: StackEnvironment) -> None:
     """Every service is a supervisord program, started on demand and restarted after exits."""
-    found = _written(here.layout, here)
-    programs = {name.removeprefix("program:"): found[name] for name in found if name.startswith("program:")}
-    assert set(programs) == set(catalog.services(here))
+    parser = _written(environment.layout, environment)
+    programs = {name.removeprefix("program:"): parser[name] for name in parser if name.startswith("program:")}
+    assert set(programs) == set(catalog.build_services(environment))
     assert {program["autostart"] for program in programs.values()} == {"false"}
     assert {program["autorestart"] for program in programs.values()} == {"true"}
 
 
-def test_configuration_is_private_and_holds_no_secret(here: Site) -> None:
+def test_the_configuration_is_private_and_contains_no_secret(environment: StackEnvironment) -> None:
     """The configuration is private and contains no secret: it only names scripts."""
-    _written(here.layout, here)
-    file = here.layout.run / "supervisord.conf"
+    _written(environment.layout, environment)
+    file = environment.layout.run / "supervisord.conf"
     assert file.stat().st_mode & 0o077 == 0
-    assert not [secret for secret in here.secrets.values() if secret in file.read_text(encoding="utf-8")]
+    assert not [secret for secret in environment.secrets.values() if secret in file.read_text(encoding="utf-8")]
 
 
-def test_a_percent_sign_is_escaped(here: Site, tmp_path: Path) -> None:
+def test_a_percent_sign_is_escaped(environment: StackEnvironment, tmp_path: Path) -> None:
     """A percent sign in a path is escaped, because it starts an expansion in supervisord's configuration."""
     layout = Layout(tmp_path / "50% off", tmp_path)
-    found = _written(layout, replace(here, layout=layout))
-    assert "50%% off" in found["program:kafka"]["command"]
-    assert "50%% off" in found["supervisord"]["logfile"]
+    parser = _written(layout, replace(environment, layout=layout))
+    assert "50%% off" in parser["program:kafka"]["command"]
+    assert "50%% off" in parser["supervisord"]["logfile"]
 
 
-def test_a_path_with_a_space_stays_one_word(here: Site, tmp_path: Path) -> None:
+def test_a_path_with_a_space_stays_one_word(environment: StackEnvironment, tmp_path: Path) -> None:
     """A path with a space is not split into two arguments."""
     import shlex
 
     layout = Layout(tmp_path / "my home", tmp_path)
-    command = _written(layout, replace(here, layout=layout))["program:kafka"]["command"]
+    command = _written(layout, replace(environment, layout=layout))["program:kafka"]["command"]
     assert shlex.split(command) == [str(supervise.script_path(layout, "kafka"))]
 
 
@@ -67,7 +67,7 @@ def test_a_long_home_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> Non
     assert supervise.socket_path(Path("/short/run")) == Path("/short/run/supervisor.sock")
 
 
-def test_services_inherit_no_configuration_of_their_own() -> None:
+def test_services_do_not_inherit_their_own_variables() -> None:
     """Variables for Airflow, Spark, Java or Python do not reach the services. Proxy settings do."""
     shell = {
         "AIRFLOW_HOME": "x",
@@ -78,19 +78,19 @@ def test_services_inherit_no_configuration_of_their_own() -> None:
         "HTTPS_PROXY": "http://proxy",
         "PATH": "/bin",
     }
-    assert supervise.inherited(shell) == {"HTTPS_PROXY": "http://proxy", "PATH": "/bin"}
+    assert supervise.filter_environment(shell) == {"HTTPS_PROXY": "http://proxy", "PATH": "/bin"}
 
 
-def test_no_supervisor_is_no_error(here: Site) -> None:
+def test_no_supervisor_is_no_error(environment: StackEnvironment) -> None:
     """Without a supervisor, queries return empty results."""
-    supervisor = Supervisor(here.layout)
+    supervisor = Supervisor(environment.layout)
     assert (supervisor.pid(), supervisor.processes()) == (0, {})
 
 
-def test_a_slow_supervisor_is_not_a_missing_one(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_supervisor_is_not_a_missing_one(environment: StackEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow supervisor raises an error. If it counted as missing, its services would be ended as orphans."""
     monkeypatch.setattr(supervise, "ANSWER_TIMEOUT_S", 0.1)
-    supervisor = Supervisor(here.layout)
+    supervisor = Supervisor(environment.layout)
     supervisor.socket.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(supervisor.socket))
@@ -99,15 +99,15 @@ def test_a_slow_supervisor_is_not_a_missing_one(here: Site, monkeypatch: pytest.
             supervisor.pid()
 
 
-def test_one_change_at_a_time(here: Site) -> None:
+def test_one_change_at_a_time(environment: StackEnvironment) -> None:
     """A second command waits for the first and reports that it waits."""
     has_reported, order = threading.Event(), []
 
     def second() -> None:
-        with supervise.alone(here.layout, has_reported.set):
+        with supervise.hold_stack_lock(environment.layout, has_reported.set):
             order.append("second")
 
-    with supervise.alone(here.layout, lambda: None):
+    with supervise.hold_stack_lock(environment.layout, lambda: None):
         thread = threading.Thread(target=second)
         thread.start()
         assert has_reported.wait(5)
@@ -137,28 +137,28 @@ LOG = """\
 """
 
 
-def test_restarts_are_counted_since_the_supervisor_came_up() -> None:
+def test_restarts_are_counted_since_the_supervisors_start() -> None:
     """Only restarts after unexpected exits count: no stops, no manual starts, none before the supervisor's start."""
-    restarts = supervise.restarts_in(LOG.splitlines())
+    restarts = supervise.count_restarts(LOG.splitlines())
     assert {name: (restart.count, restart.how) for name, restart in restarts.items()} == {
         "source": (2, "killed by signal 11"),
-        "cassandra": (0, "ended with exit status 1"),
-        "airflow-api": (0, "ended with exit status 0"),
+        "cassandra": (0, "exit status 1"),
+        "airflow-api": (0, "exit status 0"),
     }
     assert restarts["cassandra"].at_s - restarts["source"].at_s == 60
 
 
 @given(st.lists(st.sampled_from(LOG.splitlines()) | st.text(), max_size=30))
-def test_no_log_is_too_odd_to_be_read(lines: list[str]) -> None:
+def test_arbitrary_log_lines_are_accepted(lines: list[str]) -> None:
     """Arbitrary log lines in any order never raise an error."""
-    assert all(restart.count >= 0 and restart.how for restart in supervise.restarts_in(lines).values())
+    assert all(restart.count >= 0 and restart.how for restart in supervise.count_restarts(lines).values())
 
 
-def test_the_log_is_read_across_its_rotation(here: Site) -> None:
+def test_the_log_is_read_across_its_rotation(environment: StackEnvironment) -> None:
     """The rotated log of supervisord is read too."""
-    lines, log = LOG.splitlines(keepends=True), here.layout.log("supervisor")
-    assert Supervisor(here.layout).restarts() == {}
+    lines, log = LOG.splitlines(keepends=True), environment.layout.log("supervisor")
+    assert Supervisor(environment.layout).restarts() == {}
     log.parent.mkdir(parents=True)
     log.with_name("supervisor.log.1").write_text("".join(lines[:9]), encoding="utf-8")
     log.write_text("".join(lines[9:]), encoding="utf-8")
-    assert Supervisor(here.layout).restarts() == supervise.restarts_in(LOG.splitlines())
+    assert Supervisor(environment.layout).restarts() == supervise.count_restarts(LOG.splitlines())

@@ -5,11 +5,12 @@ import math
 import pytest
 
 from penstock.broker.topics import Span
+from penstock.codec.values import ContentReader
 from penstock.config import read
 from penstock.errors import UsageError
 from penstock.web.topics import browse
 from penstock.web.topics.browse import Browser, MessageQuery, MessageSearch, Walk
-from penstock.web.topics.content import MessageRenderer, ValueDecoder
+from penstock.web.topics.content import MessageRenderer
 from tests.unit.fakes import FakeSchemas, message
 from tests.unit.records import Reading
 
@@ -46,7 +47,7 @@ def topic(monkeypatch):
 
 
 def look(question: MessageQuery):
-    reader = ValueDecoder(FakeSchemas.of(Reading))
+    reader = ContentReader(FakeSchemas.of(Reading))
     return Browser(None, read(home="unused"), "t").search(question, MessageRenderer(reader, Reading, False))
 
 
@@ -181,7 +182,7 @@ def test_a_walk_ends_when_its_time_is_over():
 
 
 def hits(question: MessageQuery, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:
-    return MessageSearch(question, MessageRenderer(ValueDecoder(FakeSchemas.of(Reading)), Reading, masks))(
+    return MessageSearch(question, MessageRenderer(ContentReader(FakeSchemas.of(Reading)), Reading, masks))(
         message(1, value, key=key)
     )
 
@@ -236,7 +237,7 @@ def test_a_tail_gives_what_came_since_and_says_what_it_passed_over(topic):
     """The oldest first; no more than are asked for, and nothing twice."""
     browser, renderer = (
         Browser(None, read(home="unused"), "t"),
-        MessageRenderer(ValueDecoder(FakeSchemas.of(Reading)), Reading, False),
+        MessageRenderer(ContentReader(FakeSchemas.of(Reading)), Reading, False),
     )
     topic.add(0)
     before = browser.read_ranges()

@@ -29,8 +29,8 @@ def test_the_local_stack_is_known_by_its_home(tmp_path):
 def test_the_local_stacks_services_are_started_and_stopped_as_by_the_commands(tmp_path, monkeypatch):
     """`up` and `down` of one service."""
     done = []
-    monkeypatch.setattr("penstock.stack.launch.up", lambda settings, names: done.append(("up", names)))
-    monkeypatch.setattr("penstock.stack.launch.down", lambda settings, names: done.append(("down", names)))
+    monkeypatch.setattr("penstock.stack.launch.start_services", lambda settings, names: done.append(("up", names)))
+    monkeypatch.setattr("penstock.stack.launch.stop_services", lambda settings, names: done.append(("down", names)))
     host = LocalStack(read(home=tmp_path))
     host.stop("spark-job")
     host.start("spark-job")

@@ -6,9 +6,9 @@ from cassandra.cluster import NoHostAvailable
 
 from penstock.broker.topics import Span
 from penstock.config import read
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.masking import MASK
-from penstock.contract.reject import Fault, Reason, Stage
-from penstock.dead_letters.pending import LetterSelection
+from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import discard
 from penstock.errors import NotFound
 from penstock.pipelines import users
@@ -47,7 +47,7 @@ def test_records_are_grouped_by_reason_and_rules_with_what_became_of_them(world)
     """Copies count once; what was discarded does not wait."""
     one, other = world.kafka.set_aside(reject(1), reject(2))
     world.kafka.set_aside(reject(1), reject(3, reason=Reason.JSON_MALFORMED, rules=()))
-    discard(read(), world.session, LetterSelection(places=frozenset({other.place})), "why")
+    discard(read(), world.session, DeadLetterSelection(places=frozenset({other.place})), "why")
     found = world.listing()
     groups = [(group.reason, group.rules, group.waiting, group.discarded) for group in found.groups()]
     assert groups == [("contract_broken", ("a:type",), 1, 1), ("json_malformed", (), 1, 0)]
@@ -107,7 +107,7 @@ def test_a_place_without_a_letter_says_where_some_are(world):
     """It is not there, which is another thing than a wrong call."""
     (letter,) = world.kafka.set_aside(reject(1))
     assert world.rejected.read_letter(letter.partition, letter.offset).identity == letter.identity
-    with pytest.raises(NotFound, match=r"9:9; readings\.dlq holds 0:0 to 0"):
+    with pytest.raises(NotFound, match=r"9:9 in readings\.dlq \(available: 0:0 to 0:0\)"):
         world.rejected.read_letter(9, 9)
 
 

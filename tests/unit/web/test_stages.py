@@ -128,6 +128,13 @@ def test_api_and_airflow_have_the_rate_of_a_run() -> None:
     assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(None, 10), (None, 9)]
 
 
+def test_airflow_has_a_command_that_the_local_stack_accepts() -> None:
+    """There it is several services and none is named `airflow`: the status of all is shown."""
+    shown = view(services=SERVICES | {"airflow": "gone"})
+    commands = [by_name(shown)["airflow"].command, summarize_pipeline(shown, 11.0).command]
+    assert commands == ["./penstock status"] * 2
+
+
 def test_without_airflow_the_state_of_the_api_is_unknown() -> None:
     """With Airflow and without a run, the API is idle."""
     shown = view(services=SERVICES | {"airflow": "gone"})

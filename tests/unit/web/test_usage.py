@@ -4,7 +4,7 @@ import pytest
 
 from penstock.broker import topics
 from penstock.broker.topics import Span
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.web.schemas import schema_usage
 from penstock.web.schemas.schema_usage import Use, count_schemas, parse_subject, select_sample
 from tests.unit.fakes import message

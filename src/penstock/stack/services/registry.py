@@ -1,17 +1,18 @@
 """Schema registry: Apicurio, which stores schemas in Kafka and has a Confluent-compatible API."""
 
+from penstock import remedies
 from penstock.stack import java, probes
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.service import Service
-from penstock.stack.site import Site
 
 VERSION = "3.3.3"
 ARCHIVE = "registry"
 JARS = {ARCHIVE: (f"io.apicurio:apicurio-registry-app:{VERSION}:all@tar.gz",)}
 
 
-def services(site: Site) -> list[Service]:
+def build_services(environment: StackEnvironment) -> list[Service]:
     """Return the schema registry."""
-    settings, data = site.settings, site.layout.data / "registry"
+    settings, data = environment.settings, environment.layout.data / "registry"
     return [
         Service(
             name="registry",
@@ -21,34 +22,34 @@ def services(site: Site) -> list[Service]:
             needs=("kafka",),
             jars=(ARCHIVE,),
             folders=(data,),
-            command=_build_command(site),
-            env=_build_environment(site),
+            command=_build_command(environment),
+            env=_build_environment(environment),
             directory=data,
-            probe=probes.registry,
+            probe=probes.probe_registry,
             after=probes.set_backward_compatibility,
             memory_mib=settings.registry_heap_mib + 150,
             page=f"http://127.0.0.1:{settings.registry_port}/ui/",
-            hint="./penstock logs registry",
+            hint=remedies.show_logs("registry"),
         )
     ]
 
 
-def _build_command(site: Site) -> tuple[str, ...]:
+def _build_command(environment: StackEnvironment) -> tuple[str, ...]:
     return (
-        site.java21.command,
-        java.temporary(site.layout),
-        f"-Xmx{site.settings.registry_heap_mib}m",
+        environment.java21.command,
+        java.render_tmpdir_option(environment.layout),
+        f"-Xmx{environment.settings.registry_heap_mib}m",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
         "-jar",
-        str(site.layout.jars / ARCHIVE / "quarkus-run.jar"),
+        str(environment.layout.jars / ARCHIVE / "quarkus-run.jar"),
     )
 
 
-def _build_environment(site: Site) -> dict[str, str]:
-    settings, data = site.settings, site.layout.data / "registry"
+def _build_environment(environment: StackEnvironment) -> dict[str, str]:
+    settings, data = environment.settings, environment.layout.data / "registry"
     return {
         "QUARKUS_HTTP_HOST": "127.0.0.1",
         "QUARKUS_HTTP_PORT": str(settings.registry_port),

@@ -1,26 +1,27 @@
 """Stand-in for the HTTP API that is the source of records."""
 
 from penstock import __name__ as package
+from penstock import remedies
 from penstock.stack import probes
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.service import Service
-from penstock.stack.site import Site
 
 
-def services(site: Site) -> list[Service]:
+def build_services(environment: StackEnvironment) -> list[Service]:
     """Return the stand-in API."""
-    port = site.settings.source_port
+    port = environment.settings.source_port
     return [
         Service(
             name="source",
             title="Stand-in API",
             version="-",
             ports=("source_port",),
-            command=(site.python, "-m", f"{package}.cli", "source", "serve", "--port", str(port)),
-            env=site.child_environment(),
-            directory=site.repository,
-            probe=probes.source,
+            command=(environment.python, "-m", f"{package}.cli", "source", "serve", "--port", str(port)),
+            env=environment.child_env(),
+            directory=environment.repository,
+            probe=probes.probe_source,
             memory_mib=70,
             page=f"http://127.0.0.1:{port}/api/?results=1",
-            hint="./penstock logs source",
+            hint=remedies.show_logs("source"),
         )
     ]

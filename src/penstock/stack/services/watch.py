@@ -3,32 +3,33 @@
 import time
 
 from penstock import __name__ as package
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import Unreachable
+from penstock.stack.environment import StackEnvironment
 from penstock.stack.service import Service
-from penstock.stack.site import Site
 
 _SLACK_S = 1.0
 
 
-def services(site: Site) -> list[Service]:
+def build_services(environment: StackEnvironment) -> list[Service]:
     """Return the watch. It needs no other service, because it reports unavailable ones."""
     return [
         Service(
             name="watch",
-            title="Watch for alerts",
+            title="Alert watcher",
             version="-",
-            command=(site.python, "-m", f"{package}.cli", "watch"),
-            env={**site.child_environment(), "MALLOC_ARENA_MAX": "2"},
-            directory=site.repository,
-            probe=looks,
+            command=(environment.python, "-m", f"{package}.cli", "watch"),
+            env={**environment.child_env(), "MALLOC_ARENA_MAX": "2"},
+            directory=environment.repository,
+            probe=probe_watch,
             memory_mib=65,
-            hint="./penstock logs watch",
+            hint=remedies.show_logs("watch"),
         )
     ]
 
 
-def looks(settings: Settings, started_s: float) -> None:
+def probe_watch(settings: Settings, started_s: float) -> None:
     """Check that the watch has polled since its start, and recently."""
     try:
         heartbeat_s = settings.watch_beat.stat().st_mtime

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from penstock import remedies
 from penstock.errors import UsageError
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
@@ -43,16 +44,18 @@ class HealthService:
         Raises `NotFound` for an unknown service, `UsageError` for a remote cluster.
         """
         if not self._context.host.is_local:
-            raise UsageError(f"the log of {service} is on the host where the service runs", hint="./penstock config")
+            raise UsageError(
+                f"the log of {service} is on the host where the service runs", hint=remedies.show_settings()
+            )
         return Logbook(self._context.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
-        """Restart a service as `./penstock restart` does. Services that depend on it stay up.
+        """Restart a service. Services that depend on it stay up.
 
         Raises `UsageError` for the control center itself and for a remote cluster.
         """
         if service == OURSELVES or not self._context.host.is_local:
-            raise UsageError(f"cannot restart {service} from the control center", hint=f"./penstock restart {service}")
+            raise UsageError(f"cannot restart {service} from the control center", hint=remedies.restart(service))
         try:
             self._context.host.restart(service)
         finally:

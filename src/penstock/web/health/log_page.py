@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
+from penstock import remedies
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.health import tabs
@@ -55,7 +56,7 @@ class _LogPage:
         self._status = elements.add_html("", tag="p").classes("quiet").props("role=status aria-live=polite")
         self._shown = ui.log(max_lines=self._lines).classes("log-lines")
         self._shown.props(f'role=log tabindex=0 aria-label="Log of {escape(self._service)}" aria-live=off')
-        elements.add_copyable(f"./penstock logs {self._service} -f", "the command that follows this log")
+        elements.add_copyable(remedies.show_logs(self._service, follow=True), "the command that follows this log")
         await self._read_tail()
         self._visit.every(_FOLLOW_S, self._read_new_lines)
 

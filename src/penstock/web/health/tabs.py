@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version
 from penstock.web import elements
@@ -121,7 +122,7 @@ def _alerts_html(changes: list[AlertChange]) -> str:
     if not changes:
         return (
             '<div class="empty"><strong>No alerts yet</strong><p>The service <code>watch</code> evaluates the alert '
-            f"rules every few seconds. Trigger an alert: {elements.command_html('./penstock down registry')}</p></div>"
+            f"rules every few seconds. Trigger an alert: {elements.command_html(remedies.stop('registry'))}</p></div>"
         )
     rows = [
         [

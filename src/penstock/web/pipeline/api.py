@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from starlette.responses import JSONResponse
 
+from penstock import remedies
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.flow import Counts, Point, Problem
 from penstock.web.app_context import AppContext
@@ -45,7 +46,7 @@ class Past:
 
 @dataclass(frozen=True)
 class LastReceipt:
-    """The last stored receipt of the whole topic, as `./penstock verify --json` prints it."""
+    """The last stored receipt of the whole topic, as `verify --json` prints it."""
 
     receipt: dict[str, Any]
 
@@ -81,7 +82,7 @@ def register(api: FastAPI, context: AppContext) -> None:
         """Return the last receipt: what became of every record in the topic."""
         last = context.view.receipt
         if last is None:
-            return JSONResponse({"error": "no receipt yet", "hint": "./penstock verify"}, status_code=404)
+            return JSONResponse({"error": "no receipt yet", "hint": remedies.verify()}, status_code=404)
         return LastReceipt(last)
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.monitoring.flow import Point, View, rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
@@ -208,7 +209,7 @@ def _render_totals(view: View) -> str:
 def _render_receipt(view: View) -> str:
     receipt = view.receipt
     if receipt is None:
-        command = command_html("./penstock verify")
+        command = command_html(remedies.verify())
         return f"<h2>Last receipt</h2><p>No receipt yet. Create one to prove that nothing was lost: {command}</p>"
     state = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
     labels = {"waiting": "pending"}
@@ -226,7 +227,7 @@ def _render_receipt(view: View) -> str:
 def _render_alerts(view: View) -> str:
     note = ""
     if not view.is_watched:
-        note = f"<p>Alerting is not running. Start it with: {command_html('./penstock up watch')}</p>"
+        note = f"<p>Alerting is not running. Start it with: {command_html(remedies.start('watch'))}</p>"
     if not view.alerts:
         return f"<h2>Alerts</h2>{note or '<p>No active alerts.</p>'}"
     lines = "".join(

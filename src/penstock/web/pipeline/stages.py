@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
 from penstock.monitoring.flow import RATE_S, Point, View
@@ -14,7 +15,7 @@ State = Literal["ok", "busy", "idle", "late", "down", "unknown"]
 _POLL_AGE_S = 15.0
 _RETRY_S = 35.0
 """The stream retries after at most half a minute."""
-_JOB = "./penstock status spark-job"
+_JOB = remedies.show_status("spark-job")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _build_api_stage(view: View, now: Point, _settings: Settings) -> StageStatus
         view.rate("fetched"),
         _get_run_total(view, now.counts.fetched, "fetched"),
     )
-    command = "./penstock run"
+    command = remedies.run_pipeline()
     if not view.runs:
         unavailable = "airflow" in now.services and now.services["airflow"]
         message = "unknown: Airflow is unavailable" if unavailable else "no runs yet"
@@ -116,7 +117,7 @@ def _build_airflow_stage(view: View, now: Point, _settings: Settings) -> StageSt
             view.rate("produced"),
             _get_run_total(view, now.counts.produced, "produced"),
             "produced",
-            command="./penstock status",
+            command=remedies.show_status(),
         ),
     )
 
@@ -205,7 +206,7 @@ def _build_rejected_stage(view: View, now: Point, _settings: Settings) -> StageS
         rate_s,
         now.counts.rejected,
         "dead letters",
-        command="./penstock dlq list",
+        command=remedies.list_dead_letters(),
     )
 
 
@@ -217,7 +218,7 @@ def _add_service_error(now: Point, stage: StageStatus, service: str = "") -> Sta
     """Return the stage, down with the error of its service if that is unavailable."""
     service = service or stage.name
     error = now.services.get(service, "")
-    command = stage.command or f"./penstock status {service}"
+    command = stage.command or remedies.show_status(service)
     if error:
         return replace(stage, state="down", told="unavailable", error=error, error_at_s=now.at_s, command=command)
     return replace(stage, command=command)
@@ -230,7 +231,7 @@ def summarize_pipeline(view: View, now_s: float) -> PipelineStatus:
         return PipelineStatus("quiet", "Waiting for the first poll of the pipeline.")
     if now_s - now.at_s > _POLL_AGE_S:
         return PipelineStatus(
-            "bad", f"The last poll of the pipeline was {now_s - now.at_s:.0f} s ago.", "./penstock doctor"
+            "bad", f"The last poll of the pipeline was {now_s - now.at_s:.0f} s ago.", remedies.diagnose_stack()
         )
     lag = f" Lag: {now.lag:,} records." if now.lag else ""
     return _find_problem(view, now, lag) or _summarize_throughput(view, now, lag)
@@ -244,14 +245,14 @@ def _find_problem(view: View, now: Point, lag: str) -> PipelineStatus | None:
         return PipelineStatus(
             "bad",
             f"{names} {'is' if len(unavailable) == 1 else 'are'} unavailable.{lag}",
-            f"./penstock status {unavailable[0]}",
+            remedies.show_status(unavailable[0]),
         )
     if view.stuck:
         batch = view.stuck[0]
         return PipelineStatus("bad", f"{batch.summary[0].upper()}{batch.summary[1:]}; {batch.remedy}.{lag}", _JOB)
     if view.receipt and not view.receipt["balanced"]:
         what = f"{view.receipt['missing']} missing" if view.receipt["missing"] else "its sources differ"
-        return PipelineStatus("bad", f"The last receipt does not balance: {what}.", "./penstock verify")
+        return PipelineStatus("bad", f"The last receipt does not balance: {what}.", remedies.verify())
     critical = next((alert for alert in view.alerts if alert.severity == "critical"), None) or next(
         iter(view.alerts), None
     )
@@ -264,14 +265,14 @@ def _find_problem(view: View, now: Point, lag: str) -> PipelineStatus | None:
 
 def _summarize_throughput(view: View, now: Point, lag: str) -> PipelineStatus:
     if now.counts.kafka is None or now.lag is None:
-        return PipelineStatus("quiet", "Throughput and lag are unknown.", "./penstock status")
+        return PipelineStatus("quiet", "Throughput and lag are unknown.", remedies.show_status())
     if now.lag and not view.rate("read") and _is_idle(view):
         return PipelineStatus("warn", f"The stream makes no progress.{lag}", _JOB)
     if view.rate("kafka") or view.rate("read"):
         return _summarize_rates(view, now, lag)
     if not now.counts.kafka:
-        return PipelineStatus("quiet", "Ready. No records received yet.", "./penstock run --records 500")
-    return PipelineStatus("quiet", "Idle. Every received record is stored or dead-lettered.", "./penstock run")
+        return PipelineStatus("quiet", "Ready. No records received yet.", remedies.run_pipeline(records=500))
+    return PipelineStatus("quiet", "Idle. Every received record is stored or dead-lettered.", remedies.run_pipeline())
 
 
 def _summarize_rates(view: View, now: Point, lag: str) -> PipelineStatus:
@@ -279,6 +280,6 @@ def _summarize_rates(view: View, now: Point, lag: str) -> PipelineStatus:
     latency = "" if now.p99_ms is None else f", latency p99 {now.p99_ms:,} ms"
     if rejected > stored:
         text = f"Rejecting more than storing: {rejected:,.0f}/s rejected, {stored:,.0f}/s stored.{lag}"
-        return PipelineStatus("warn", text, "./penstock dlq list")
+        return PipelineStatus("warn", text, remedies.list_dead_letters())
     rejections = f", {rejected:,.0f}/s rejected" if rejected else ""
     return PipelineStatus("good", f"Healthy: {received:,.0f}/s in, {stored:,.0f}/s stored{rejections}{latency}.{lag}")

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.fields import fields
+from penstock.dead_letters.message import DeadLetterSummary
 from penstock.dead_letters.pending import Named
 from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Repair
@@ -16,10 +18,9 @@ from penstock.web import elements
 from penstock.web.elements import format_number
 from penstock.web.page_layout import PageContext
 from penstock.web.rejected.dead_letter_service import DeadLetterService
-from penstock.web.rejected.reader import RejectedEntry
 
 T = TypeVar("T")
-Entries = Callable[[], Awaitable[list[RejectedEntry]]]
+Entries = Callable[[], Awaitable[list[DeadLetterSummary]]]
 _NAMED = 20
 _BUTTON = "no-caps outline"
 
@@ -108,7 +109,8 @@ class Actions:
     def _build_export_form(self) -> None:
         elements.add_heading("Export", 3)
         elements.add_html(
-            "JSON lines in the format of <code>./penstock dlq export</code>, for editing in a file.", tag="p"
+            f"JSON lines in the format of <code>{remedies.export_dead_letters()}</code>, for editing in a file.",
+            tag="p",
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
         if self._visit.masks:
@@ -193,7 +195,8 @@ class Actions:
             export.content, f"dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl"
         )
         rest = (
-            f" {format_number(export.left_out)} exceed the limit. Export all: <code>./penstock dlq export FILE</code>"
+            f" {format_number(export.left_out)} exceed the limit. Export all: "
+            f"<code>{remedies.export_dead_letters()}</code>"
             if export.left_out
             else ""
         )

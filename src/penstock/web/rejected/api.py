@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path, Query
 
+from penstock.dead_letters.message import DeadLetterSummary
 from penstock.web.api import ShowsPersonal
 from penstock.web.app_context import AppContext
 from penstock.web.rejected.dead_letter_service import DeadLetterService
-from penstock.web.rejected.reader import DeadLetterDetails, DeadLetterFilter, Listing, RejectedEntry
+from penstock.web.rejected.reader import DeadLetterDetails, DeadLetterFilter, Listing
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _group_listing(listing: Listing) -> Groups:
     return Groups(groups, len(listing.entries), listing.held, listing.is_whole, error)
 
 
-def _describe_entry(entry: RejectedEntry, state: str) -> RejectedRecord:
+def _describe_entry(entry: DeadLetterSummary, state: str) -> RejectedRecord:
     return RejectedRecord(
         entry.place,
         entry.partition,

@@ -6,24 +6,25 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker.dlq import DeadLetter
+from penstock import remedies
+from penstock.codec.avro import AvroReaders
+from penstock.codec.encode import serializer
+from penstock.codec.values import read_fields
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
 from penstock.dead_letters.export import line, utf8
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary
 from penstock.dead_letters.original import with_original
-from penstock.dead_letters.pending import LetterSelection
+from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import Discarded, Redriven
-from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments, value_of
+from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments
 from penstock.errors import PenstockError, UsageError
-from penstock.pipeline.proven import proven_by_now
-from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
+from penstock.sink.key_formats import proven_by_now
 from penstock.web.app_context import AppContext
 from penstock.web.rejected.reader import (
     UNKNOWN,
     DeadLetterDetails,
-    RejectedEntry,
     RejectedReader,
     describe_letter,
     format_json,
@@ -43,12 +44,12 @@ class Exported:
     left_out: int
 
 
-def _select_positions(places: Iterable[str]) -> LetterSelection:
+def _select_positions(places: Iterable[str]) -> DeadLetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
-        raise UsageError("no dead letter is selected", hint="./penstock dlq list")
-    return LetterSelection(places=chosen)
+        raise UsageError("no dead letter is selected", hint=remedies.list_dead_letters())
+    return DeadLetterSelection(places=chosen)
 
 
 class DeadLetterService:
@@ -91,7 +92,7 @@ class DeadLetterService:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
-        if value_of(text.encode(), AvroWriters(self._context.registry)) is None:
+        if read_fields(text.encode(), AvroReaders(self._context.registry)) is None:
             raise UsageError(_RULE_TEXT.format("it is a list or a scalar, or has a duplicate field"))
         return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
@@ -123,14 +124,14 @@ class DeadLetterService:
         with cassandra.connected(self._context.settings) as session:
             return redriving.discard(self._context.settings, session, selection, note)
 
-    def export(self, entries: list[RejectedEntry]) -> Exported:
-        """Export the records in the format of `./penstock dlq export`, personal data unmasked."""
+    def export(self, entries: list[DeadLetterSummary]) -> Exported:
+        """Export the records as JSON lines, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.read_listing(self._context.cassandra).lines
-        writers = AvroWriters(self._context.registry)
+        readers = AvroReaders(self._context.registry)
         exported, size_bytes = [], 0
         for letter in self.queue.read_letters((entry.partition, entry.offset) for entry in wanted):
-            exported.append(line(letter, lines, value_of(letter.value, writers)))
+            exported.append(line(letter, lines, read_fields(letter.value, readers)))
             size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
@@ -138,7 +139,7 @@ class DeadLetterService:
 
     def format_editable(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = value_of(letter.value, AvroWriters(self._context.registry))
+        value = read_fields(letter.value, AvroReaders(self._context.registry))
         if value is None:
             return utf8(letter.value) or ""
         return format_json(value)

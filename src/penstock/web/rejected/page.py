@@ -5,18 +5,19 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
-from penstock.contract import wording
-from penstock.contract.reject import Reason
-from penstock.dead_letters.pending import LetterGroup
-from penstock.sink.resolutions import WAITING
+from penstock import remedies
+from penstock.contract.fault import Reason
+from penstock.dead_letters.message import DeadLetterSummary
+from penstock.dead_letters.pending import DeadLetterGroup
+from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.elements import format_number, moment_html, update_html
 from penstock.web.page_layout import PageContext, page
-from penstock.web.rejected import record_page
+from penstock.web.rejected import record_page, wording
 from penstock.web.rejected.actions import Actions
 from penstock.web.rejected.dead_letter_service import DeadLetterService
-from penstock.web.rejected.reader import NEWEST, UNKNOWN, DeadLetterFilter, Listing, RejectedEntry, describe_letter
+from penstock.web.rejected.reader import NEWEST, UNKNOWN, DeadLetterFilter, Listing, describe_letter
 from penstock.web.rejected.record_cards import STATE_LABELS, details_cards_html, state_html
 
 _EVERY_S = 5.0
@@ -91,12 +92,12 @@ class _Selection:
     def _get_confirm_name(self) -> str:
         return self._wanted.reason or "discard"
 
-    async def _list_pending(self) -> list[RejectedEntry]:
+    async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the records of the selection that are pending now."""
         listing = await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra, 0.0)
         return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
 
-    async def _list_selected(self) -> list[RejectedEntry]:
+    async def _list_selected(self) -> list[DeadLetterSummary]:
         return self._listing.select(self._wanted)
 
     async def _reload_listing(self) -> None:
@@ -162,7 +163,7 @@ def _summary_html(listing: Listing) -> str:
         ""
         if listing.is_whole
         else f" Showing the newest {format_number(len(listing.entries))}, at most {format_number(NEWEST)}. "
-        f"To list all: {elements.command_html('./penstock dlq list --all')}"
+        f"To list all: {elements.command_html(remedies.list_dead_letters(resolved=True))}"
     )
     return (
         f"{_error_html(listing)}<p><strong>{format_number(len(listing.entries))}</strong> dead letters, "
@@ -192,7 +193,7 @@ def _groups(listing: Listing) -> str:
     return elements.region_html("Dead letters by reason", table)
 
 
-def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
+def _group_row(group: DeadLetterGroup, listing: Listing) -> list[str]:
     address = f"/rejected?{urlencode({'reason': group.reason, 'rules': ','.join(group.rules)})}"
     rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
     more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
@@ -202,7 +203,7 @@ def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
     return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
 
 
-def _rows(chosen: list[RejectedEntry], listing: Listing) -> str:
+def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> str:
     heads = ("Position", "State", "Reason", "Violated rules", "Rejected", "Run", "Size")
     newest = chosen[:_ROWS]
     caption = (

@@ -12,27 +12,28 @@ from typing import Any, Literal
 import msgspec
 from cassandra.cluster import Session
 
-from penstock.broker import dlq, headers, topics
-from penstock.broker.dlq import DeadLetter
+from penstock import remedies
+from penstock.broker import headers, topics
 from penstock.broker.registry import Schemas
 from penstock.broker.topics import Span
-from penstock.broker.wire_format import FRAME_BYTES, is_framed
+from penstock.codec.avro import AvroReaders
+from penstock.codec.values import is_deep, read_fields
+from penstock.codec.wire_format import split_header
 from penstock.config import Settings
-from penstock.contract import wording
+from penstock.contract.fault import Reason, Stage
 from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
-from penstock.contract.reject import Reason, Stage
+from penstock.dead_letters import resolutions
 from penstock.dead_letters.export import utf8
-from penstock.dead_letters.pending import LetterGroup, grouped, told
-from penstock.dead_letters.repair import value_of
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, summarize
+from penstock.dead_letters.pending import DeadLetterGroup, group_by_reason
+from penstock.dead_letters.resolutions import Resolution, State, describe_resolution, state_of
+from penstock.dead_letters.topic import build_not_found_error, read_dead_letters
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
-from penstock.process.writer import AvroWriters
 from penstock.sink import cassandra
-from penstock.sink import resolutions as settled
-from penstock.sink.resolutions import Settled, State, state_of
-from penstock.web.topics.content import is_deep
+from penstock.web.rejected import wording
 
 NEWEST = 5000
 """Maximum number of records that are listed."""
@@ -43,41 +44,6 @@ _SHOWN_CHARACTERS = 20_000
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 UNKNOWN = "unknown"
 """The state of a record while Cassandra is unavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedEntry:
-    """A dead letter without its content. Partition and offset are its position in the dead-letter topic."""
-
-    partition: int
-    offset: int
-    identity: str
-    reason: str
-    rules: tuple[str, ...]
-    stage: str
-    time: datetime
-    run: str
-    value_bytes: int
-
-    @property
-    def place(self) -> str:
-        """Return `partition:offset`, as `./penstock dlq` accepts it."""
-        return f"{self.partition}:{self.offset}"
-
-
-def create_entry(letter: DeadLetter) -> RejectedEntry:
-    """Return the entry of a dead letter."""
-    return RejectedEntry(
-        letter.partition,
-        letter.offset,
-        letter.identity,
-        letter.reason,
-        letter.rules,
-        letter.stage,
-        letter.time,
-        letter.run,
-        letter.value_bytes,
-    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +57,7 @@ class DeadLetterFilter:
     """Codes of all violated rules, separated by commas: exactly these."""
     state: str = ""
 
-    def matches(self, entry: RejectedEntry, state: str) -> bool:
+    def matches(self, entry: DeadLetterSummary, state: str) -> bool:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
@@ -105,8 +71,8 @@ class DeadLetterFilter:
 class Listing:
     """The newest dead letters, newest first, without duplicates."""
 
-    entries: list[RejectedEntry]
-    lines: dict[str, Settled]
+    entries: list[DeadLetterSummary]
+    lines: dict[str, Resolution]
     held: int
     """Number of messages in the dead-letter topic, including duplicates."""
     is_whole: bool
@@ -114,15 +80,15 @@ class Listing:
     error: PenstockError | None = None
     """Why the resolution of the records is unknown; None if it is known."""
 
-    def state(self, entry: RejectedEntry) -> str:
+    def state(self, entry: DeadLetterSummary) -> str:
         """Return `waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is unavailable."""
         return UNKNOWN if self.error else state_of(entry.identity, self.lines)
 
-    def groups(self) -> list[LetterGroup]:
+    def groups(self) -> list[DeadLetterGroup]:
         """Return the records by reason and rules. Without a known resolution, a record counts as waiting."""
-        return grouped(self.entries, self.lines)
+        return group_by_reason(self.entries, self.lines)
 
-    def select(self, wanted: DeadLetterFilter) -> list[RejectedEntry]:
+    def select(self, wanted: DeadLetterFilter) -> list[DeadLetterSummary]:
         """Return the entries that match."""
         return [entry for entry in self.entries if wanted.matches(entry, self.state(entry))]
 
@@ -139,8 +105,8 @@ class RejectedReader:
         self._clear_cache()
 
     def _clear_cache(self) -> None:
-        self._entries: dict[str, RejectedEntry] = {}
-        self._settled: dict[str, Settled] = {}
+        self._entries: dict[str, DeadLetterSummary] = {}
+        self._settled: dict[str, Resolution] = {}
         self._spans: list[Span] = []
         self._is_whole = True
         self._listing: Listing | None = None
@@ -177,7 +143,7 @@ class RejectedReader:
         self._trim_entries()
         return sum(span.records for span in spans)
 
-    def _iter_new_entries(self, spans: list[Span]) -> Iterator[RejectedEntry]:
+    def _iter_new_entries(self, spans: list[Span]) -> Iterator[DeadLetterSummary]:
         """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
         chosen = select_newest(spans, self._newest)
@@ -185,8 +151,8 @@ class RejectedReader:
         last = select_newest(chosen, _FIRST_LETTERS)
         ends = {span.partition: span.first for span in last}
         before = [Span(span.partition, span.first, ends[span.partition]) for span in chosen]
-        for letter in dlq.letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
-            yield create_entry(letter)
+        for letter in read_dead_letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
+            yield summarize(letter)
             if time.monotonic() > deadline_s:
                 self._is_whole = False
                 return
@@ -207,10 +173,10 @@ class RejectedReader:
         try:
             with cassandra.asking(self._settings):
                 asked = self._entries.keys() - final.keys()
-                resolutions = settled.states_of(session(), self._keyspace, self._pipeline.topic, asked)
+                states = resolutions.read_resolutions_of(session(), self._keyspace, self._pipeline.topic, asked)
         except PenstockError as error:
             return error
-        self._settled = final | resolutions
+        self._settled = final | states
         return None
 
     def read_letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
@@ -221,21 +187,21 @@ class RejectedReader:
             for partition, offset in places
             if partition in held and held[partition].first <= offset < held[partition].end
         ]
-        return list(dlq.letters(self._settings, self._pipeline, spans)) if spans else []
+        return list(read_dead_letters(self._settings, self._pipeline, spans)) if spans else []
 
     def read_letter(self, partition: int, offset: int) -> DeadLetter:
         """Return the dead letter at a position. Raises `NotFound`, which says where some are."""
         letters = self.read_letters([(partition, offset)])
         if not letters:
-            nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
+            nowhere = build_not_found_error(self._settings, self._pipeline, f"{partition}:{offset}")
             raise NotFound(nowhere.message, hint=nowhere.hint)
         return letters[0]
 
-    def read_resolution(self, session: Session, letter: DeadLetter) -> Settled | None:
+    def read_resolution(self, session: Session, letter: DeadLetter) -> Resolution | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
-            resolutions = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
-        return resolutions.get(letter.identity)
+            states = resolutions.read_resolutions_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
+        return states.get(letter.identity)
 
 
 def select_newest(spans: Sequence[Span], most: int) -> list[Span]:
@@ -292,7 +258,13 @@ class DeadLetterDetails:
 
 
 def describe_letter(
-    letter: DeadLetter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
+    letter: DeadLetter,
+    line: Resolution | None,
+    record: type[Record],
+    schemas: Schemas,
+    *,
+    personal: bool,
+    state: str = "",
 ) -> DeadLetterDetails:
     """Return all that is known about a dead letter; unless `personal`, what may be personal is hidden."""
     settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
@@ -302,7 +274,7 @@ def describe_letter(
         offset=letter.offset,
         identity=letter.identity,
         state=state or settled_as,
-        settled="" if line is None else told(line),
+        settled="" if line is None else describe_resolution(line),
         reason=letter.reason,
         meaning=wording.reason(letter.reason),
         broken=[wording.broken(code, record) for code in letter.rules],
@@ -359,16 +331,16 @@ def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, 
     """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
     if not value:
         return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
-    frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
+    header, body = split_header(value)
+    frame = header.hex(" ")
     fields: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        fields = value_of(value, AvroWriters(schemas))
+        fields = read_fields(value, AvroReaders(schemas))
     if fields is not None and not is_deep(fields):
         shown = fields if personal else masked(fields, record)
         return LetterContent("fields", _truncate_text(format_json(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
-    body = value[FRAME_BYTES:] if frame else value
     text = utf8(body)
     return LetterContent("hex" if text is None else "text", _truncate_text(_decode_text(body)), len(value), frame)
 
@@ -386,4 +358,4 @@ def _decode_text(held: bytes) -> str:
 def _truncate_text(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
-    return f"{text[:_SHOWN_CHARACTERS]}\n... truncated; export all of it with ./penstock dlq export FILE"
+    return f"{text[:_SHOWN_CHARACTERS]}\n... truncated; export all of it with {remedies.export_dead_letters()}"

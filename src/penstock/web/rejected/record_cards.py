@@ -4,11 +4,11 @@ import json
 import re
 from html import escape
 
-from penstock.contract.wording import BrokenRule
-from penstock.sink.resolutions import WAITING
+from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.elements import format_number, moment_html
 from penstock.web.rejected.reader import DeadLetterDetails
+from penstock.web.rejected.wording import BrokenRule
 
 STATE_LABELS = {WAITING: "pending"}
 """Labels of the states that pages name differently from the API."""

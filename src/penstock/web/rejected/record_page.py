@@ -5,17 +5,18 @@ from html import escape
 
 from nicegui import ui
 
-from penstock.broker.dlq import DeadLetter
-from penstock.contract.reject import Stage
+from penstock import remedies
+from penstock.contract.fault import Stage
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, summarize
 from penstock.dead_letters.repair import Repair, StillInvalid
+from penstock.dead_letters.resolutions import WAITING
 from penstock.errors import NotFound, PenstockError
-from penstock.sink.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected.actions import Actions
 from penstock.web.rejected.dead_letter_service import DeadLetterService
-from penstock.web.rejected.reader import DeadLetterDetails, RejectedEntry, create_entry
+from penstock.web.rejected.reader import DeadLetterDetails
 from penstock.web.rejected.record_cards import details_cards_html, list_facts
 
 _EDITED_CHARACTERS = 100_000
@@ -31,7 +32,7 @@ def register(context: AppContext, letters: DeadLetterService) -> None:
         if not (partition.isdecimal() and offset.isdecimal()):
             raise NotFound(
                 f"invalid position '{partition}:{offset}': expected PARTITION:OFFSET, e.g. 0:17",
-                hint="./penstock dlq list --all",
+                hint=remedies.list_dead_letters(resolved=True),
             )
         letter = await visit.ask(letters.queue.read_letter, int(partition), int(offset))
         await _Record(visit, letters, letter).build()
@@ -46,7 +47,7 @@ class _Record:
     async def build(self) -> None:
         """Build the page."""
         with ui.element("div").classes("row-bar"):
-            elements.add_copyable(f"./penstock dlq show {self._letter.place}", "the command that shows this record")
+            elements.add_copyable(remedies.show_dead_letter(self._letter.place), "the command that shows this record")
         self._trouble = ui.element("div")
         self._cards = elements.add_html("", tag="div")
         elements.add_heading("Details")
@@ -77,13 +78,13 @@ class _Record:
     async def _refresh_record(self) -> None:
         await self._show_record()
 
-    async def _list_pending(self) -> list[RejectedEntry]:
+    async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the record if it is still pending."""
         account, _ = await self._visit.ask(self._letters.describe, self._letter, personal=False)
-        return [create_entry(self._letter)] if account.state == WAITING else []
+        return [summarize(self._letter)] if account.state == WAITING else []
 
-    async def _list_selected(self) -> list[RejectedEntry]:
-        return [create_entry(self._letter)]
+    async def _list_selected(self) -> list[DeadLetterSummary]:
+        return [summarize(self._letter)]
 
     async def _build_editor(self) -> None:
         elements.add_heading("Edit")
@@ -100,7 +101,7 @@ class _Record:
         text = await self._visit.ask(self._letters.format_editable, self._letter)
         if len(text) > _EDITED_CHARACTERS:
             elements.add_html("The record is too large to edit here. Export it and edit the file:", tag="p")
-            elements.add_copyable("./penstock dlq export FILE")
+            elements.add_copyable(remedies.export_dead_letters())
             return
         kind = "the API's entry as received" if self._letter.stage == Stage.PRODUCE else "the record"
         elements.add_html(

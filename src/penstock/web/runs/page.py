@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 from nicegui import ui
 
+from penstock import remedies
 from penstock.airflow.api_client import DAG_ID
 from penstock.airflow.runs import NEWEST, DagRun
 from penstock.errors import PenstockError, UsageError
@@ -235,7 +236,7 @@ class _List:
 def _away(error: str) -> str:
     return (
         f'<div class="trouble"><p>Airflow is unavailable. Showing its last known state.</p><p>{escape(error)}</p>'
-        f"{elements.command_html('./penstock status')}</div>"
+        f"{elements.command_html(remedies.show_status())}</div>"
     )
 
 
@@ -248,7 +249,7 @@ def _empty_html(*, loaded: bool, only: str) -> str:
         return '<div class="empty"><strong>Loading …</strong></div>'
     if only:
         return f'<div class="empty"><strong>No runs in state {escape(_FILTERS[only])}.</strong></div>'
-    hint = f"<p>Trigger one above, or with: {elements.command_html('./penstock run')}</p>"
+    hint = f"<p>Trigger one above, or with: {elements.command_html(remedies.run_pipeline())}</p>"
     return f'<div class="empty"><strong>No runs yet.</strong>{hint}</div>'
 
 

@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.evolution import Change
 from penstock.errors import UsageError
 from penstock.web import elements
@@ -53,7 +54,7 @@ def _show_subjects(subjects: Subjects, holding: str) -> None:
             elements.add_empty_state(f"No subjects match {holding!r}.", "Search for a shorter text.")
         else:
             todo = "The first run registers the schema of its records."
-            elements.add_empty_state("No schemas are registered yet.", todo, "./penstock run --records 500")
+            elements.add_empty_state("No schemas are registered yet.", todo, remedies.run_pipeline(records=500))
         return
     rows = [_subject_row(subject) for subject in subjects.subjects]
     shown = len(subjects.subjects)
@@ -172,7 +173,7 @@ class _Subject:
                 _show_use(sample, subject)
             elif is_ours:
                 elements.add_empty_state(
-                    "The topic is empty.", "A run produces records.", "./penstock run --records 500"
+                    "The topic is empty.", "A run produces records.", remedies.run_pipeline(records=500)
                 )
             else:
                 todo = "No message uses a version of this subject."

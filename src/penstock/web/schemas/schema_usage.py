@@ -11,8 +11,9 @@ from typing import Literal
 
 from confluent_kafka import Message
 
-from penstock.broker import topics, wire_format
+from penstock.broker import topics
 from penstock.broker.topics import Span
+from penstock.codec import wire_format
 from penstock.config import Settings
 
 NEWEST, OLDEST, LONGEST_S = 2000, 500, 5.0

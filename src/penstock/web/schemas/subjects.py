@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
@@ -168,19 +168,21 @@ def _parse_check_result(response: Any) -> tuple[bool, list[str]]:
 
 def _make_status_error(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
     if status == _NOT_FOUND:
-        return NotFound(f"the schema registry: {reason}", hint="./penstock schema plan")
+        return NotFound(f"the schema registry: {reason}", hint=remedies.plan_schema())
     if status in _WRONG:
         return UsageError(f"the schema registry cannot read this schema: {reason}")
     if status in _DENIED:
         hint = "set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD"
         return RegistryUnreachable(f"{address} returned status {status}: {reason}", hint=hint)
     if is_check:  # Apicurio fails on JSON that is not a schema, e.g. with an unknown type
-        return PenstockError(f"the schema registry failed on this schema: {reason}", hint="./penstock logs registry")
+        return PenstockError(
+            f"the schema registry failed on this schema: {reason}", hint=remedies.show_logs("registry")
+        )
     return _make_unreachable(f"{address} returned status {status}: {reason}")
 
 
 def _make_unreachable(text: str) -> RegistryUnreachable:
-    return RegistryUnreachable(text, hint="./penstock status registry, or set PENSTOCK_REGISTRY_URL")
+    return RegistryUnreachable(text, hint=remedies.check_address("registry"))
 
 
 def _quote_name(name: str) -> str:

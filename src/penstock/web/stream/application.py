@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 
+from penstock import remedies
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import Unreachable
 
@@ -81,11 +82,11 @@ def ui_urls(settings: Settings) -> Pages | None:
 def fetch_application(http: httpx2.Client, page: str) -> Application:
     """Return the application whose UI is at `page`. Raises `Unreachable` if it is not running or still starting."""
     api = f"{page}/api/v1/applications"
-    applications = _fetch_json(http, api, "./penstock status spark-job")
+    applications = _fetch_json(http, api, remedies.show_status("spark-job"))
     if not applications:
-        raise Unreachable(f"{api} lists no application", hint="./penstock status spark-job")
+        raise Unreachable(f"{api} lists no application", hint=remedies.show_status("spark-job"))
     newest = applications[0]
-    executors = _fetch_json(http, f"{api}/{newest['id']}/executors", "./penstock status spark-job")
+    executors = _fetch_json(http, f"{api}/{newest['id']}/executors", remedies.show_status("spark-job"))
     began = newest["attempts"][-1]
     return Application(
         id=str(newest["id"]),
@@ -98,7 +99,7 @@ def fetch_application(http: httpx2.Client, page: str) -> Application:
 
 def fetch_master(http: httpx2.Client, page: str) -> Master:
     """Return the master whose UI is at `page`. Raises `Unreachable`."""
-    state = _fetch_json(http, f"{page}/json/", "./penstock status spark-master")
+    state = _fetch_json(http, f"{page}/json/", remedies.show_status("spark-master"))
     active = list(state.get("activeapps") or [])
     return Master(
         url=str(state["url"]),

@@ -7,6 +7,7 @@ from typing import Any
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.errors import PenstockError
 from penstock.sink.progress import Batch, Failure
 from penstock.web import elements
@@ -107,8 +108,8 @@ class _Control:
                 self._button.disable()
             else:
                 elements.add_html("The job runs on another host. To stop and start it there:")
-                elements.add_copyable(f"./penstock down {JOB}")
-                elements.add_copyable(f"./penstock up {JOB}")
+                elements.add_copyable(remedies.stop(JOB))
+                elements.add_copyable(remedies.start(JOB))
             if streaming.pages is not None:
                 _show_links(
                     {"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker}
@@ -295,7 +296,7 @@ class _Batches:
 
 _NO_BATCH = (
     '<div class="empty"><strong>No micro-batch had records in the last day.</strong>'
-    f"<p>Trigger a run on the Runs page, or with: {elements.command_html('./penstock run')}</p></div>"
+    f"<p>Trigger a run on the Runs page, or with: {elements.command_html(remedies.run_pipeline())}</p></div>"
 )
 
 

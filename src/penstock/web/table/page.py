@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.fields import key_of
 from penstock.contract.masking import MASK
 from penstock.errors import PenstockError, UsageError
@@ -151,7 +152,7 @@ def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> N
             elements.add_html('<p>No more rows. <a href="/table">First page</a></p>', tag="div")
         else:
             todo = "A run fetches records, and the stream stores them."
-            elements.add_empty_state("The table is empty.", todo, "./penstock run --records 500")
+            elements.add_empty_state("The table is empty.", todo, remedies.run_pipeline(records=500))
         return
     _add_paging(rows_page, after, count)
     names = _order_columns(visit, rows_page.columns)

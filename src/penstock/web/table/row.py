@@ -6,6 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.masking import MASK, masked
 from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
@@ -101,7 +102,9 @@ def _show_passages(topic: str, trace: RecordPassages) -> None:
         elements.add_empty_state("The topic no longer holds the record of this row.", todo)
     else:
         elements.add_empty_state(
-            "Not found within the time limit.", "This command searches the whole topic:", f"./penstock trace {trace.id}"
+            "Not found within the time limit.",
+            "This command searches the whole topic:",
+            remedies.trace_record(trace.id),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of
@@ -87,7 +88,7 @@ class TableReader:
             query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
             row = self._session.execute(query, (record_id,)).one()
         if row is None:
-            raise NotFound(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
+            raise NotFound(f"{self.name} has no row with the id {record_id}", hint=remedies.trace_record(record_id))
         return TableRow(str(record_id), _convert_row(row, names), row.get("written_us"))
 
     def read_definition(self) -> str:
@@ -101,7 +102,7 @@ class TableReader:
         """Return the table's columns: the record's in its own order, then any others."""
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
-            raise NotFound(f"there is no table {self.name} yet: the Spark job creates it", hint="./penstock up")
+            raise NotFound(f"there is no table {self.name} yet: the Spark job creates it", hint=remedies.start())
         own = [name for name in cql.columns(self._pipeline.stored) if name in there]
         return own + sorted(there.keys() - set(own))
 
@@ -117,7 +118,7 @@ def _parse_token(text: str) -> int | None:
     if not -_TOKENS // 2 <= token < _TOKENS // 2:
         raise UsageError(
             f"invalid page {text[:40]!r}: expected the `next` value of another page, or none for the first",
-            hint="./penstock rows",
+            hint=remedies.show_rows(),
         )
     return token
 

@@ -5,10 +5,11 @@ from html import escape
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Place
-from penstock.contract.reject import Fault
+from penstock.contract.fault import Fault
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.web import elements
@@ -23,7 +24,7 @@ _DANGER = "outline no-caps"
 _LOST = "All its records are lost, and its consumers stop or start over."
 _DROPPED = {
     "pipeline": " The Spark job reads this topic. Its checkpoint does not match a recreated topic, so the job stops "
-    "until you run ./penstock checkpoint reset --to earliest. Stored rows are kept.",
+    f"until you run {remedies.reset_checkpoint()}. Stored rows are kept.",
     "rejected": " verify reports every deleted dead letter as missing, because a recreated topic does not show how "
     "many it held. Delete its records instead.",
 }

@@ -8,12 +8,13 @@ from fastapi import FastAPI, Path, Query
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
+from penstock.codec.values import ContentReader
 from penstock.errors import NotFound, UsageError
 from penstock.web.api import ShowsPersonal
 from penstock.web.app_context import AppContext, create_inventory
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.browse import MOST, Browser, MessagePage, MessageQuery
-from penstock.web.topics.content import MessageRenderer, ShownMessage, ValueDecoder
+from penstock.web.topics.content import MessageRenderer, ShownMessage
 from penstock.web.topics.groups import ConsumerGroup, Positions
 from penstock.web.topics.inventory import Inventory, TopicInfo, read_ranges
 
@@ -71,7 +72,7 @@ def _register_messages(api: FastAPI, context: AppContext) -> None:
         if time is not None and time.tzinfo is None:
             raise UsageError(f"invalid time={time.isoformat()}: expected a time zone, e.g. 2026-01-31T09:00:00Z")
         question = MessageQuery(start, partition, offset, time, key, text, field, value, most, go_on)
-        renderer = MessageRenderer(ValueDecoder(context.registry), context.pipeline.record, not personal)
+        renderer = MessageRenderer(ContentReader(context.registry), context.pipeline.record, not personal)
         return Browser(context.kafka, context.settings, name).search(question, renderer)
 
     @api.get(
@@ -84,7 +85,7 @@ def _register_messages(api: FastAPI, context: AppContext) -> None:
         personal: ShowsPersonal = False,
     ) -> Any:
         """Get a message."""
-        renderer = MessageRenderer(ValueDecoder(context.registry), context.pipeline.record, not personal)
+        renderer = MessageRenderer(ContentReader(context.registry), context.pipeline.record, not personal)
         browser = Browser(context.kafka, context.settings, name)
         seen = browser.read_message(partition, offset, renderer)
         if seen is None:

@@ -1,129 +1,21 @@
-"""Content of a message of any topic: JSON, Avro, text or bytes, with or without a header; and how much is shown."""
+"""A message of any topic as it is shown: its value decoded if possible, and how much of it is visible."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from penstock.broker import dlq
-from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.codec.values import Content, ContentReader, decode_text
 from penstock.contract.fields import from_epoch_ms
 from penstock.contract.masking import hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
-from penstock.contract.reject import Fault
-from penstock.contract.rules import MAX_VALUE_BYTES
-from penstock.errors import RegistryUnreachable, SchemaUnknown
-from penstock.process.decode import MALFORMED_JSON
-from penstock.process.writer import AvroWriter, AvroWriters
+from penstock.dead_letters.message import HARMLESS_HEADERS
 
 SHOWN_BYTES = 20_000
 """Maximum size of the part of a value that is shown, as it is or as hex."""
 _HEADER_CHARACTERS = 4000
 _HEADERS = 100
-_DEEPEST = 100
-
-
-@dataclass(frozen=True)
-class Content:
-    """A decoded value. `kind` is null, json, avro, text or bytes.
-
-    `value` is the decoded JSON or Avro, in JSON types; `problem` says what is wrong with a value that should be either.
-    """
-
-    kind: str
-    value: Any = None
-    schema_id: int | None = None
-    is_framed: bool = False
-    problem: str = ""
-
-
-class ValueDecoder:
-    """Decodes values, including those of hostile producers. Stops querying the registry once it is unavailable."""
-
-    def __init__(self, schemas: Schemas) -> None:
-        self._writers = AvroWriters(schemas)
-        self._problems: dict[int, str] = {}
-        self._away = ""
-
-    def decode(self, value: bytes | None) -> Content:
-        """Return the content of the value. Never raises."""
-        if value is None:
-            return Content("null")
-        if len(value) > MAX_VALUE_BYTES:
-            return _wrap_undecoded(value, problem=f"not decoded: larger than {MAX_VALUE_BYTES:,} bytes")
-        return self._decode_by_schema(value) if is_framed(value) else _decode_json(value, None)
-
-    def _decode_by_schema(self, value: bytes) -> Content:
-        try:
-            schema_id = unpack(value)
-        except ValueError as error:
-            return _wrap_undecoded(value, problem=str(error))
-        if problem := self._away or self._problems.get(schema_id):
-            return _wrap_undecoded(value, schema_id, problem)
-        try:
-            writer = self._writers.find(schema_id)
-        except SchemaUnknown as error:
-            self._problems[schema_id] = error.message
-            return _wrap_undecoded(value, schema_id, error.message)
-        except RegistryUnreachable as error:
-            self._away = f"not decoded: {error.message}"
-            return _wrap_undecoded(value, schema_id, self._away)
-        return _decode_json(value, schema_id) if writer is None else _decode_avro(value, writer)
-
-
-def _decode_json(value: bytes, schema_id: int | None) -> Content:
-    framed = schema_id is not None
-    try:
-        decoded = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
-    except MALFORMED_JSON as error:
-        return _wrap_undecoded(value, schema_id, f"invalid JSON: {error}")
-    if is_deep(decoded):
-        return _wrap_undecoded(value, schema_id, f"not decoded: nested more than {_DEEPEST} levels deep")
-    return Content("json", decoded, schema_id, framed)
-
-
-def is_deep(value: Any) -> bool:
-    """Return whether a decoded value is nested too deeply to be displayed."""
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [child for held in level if isinstance(held, dict | list) for child in _iter_children(held)]
-        if not level:
-            return False
-    return True
-
-
-def _iter_children(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return held.values() if isinstance(held, dict) else held
-
-
-def _decode_avro(value: bytes, writer: AvroWriter) -> Content:
-    record = writer.read(value[FRAME_BYTES:])
-    if isinstance(record, Fault):
-        # fastavro's message may quote the value
-        why = f"not decoded: {record.message}" if record.rules else record.message.partition(":")[0]
-        return _wrap_undecoded(value, writer.schema_id, f"invalid Avro of schema {writer.schema_id}: {why}")
-    fields, left_bytes = record
-    plain = msgspec.json.decode(msgspec.json.encode(fields, enc_hook=str))
-    problem = "extra bytes after the record" if left_bytes else ""
-    return Content("avro", plain, writer.schema_id, True, problem)
-
-
-def _wrap_undecoded(value: bytes, schema_id: int | None = None, problem: str = "") -> Content:
-    kind = "bytes" if decode_text(value) is None else "text"
-    return Content(kind, None, schema_id, is_framed(value), problem)
-
-
-def decode_text(value: bytes) -> str | None:
-    """Return the value as text, or None if it is not text."""
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if all(character.isprintable() or character in "\t\r\n" for character in text[:1000]) else None
 
 
 @dataclass(frozen=True)
@@ -165,15 +57,15 @@ class ShownMessage:
 class MessageRenderer:
     """Renders messages for display. Personal data is hidden unless it was requested."""
 
-    def __init__(self, decoder: ValueDecoder, record: type[Record], masks: bool) -> None:
-        self._decoder = decoder
+    def __init__(self, reader: ContentReader, record: type[Record], masks: bool) -> None:
+        self._reader = reader
         self._record = record
         self.masks = masks
 
     def render(self, message: Message) -> ShownMessage:
         """Return the message as it is shown."""
         raw: bytes | None = message.value()
-        content = self._decoder.decode(raw)
+        content = self._reader.read(raw)
         value, text, is_cut, hidden = self._render_body(raw or b"", content)
         key, key_is_hidden = self._render_key(message.key())
         return ShownMessage(
@@ -199,7 +91,7 @@ class MessageRenderer:
     def get_searchable(self, message: Message) -> tuple[str, Any]:
         """Return what is shown of a message, for searching: its key, empty if hidden, and its decoded value."""
         key, _ = self._render_key(message.key())
-        return key or "", self._mask_value(self._decoder.decode(message.value()).value)
+        return key or "", self._mask_value(self._reader.read(message.value()).value)
 
     def _mask_value(self, value: Any) -> Any:
         return masked(value, self._record) if self.masks else value
@@ -225,7 +117,7 @@ class MessageRenderer:
         return format_key(key), False
 
     def _render_header(self, name: str, value: Any) -> Header:
-        if self.masks and name not in dlq.HARMLESS:
+        if self.masks and name not in HARMLESS_HEADERS:
             return Header(name, None, value is not None)
         text = value if isinstance(value, str) or value is None else format_key(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])

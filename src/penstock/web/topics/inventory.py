@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker.kafka import failure
 from penstock.broker.sizes import sizes
 from penstock.broker.topics import Span, settling
@@ -67,7 +67,7 @@ def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Span
             raise failure(error, f"reading the offsets of {name}", settings) from error
         spans = []
     if not spans:
-        raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
+        raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
     return spans
 
 
@@ -110,7 +110,7 @@ class Inventory:
                 self._found_s = -_CACHE_S
             topic = next((info for info in self.list_topics() if info.name == name), None)
         if topic is None:
-            raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
+            raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
         return topic
 
     def clear_cache(self) -> None:

@@ -7,7 +7,9 @@ from typing import Any, get_args
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.broker.topics import Span
+from penstock.codec.values import ContentReader
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
@@ -15,7 +17,7 @@ from penstock.web.app_context import AppContext
 from penstock.web.elements import format_number, format_size, moment_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.topics.browse import Browser, MessagePage, MessageQuery, MessageSearch, Start
-from penstock.web.topics.content import MessageRenderer, ShownMessage, ValueDecoder
+from penstock.web.topics.content import MessageRenderer, ShownMessage
 from penstock.web.topics.inventory import Inventory, TopicInfo
 from penstock.web.topics.message_html import (
     ROLES,
@@ -85,7 +87,7 @@ def add_topic_bar(topic: TopicInfo, here: str) -> None:
 
 
 def _make_renderer(visit: PageContext) -> MessageRenderer:
-    return MessageRenderer(ValueDecoder(visit.context.registry), visit.context.pipeline.record, visit.masks)
+    return MessageRenderer(ContentReader(visit.context.registry), visit.context.pipeline.record, visit.masks)
 
 
 def _parse_int(query: dict[str, str], name: str) -> int | None:
@@ -330,7 +332,9 @@ def _show_no_results(name: str, question: MessageQuery) -> None:
         elements.add_empty_state("No matching messages.", "Start from another position, or relax the filters.")
         elements.add_link("All messages, newest first", f"/topics/{name}")
     else:
-        elements.add_empty_state("The topic is empty.", "Produce a message above, or trigger a run:", "./penstock run")
+        elements.add_empty_state(
+            "The topic is empty.", "Produce a message above, or trigger a run:", remedies.run_pipeline()
+        )
 
 
 def _show_no_message(name: str, position: str, spans: list[Span]) -> None:

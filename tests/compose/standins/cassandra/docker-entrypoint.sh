@@ -1,6 +1,6 @@
 #!/bin/bash
-# What the official entry point does: no arguments or options are Cassandra's, root becomes cassandra, and CASSANDRA_
-# variables go into the configuration. Any other command is run as it is.
+# As the official entry point: runs Cassandra if there is no command, switches from root to cassandra, and writes CASSANDRA_
+# variables to the configuration. Other commands are run unchanged.
 set -e
 if [ "$#" -eq 0 ] || [ "${1#-}" != "$1" ]; then
     set -- cassandra -f "$@"

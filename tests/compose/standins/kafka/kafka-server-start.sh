@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What Kafka's own script does: heap, logging and options from variables, then a properties file and --override NAME=VALUE.
+# As Kafka's own script: heap, logging and options from variables, then a properties file and --override NAME=VALUE.
 set -euo pipefail
 logging=/opt/kafka/config/log4j2.yaml
 [ -e "$logging" ] || logging=/opt/kafka/config/log4j2.xml

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the official entry point does: each of POSTGRES_PASSWORD, _USER and _DB may be a file; an empty data folder
-# becomes a database whose hosts need a password and whose own socket does not.
+# As the official entry point: reads POSTGRES_PASSWORD, _USER and _DB from variables or files, and initializes an empty
+# data directory. Connections over TCP need a password, those over the local socket do not.
 set -Eeo pipefail
 
 from_file() {

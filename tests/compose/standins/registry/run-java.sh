@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the base image's script does: a heap of 80 % of the container's memory, and JAVA_OPTS_APPEND last.
+# As the base image's script: a heap of 80 % of the container's memory, and JAVA_OPTS_APPEND last.
 set -e
 defaults="-XX:MaxRAMPercentage=80.0 -XX:+UseParallelGC -XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=20
     -XX:GCTimeRatio=4 -XX:AdaptiveSizePolicyWeight=90 -XX:+ExitOnOutOfMemoryError"

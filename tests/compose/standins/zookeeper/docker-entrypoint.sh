@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the official entry point does: zoo.cfg and myid of ZOO_ variables, unless they exist.
+# As the official entry point: renders zoo.cfg and myid from ZOO_ variables unless they exist.
 set -e
 if [ "$1" = zkServer.sh ] && [ "$(id -u)" = 0 ]; then
     chown -R zookeeper "$ZOO_DATA_DIR" "$ZOO_DATA_LOG_DIR" "$ZOO_LOG_DIR"

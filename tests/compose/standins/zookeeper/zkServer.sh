@@ -1,5 +1,5 @@
 #!/bin/bash
-# What ZooKeeper's own script does with start-foreground: a heap of 1000 MB, unless JVMFLAGS, which come last, say otherwise.
+# As ZooKeeper's own script with start-foreground: a heap of 1000 MB, which JVMFLAGS may override because they come last.
 set -e
 exec java "-Dzookeeper.log.dir=$ZOO_LOG_DIR" -XX:+HeapDumpOnOutOfMemoryError -XX:OnOutOfMemoryError='kill -9 %p' \
     "-Xmx${ZK_SERVER_HEAP:-1000}m" ${JVMFLAGS:-} -Dzookeeper.jmx.log4j.disable=true \

@@ -1,0 +1,11 @@
+"""Records, keys and other values as bytes, and back: JSON or Avro, with or without the schema registry's header.
+
+wire_format  the header: 5 bytes with a schema id
+avro         Avro schemas from the registry, and values read by them; expansion: bounds on what bytes expand to
+records      strictly: value -> record of the pipeline | fault, every rule checked
+keys         strictly: Kafka key -> id | fault
+values       leniently: any value -> JSON types, valid or not, for display and repair
+encode       record -> value; JSON value -> Avro of a given schema
+
+A value that cannot be decoded is data: a `Fault` with a reason. An unavailable registry is an exception.
+"""

@@ -1,0 +1,63 @@
+"""Serialize records, and JSON values, to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import msgspec
+
+from penstock.broker.registry import WireFormat
+from penstock.codec.avro import AvroReader
+from penstock.codec.wire_format import pack
+from penstock.contract.record import Record
+from penstock.contract.schemas import avro_schema
+from penstock.errors import SchemaUnknown
+
+Serialize = Callable[[Record], bytes]
+
+
+def serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
+    """Return the function that serializes a record, with `schema_id` in the header."""
+    header = pack(schema_id)
+    return _json_serializer(header) if wire_format == "json" else _avro_serializer(header, record)
+
+
+def _json_serializer(header: bytes) -> Serialize:
+    encode = msgspec.json.Encoder().encode
+    return lambda record: header + encode(record)
+
+
+def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
+    schema = fastavro.parse_schema(avro_schema(record))
+    to_dict = _to_dict(record)
+
+    def serialize(instance: Record) -> bytes:
+        body = BytesIO()
+        body.write(header)
+        fastavro.schemaless_writer(body, schema, to_dict(instance))
+        return body.getvalue()
+
+    return serialize
+
+
+def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
+    """Return a JSON value as a framed Avro value of the schema with that id, which may be anybody's.
+
+    Raises `ValueError` if the value is not of that schema, or the schema cannot be used.
+    """
+    body = BytesIO()
+    body.write(pack(schema_id))
+    try:
+        fastavro.schemaless_writer(body, AvroReader(schema, schema_id).parsed, value, strict=True)
+    except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    return body.getvalue()
+
+
+def _to_dict(record: type[Record]) -> Callable[[Record], dict[str, Any]]:
+    """Return the function that converts a record to a dict, keyed by the field names in messages."""
+    names = record.__struct_encode_fields__
+    if names == record.__struct_fields__:
+        return msgspec.structs.asdict  # four times as fast
+    return lambda instance: dict(zip(names, msgspec.structs.astuple(instance), strict=True))

@@ -1,0 +1,151 @@
+"""Decode a Kafka value to a record, or a fault that says what is wrong with it; a null value to a deletion.
+
+A value with a wire-format header is decoded by its own writer schema; a value without is read as plain JSON. Pure,
+except for the lookup of a schema id that was not seen before.
+"""
+
+from typing import Any
+
+import msgspec
+
+from penstock.broker.registry import Schemas
+from penstock.codec.avro import AvroReader, AvroReaders
+from penstock.codec.keys import KeyReader
+from penstock.codec.wire_format import HEADER_BYTES, is_framed
+from penstock.contract.fault import Fault, Reason
+from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
+from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.json_text import MALFORMED_JSON, DuplicateName, count_names
+from penstock.contract.keys import KeyFormat
+from penstock.contract.proofs import Proven
+from penstock.contract.record import Record
+from penstock.contract.rules import (
+    MAX_FIELDS,
+    MAX_VALUE_BYTES,
+    Rule,
+    Violation,
+    date_check,
+    judge,
+    latest_past,
+    refused,
+    text_check,
+)
+from penstock.contract.schemas import avro_schema
+
+_QUOTED = (TEXT, TIMESTAMP, UUID)
+"""Kinds whose JSON values are quoted."""
+
+
+class Decoder:
+    """Decodes the values of one topic into `record`, and the keys of its tombstones into ids."""
+
+    def __init__(self, record: type[Record], schemas: Schemas, key_format: KeyFormat | None = None) -> None:
+        self._record = record
+        self._check_dates = date_check(record)
+        self._latest = latest_past()
+        self._check_texts = text_check(record)
+        self._least_quotes = _least_quotes(record)
+        self._from_json = msgspec.json.Decoder(record).decode
+        self._schema = AvroReader(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
+        readers = AvroReaders(schemas)
+        self._find_reader = readers.find_for
+        self.keys = KeyReader(record, readers, key_format)
+
+    def deleted(self, key: bytes | None, proven: Proven) -> Any | Fault:
+        """Return the id whose row a null value deletes, or what is wrong with its key.
+
+        `proven` is what is proven about the topic's keys at the tombstone's position. Raises `RegistryUnreachable`, for
+        a key with a wire-format header.
+        """
+        try:
+            return self.keys.read(key or b"", proven)
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
+            return Fault.of_exception(error)
+
+    def decode(self, value: bytes | None) -> Record | Fault:
+        """Return the record in `value`, every rule checked, or what is wrong with it.
+
+        Raises `RegistryUnreachable`: an unavailable registry is not the record's fault.
+        """
+        if not value:
+            return Fault(Reason.VALUE_MISSING, "the value is null" if value is None else "the value is empty")
+        if len(value) > MAX_VALUE_BYTES:
+            return Fault.too_large(len(value))
+        try:
+            return self._decode_with_header(value) if is_framed(value) else self._decode_json(value, value, None)
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
+            return Fault.of_exception(error)
+
+    def _decode_with_header(self, value: bytes) -> Record | Fault:
+        schema = self._find_reader(value)
+        if isinstance(schema, Fault):
+            return schema
+        schema_id, reader = schema
+        if reader is None:
+            return self._decode_json(value[HEADER_BYTES:], value, schema_id)
+        return self._decode_avro(value[HEADER_BYTES:], reader)
+
+    def _decode_json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
+        """Return the record in the JSON text `body`, which is `value` or the end of it, or its fault."""
+        try:
+            record = self._from_json(body)
+        except msgspec.ValidationError as error:
+            return self._fault_of_json(body, error, schema_id)
+        except MALFORMED_JSON as error:
+            return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
+        broken = self._check_dates(record, self._latest)
+        if broken:  # past dates stay past: read the clock only if a check fails
+            self._latest = latest_past()
+            broken = self._check_dates(record, self._latest)
+        start = len(value) - len(body)
+        if value.find(b"\\", start) >= 0:  # a forbidden character can only occur as an escape
+            broken += self._check_texts(record)
+        if value.count(b'"', start) > self._least_quotes:
+            try:
+                broken += check_names(body)
+            except MALFORMED_JSON as error:
+                return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
+        return Fault.of(broken, schema_id=schema_id) if broken else record
+
+    def _fault_of_json(self, body: bytes, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
+        """Return what is wrong with JSON that was refused: it may also be malformed, further on."""
+        try:
+            value = msgspec.json.decode(body)
+            too_many = check_names(body)
+        except MALFORMED_JSON as malformed:
+            return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
+        return Fault.of(refused(value, self._record, error) + too_many, schema_id=schema_id)
+
+    def _decode_avro(self, body: bytes, reader: AvroReader) -> Record | Fault:
+        result = reader.read(body, self._schema)
+        if isinstance(result, Fault):
+            return result
+        fields, left_bytes = result
+        if left_bytes:
+            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
+        record = judge(fields, self._record, latest_past())
+        return Fault.of(record, schema_id=reader.schema_id) if isinstance(record, list) else record
+
+
+def _least_quotes(record: type[Record]) -> int:
+    """Return the minimum number of quotes in a record's JSON. A text with no more has no duplicate or unknown names."""
+    required = [field for field in fields(record) if not field.nullable]
+    return sum(4 if field.kind in _QUOTED else 2 for field in required)
+
+
+def check_names(body: bytes) -> list[Violation]:
+    """Return the broken rules on the names in a JSON object.
+
+    Raises `msgspec.DecodeError` if a name occurs twice in an object; msgspec itself takes the last.
+    """
+    try:
+        names = count_names(bytes(body))
+    except DuplicateName as error:
+        raise msgspec.DecodeError(f"the name {error.name!r} stands twice in an object") from None
+    if names <= MAX_FIELDS:
+        return []
+    return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]

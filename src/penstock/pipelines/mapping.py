@@ -1,0 +1,89 @@
+"""Map an entry of the API to the message to send, or to the fault that prevents it. Runs the pipeline's own code."""
+
+import inspect
+import linecache
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from penstock.contract.fault import Fault, Reason, Stage
+from penstock.contract.fields import key_writer
+from penstock.contract.record import Record
+from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, judge, latest_past
+from penstock.errors import clean_line
+from penstock.pipelines.definition import Pipeline
+
+_WORDS_CHARS = 500
+_CODE_CHARS = 200
+
+
+def file_of(function: Callable[..., Any]) -> str:
+    """Return the path of the file that defines a function, below decorators and partials, or '' if there is none."""
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return code.co_filename if code else ""
+
+
+class Mapper:
+    """Maps entries with a pipeline's `from_source`."""
+
+    def __init__(self, pipeline: Pipeline, serialize: Callable[[Record], bytes]) -> None:
+        self._from_source = pipeline.from_source
+        self._file = file_of(pipeline.from_source)
+        self._record = pipeline.record
+        self._key = key_writer(pipeline.record)
+        self._serialize = serialize
+
+    def outgoing(self, entry: Any, changes: dict[str, Any] | None = None) -> tuple[bytes, bytes] | Fault:
+        """Return key and value of an entry's record with `changes` applied to its fields, or its fault.
+
+        Any exception that the pipeline's code raises, or that the fields it returned cause, is a fault of this entry
+        alone. Raises `MemoryError`, which is not the entry's fault.
+        """
+        try:
+            return self._map_entry(entry, changes)
+        except MemoryError:
+            raise
+        except msgspec.ValidationError as error:
+            return Fault.of([Violation("", Rule.TYPE, _format_error(error))], Stage.PRODUCE)
+        except Exception as error:  # noqa: BLE001  the pipeline's own code may raise anything
+            return self._build_mapping_error(error)
+
+    def _map_entry(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
+        fields = self._from_source(entry)
+        judged = judge({**fields, **changes} if changes else fields, self._record, latest_past())
+        if isinstance(judged, list):
+            return Fault.of(judged, Stage.PRODUCE)
+        value = self._serialize(judged)
+        if len(value) > MAX_VALUE_BYTES:
+            return Fault.too_large(len(value), Stage.PRODUCE)
+        return self._key(judged), value
+
+    def _build_mapping_error(self, error: Exception) -> Fault:
+        """Return the fault of an exception: its type, its location in the pipeline's file, and its message."""
+        name = clean_line(type(error).__name__, _CODE_CHARS)
+        line = _innermost_line(error.__traceback__, self._file)
+        cause = f"{name} at {Path(self._file).name}, line {line}" if line else name
+        code = clean_line(linecache.getline(self._file, line), _CODE_CHARS) if line else ""
+        message = f"{cause}: {_format_error(error)}" + (f"; the line is: {code}" if code else "")
+        return Fault(Reason.MAPPING_FAILED, message, Stage.PRODUCE, cause=cause)
+
+
+def _format_error(error: Exception) -> str:
+    try:
+        return clean_line(str(error), _WORDS_CHARS)
+    except Exception as broken:  # noqa: BLE001  the __str__ of a pipeline's own exception may raise
+        return f"no message: its __str__ raised {type(broken).__name__}"
+
+
+def _innermost_line(trace: TracebackType | None, file: str) -> int:
+    """Return the number of the innermost line of a traceback that is in `file`, or 0 if there is none."""
+    lines = [line for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else 0

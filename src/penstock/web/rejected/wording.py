@@ -1,0 +1,94 @@
+"""Reasons and rules in plain words, for people who look at a dead letter."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.contract.fault import Reason
+from penstock.contract.fields import fields
+from penstock.contract.record import Record
+from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, MAX_VALUES, Rule
+from penstock.contract.schemas import json_schema
+
+REASONS = {
+    Reason.VALUE_MISSING: "The value is empty; or it is null, and the key is no id whose row could be deleted.",
+    Reason.KEY_AMBIGUOUS: "The value is null, and no record before it shows that a key like this is the id of a row: "
+    "set key_format in the pipeline's file.",
+    Reason.ORDER_UNKNOWN: "The pipeline orders records by Kafka's timestamp or a field, and this record has none, or "
+    "one in the future.",
+    Reason.FRAME_BROKEN: "The value begins like the schema registry's frame and is cut.",
+    Reason.SCHEMA_UNKNOWN: "The value names a schema that the registry does not have, or that cannot be used.",
+    Reason.JSON_MALFORMED: "The bytes are no JSON, or JSON that names a field twice.",
+    Reason.AVRO_MALFORMED: "The bytes cannot be read with the Avro schema that they name.",
+    Reason.CONTRACT_BROKEN: "The record can be read, and breaks rules of the contract.",
+    Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry.",
+    Reason.TRANSFORM_FAILED: "The pipeline's row-wise transform raised an exception for this record alone, twice.",
+    Reason.VALUE_TOO_LARGE: f"The value has more than {MAX_VALUE_BYTES:,} bytes.",
+    Reason.PROCESSING_ERROR: "An exception was raised while this record was validated or encoded.",
+}
+_RULES = {
+    Rule.REQUIRED: "is missing or null, and must be there",
+    Rule.TYPE: "is of another type",
+    Rule.LENGTH: "is too short or too long",
+    Rule.PATTERN: "does not look as it must",
+    Rule.CHARACTER: "holds the NUL character",
+    Rule.RANGE: "is too small or too large",
+    Rule.FORMAT: "is no UUID, or no date with a time zone",
+    Rule.DATE: "lies in the future, or outside of the years 1 to 9999",
+    Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or {MAX_FIELDS:,} fields (Avro: {MAX_VALUES:,} values)",
+}
+_TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+_FORMATS = {"uuid": "a UUID", "date-time": "a date and time with a zone, as in 2024-05-01T12:00:00Z"}
+
+
+@dataclass(frozen=True)
+class BrokenRule:
+    """A broken rule: what is wrong, and what the contract requires of the field; both empty if unknown."""
+
+    code: str
+    field: str
+    """Empty for the record as a whole."""
+    wrong: str
+    demand: str
+    description: str
+
+
+def reason(code: str) -> str:
+    """Return the meaning of a reason code; empty for an unknown code."""
+    return REASONS.get(Reason(code), "") if code in set(Reason) else ""
+
+
+def broken(code: str, record: type[Record]) -> BrokenRule:
+    """Return the meaning of a broken rule's code, e.g. `email:pattern`, for `record`."""
+    name, _, rule = code.rpartition(":")
+    wrong = _RULES[Rule(rule)] if rule in set(Rule) else ""
+    described = next((field.description for field in fields(record) if field.name == name), "")
+    return BrokenRule(code, name, wrong, demand(record, name), described)
+
+
+def demand(record: type[Record], name: str) -> str:
+    """Return what the contract requires of a field: `text of 1 to 500 characters`; empty if there is no such field."""
+    if not name:
+        return f"an object of at most {MAX_VALUE_BYTES:,} bytes and {MAX_FIELDS:,} fields"
+    field = next((one for one in fields(record) if one.name == name), None)
+    if field is None:
+        return ""
+    said = json_schema(record)["properties"][name]
+    kind = next(one for one in said.get("anyOf", [said]) if one.get("type") != "null")
+    words = [_FORMATS.get(kind.get("format", ""), _TYPES.get(kind.get("type", ""), "")), *_describe_limits(kind)]
+    words += ["not in the future"] if field.past else []
+    return " ".join(filter(None, words)) + (", or null" if field.nullable else "")
+
+
+def _describe_limits(kind: dict[str, Any]) -> list[str]:
+    shortest, longest = kind.get("minLength"), kind.get("maxLength")
+    least, most = kind.get("minimum"), kind.get("maximum")
+    found = []
+    if longest is not None:
+        found.append(f"of {f'{shortest:,} to' if shortest is not None else 'at most'} {longest:,} characters")
+    elif shortest is not None:
+        found.append(f"of at least {shortest:,} characters")
+    if least is not None and most is not None:
+        found.append(f"from {least:,} to {most:,}")
+    if "pattern" in kind:
+        found.append(f"that matches {kind['pattern']}")
+    return found

@@ -1,0 +1,103 @@
+"""Dead letters are counted by reason as they arrive."""
+
+import pytest
+from confluent_kafka import Message
+
+from penstock import pipelines
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.dead_letters import counts
+from penstock.dead_letters.counts import OTHER, DeadLetterCounter
+from penstock.errors import KafkaUnreachable
+from tests.unit.fakes import message
+
+
+class Queue:
+    """A dead-letter topic of one partition; `read` are the spans that were read of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.id, self.first, self.letters, self.read = "a", 0, [], []
+        self.is_away = False
+        monkeypatch.setattr(topics, "records", self._records)
+
+    def put(self, reason: str, value: bytes = b"12345") -> None:
+        headers = [("__penstock.errors.reason", reason.encode())] if reason else []
+        self.letters.append(message(len(self.letters), value, headers=headers))
+
+    def count_in(self, counter: DeadLetterCounter) -> None:
+        counter.count_new(self.id, [Span(0, self.first, len(self.letters))])
+
+    def _records(self, _settings: Settings, _topic: str, wanted: list[Span]) -> list[Message]:
+        self.read += wanted
+        if self.is_away:
+            raise KafkaUnreachable
+        return [one for span in wanted for one in self.letters[span.first : span.end]]
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
+    return Queue(monkeypatch)
+
+
+@pytest.fixture
+def counter(settings: Settings) -> DeadLetterCounter:
+    return DeadLetterCounter(settings, pipelines.of(settings))
+
+
+def test_only_what_comes_after_the_first_look_is_read(queue: Queue, counter: DeadLetterCounter) -> None:
+    """The queue as it was is not read; each letter after that once."""
+    queue.put("json_malformed")
+    queue.count_in(counter)
+    assert queue.read == []
+    queue.put("contract_broken")
+    queue.count_in(counter)
+    queue.count_in(counter)
+    assert queue.read == [Span(0, 1, 2)]
+    assert (counter.counts.records["contract_broken"], counter.counts.value_bytes["contract_broken"]) == (1, 5)
+    assert counter.counts.records["json_malformed"] == 0
+
+
+def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, counter: DeadLetterCounter) -> None:
+    """Whoever writes to the topic cannot make names without end."""
+    queue.count_in(counter)
+    for number in range(10):
+        queue.put(f"reason-{number}")
+    queue.put("")
+    queue.count_in(counter)
+    assert counter.counts.records[OTHER] == 11
+
+
+def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, counter: DeadLetterCounter) -> None:
+    """An error counts nothing, and passes nothing over."""
+    queue.count_in(counter)
+    queue.put("avro_malformed")
+    queue.is_away = True
+    with pytest.raises(KafkaUnreachable):
+        queue.count_in(counter)
+    queue.is_away = False
+    queue.count_in(counter)
+    assert counter.counts.records["avro_malformed"] == 1
+
+
+def test_many_letters_are_read_in_parts(
+    queue: Queue, counter: DeadLetterCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look reads at most so many, and says that it is not done."""
+    monkeypatch.setattr(counts, "MOST", 2)
+    queue.count_in(counter)
+    for _ in range(3):
+        queue.put("frame_broken")
+    queue.count_in(counter)
+    assert (counter.counts.records["frame_broken"], counter.is_done) == (2, False)
+    queue.count_in(counter)
+    assert (counter.counts.records["frame_broken"], counter.is_done) == (3, True)
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, counter: DeadLetterCounter) -> None:
+    """Its offsets say nothing of those before; the counts go on."""
+    queue.put("frame_broken")
+    queue.count_in(counter)
+    queue.id = "b"
+    queue.count_in(counter)
+    assert counter.counts.records["frame_broken"] == 1

@@ -1,0 +1,48 @@
+import pytest
+
+from penstock.contract.fault import Reason
+from penstock.contract.rules import Rule
+from penstock.pipelines.users import User
+from penstock.web.rejected import wording
+from tests.unit.records import Everything, Reading
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_words(reason):
+    """None is left to be guessed."""
+    assert wording.reason(reason)
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_every_rule_has_words(rule):
+    """With the field that breaks it."""
+    found = wording.broken(f"email:{rule}", User)
+    assert (found.field, found.description) == ("email", "E-mail address.")
+    assert found.wrong
+    assert "at most 320 characters" in found.demand
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "demand"),
+    [
+        (User, "id", "a UUID"),
+        (User, "phone", "text of 1 to 50 characters"),
+        (User, "gender", "text that matches ^(female|male)$"),
+        (User, "dob", "a date and time with a zone, as in 2024-05-01T12:00:00Z not in the future"),
+        (Reading, "sensor", "a whole number from 0 to 1,000,000"),
+        (Reading, "celsius", "a number"),
+        (Everything, "flag", "true or false"),
+        (Everything, "maybe_text", "text, or null"),
+        (Everything, "", "an object of at most 1,000,000 bytes and 1,000 fields"),
+        (Reading, "gone", ""),
+    ],
+)
+def test_what_the_contract_demands_of_a_field_is_said_in_words(record, name, demand):
+    """Type, lengths, pattern, range; nothing of a field that the contract does not have."""
+    assert wording.demand(record, name) == demand
+
+
+def test_codes_that_are_not_known_break_nothing():
+    """An older penstock may have written them."""
+    assert wording.reason("older") == ""
+    assert wording.broken("field:older", Reading) == wording.BrokenRule("field:older", "field", "", "", "")
