@@ -19,7 +19,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.config import LOOPBACK, Settings
 from penstock.config import load as load_settings
-from penstock.drill.target import free_port
+from penstock.drill.target import find_free_port
 from penstock.files import write_atomically
 from penstock.retry import wait_until
 from penstock.stack import probes
@@ -79,7 +79,7 @@ CONTESTANTS: dict[str, tuple[str, ProgramFactory, float]] = {
 @contextmanager
 def serve_api() -> Iterator[str]:
     """Run the API and yield its URL. Its cost is too low to affect the figures."""
-    port = free_port()
+    port = find_free_port()
     command = (sys.executable, "-m", "bench.api", str(port), str(API_USERS))
     with Running(Program(command, track_done_lines, directory=REPOSITORY)):
         settings = load_settings().model_copy(update={"source_port": port})

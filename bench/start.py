@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.measure import BenchFailed
 from penstock.config import load
-from penstock.drill.service_usage import disk_mib
+from penstock.drill.service_usage import measure_disk_mib
 from penstock.stack.layout import REPOSITORY
 
 NAME = "start"
@@ -55,7 +55,7 @@ class Clone:
         """Time the first command of a new user, which downloads everything."""
         took_s, _, _ = self.run_command("demo")
         self.run_command("down")
-        return {"first_demo_s": took_s, "installed_mib": disk_mib([self._folder])}
+        return {"first_demo_s": took_s, "installed_mib": measure_disk_mib([self._folder])}
 
     def time_warm_start(self) -> dict[str, Any]:
         """Time `up` after `destroy`, which keeps downloads, and `demo` after `down`."""

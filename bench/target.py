@@ -21,7 +21,7 @@ from penstock.codec.encode import serializer
 from penstock.config import LOOPBACK, Settings, read
 from penstock.contract.fields import key_writer
 from penstock.drill import service_usage
-from penstock.drill.load import made_up
+from penstock.drill.load import generate_users
 from penstock.files import write_atomically
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Sender
@@ -185,7 +185,7 @@ class Target:
 
     def disk_mib(self, settings: Settings) -> float:
         """Return the size of the keyspace on disk. Rows still in the memtable are not included."""
-        return service_usage.disk_mib([self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace])
+        return service_usage.measure_disk_mib([self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace])
 
     def drop_keyspace(self, settings: Settings) -> None:
         """Drop the keyspace and delete the checkpoint."""
@@ -213,7 +213,7 @@ def generate_messages(load: Load, settings: Settings, pipeline: Pipeline) -> Ite
     """Generate keys and values of random records endlessly, each with a new id."""
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
     serialize = serializer(pipeline.record, settings.wire_format, schema_id)
-    records = islice(made_up(pipeline.record, pipeline), _KINDS)
+    records = islice(generate_users(pipeline.record, pipeline), _KINDS)
     write_key = key_writer(pipeline.record)
     templates = [_split_at_id(serialize(record), write_key(record)) for record in records]
     invalid = [(head, tail.replace(b"@", b" ")) for head, tail in templates]

@@ -16,9 +16,9 @@ from tests.conftest import Stack
 def unpaused(stack: Stack) -> Iterator[None]:
     """The DAG is not paused, before and after."""
     with Airflow(stack.settings) as airflow:
-        airflow.unpause()
+        airflow.unpause_dag()
         yield
-        airflow.unpause()
+        airflow.unpause_dag()
 
 
 @pytest.mark.usefixtures("unpaused")
@@ -51,7 +51,7 @@ def test_a_run_is_triggered_followed_and_its_log_read(page: Page, shot: Callable
 def test_an_invalid_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) -> None:
     """It says why, and triggers no run."""
     with Airflow(stack.settings) as airflow:
-        before = len(airflow.runs(100))
+        before = len(airflow.list_runs(100))
     page.goto("/runs?records=5")
     for value, why in (("-1", "more than 0"), ("2.5", "whole number"), ("2000000", "at most 1,000,000")):
         page.get_by_label("Records", exact=True).fill(value)
@@ -62,7 +62,7 @@ def test_an_invalid_order_is_refused_and_nothing_is_sent(page: Page, stack: Stac
     expect(page.get_by_label("Type 20000 to confirm")).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
     with Airflow(stack.settings) as airflow:
-        assert len(airflow.runs(100)) == before
+        assert len(airflow.list_runs(100)) == before
 
 
 def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, stack: Stack) -> None:
@@ -70,7 +70,7 @@ def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, st
     note = started.path_of(stack.settings, "spark-job")
     noted = note.read_text()
     with Airflow(stack.settings) as airflow:
-        before = len(airflow.runs(100))
+        before = len(airflow.list_runs(100))
         try:
             note.write_text(noted.replace("users_created", "orders"))
             page.goto("/runs")
@@ -79,7 +79,7 @@ def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, st
             expect(alert).to_contain_text("./penstock restart spark-job control-center")
         finally:
             note.write_text(noted)
-        assert len(airflow.runs(100)) == before
+        assert len(airflow.list_runs(100)) == before
 
 
 @pytest.mark.usefixtures("unpaused")
@@ -97,7 +97,7 @@ def test_the_dag_is_paused_and_unpaused(page: Page, stack: Stack) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Unpause").click()
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_enabled(timeout=30_000)
     with Airflow(stack.settings) as airflow:
-        assert airflow.dag()["is_paused"] is False
+        assert airflow.describe_dag()["is_paused"] is False
 
 
 def test_a_run_that_is_not_there(page: Page) -> None:

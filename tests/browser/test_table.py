@@ -76,7 +76,7 @@ def test_an_id_without_a_row_and_a_text_that_is_no_id(page: Page, record_id: str
     page.get_by_role("button", name="Search the whole topic").click()
     expect(page.get_by_text("No record with this id in the topic or among the dead letters.")).to_be_visible()
     page.goto("/table/rows/nobody")
-    expect(page.get_by_role("alert")).to_contain_text("'nobody' is no id")
+    expect(page.get_by_role("alert")).to_contain_text("invalid id 'nobody'")
     page.goto("/table?page=nothing")
     expect(page.get_by_role("alert")).to_contain_text("invalid page")
 

@@ -211,5 +211,5 @@ def test_demo_on_a_stack_that_is_up_shows_rows_pages_and_receipt(stack: Stack) -
     """The command of the README, as it is."""
     done = stack.cli("demo", "--records", "20")
     assert done.returncode == 0, done.stderr
-    for text in ("receipt", "missing", "first_name", "where to look", "Airflow", "./penstock down"):
+    for text in ("receipt", "missing", "first_name", "web page", "Airflow", "./penstock down"):
         assert text in done.stdout + done.stderr

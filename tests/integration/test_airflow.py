@@ -33,10 +33,10 @@ def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) 
 def test_a_run_for_some_seconds_at_a_rate_sends_that_many(stack: Stack, settings: Settings) -> None:
     """Three seconds at 20 a second are 60 records, and take that long."""
     with Airflow(settings) as airflow:
-        airflow.unpause()
-        run_id = airflow.trigger({"records": None, "seconds": 3, "rate": 20})
+        airflow.unpause_dag()
+        run_id = airflow.trigger_run({"records": None, "seconds": 3, "rate": 20})
         run = _ended(airflow, run_id)
-        summary = airflow.summary(run_id)
+        summary = airflow.fetch_summary(run_id)
     assert run["state"] == "success"
     assert (summary["asked"], summary["fetched"], summary["produced"]) == (60, 60, 60)
     assert summary["seconds"] >= 2.9
@@ -46,10 +46,10 @@ def test_a_run_for_some_seconds_at_a_rate_sends_that_many(stack: Stack, settings
 def test_an_order_that_is_wrong_fails_at_once_and_says_why(settings: Settings) -> None:
     """It is not tried again: another attempt would not mend it."""
     with Airflow(settings) as airflow:
-        airflow.unpause()
-        run_id = airflow.trigger({"records": 5, "seconds": 5})
+        airflow.unpause_dag()
+        run_id = airflow.trigger_run({"records": 5, "seconds": 5})
         run = _ended(airflow, run_id)
-        log = airflow.error(run_id, 1)
+        log = airflow.find_error(run_id, 1)
     assert run["state"] == "failed"
     assert "either `records`, or `seconds` and `rate`" in log
 
@@ -61,20 +61,20 @@ def test_a_run_for_another_pipeline_sends_nothing(
     other = {"PENSTOCK_PIPELINE": str(pipeline_file())}
     before = topics.spans(settings, "users_created")
     with Airflow(settings) as airflow:
-        airflow.unpause()
-        runs = len(airflow.runs(100))
+        airflow.unpause_dag()
+        runs = len(airflow.list_runs(100))
         for command in ("run", "demo"):
             done = stack.cli(command, **other)
             assert done.returncode == 2, done.stderr
             assert "spark-job was started with topic 'users_created'" in done.stderr
             assert f"not topic '{unique}'" in done.stderr
             assert "try: ./penstock restart airflow-scheduler spark-job control-center watch, or" in done.stderr
-        assert len(airflow.runs(100)) == runs
+        assert len(airflow.list_runs(100)) == runs
         with Airflow(settings.model_copy(update={"pipeline": other["PENSTOCK_PIPELINE"]})) as elsewhere:
-            run_id = elsewhere.trigger({"records": 5})
+            run_id = elsewhere.trigger_run({"records": 5})
         run = _ended(airflow, run_id)
-        log = airflow.error(run_id, 1)
-        assert [attempt["try_number"] for attempt in airflow.attempts(run_id)] == [1]
+        log = airflow.find_error(run_id, 1)
+        assert [attempt["try_number"] for attempt in airflow.list_attempts(run_id)] == [1]
     assert run["state"] == "failed"
     assert f"nothing was fetched: the run was triggered for topic '{unique}'" in log
     assert topics.spans(settings, "users_created") == before
@@ -111,7 +111,7 @@ def test_pausing_and_unpausing(settings: Settings) -> None:
 def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> None:
     """Its counts, offsets, attempts and log are there, and its receipt balances."""
     with Airflow(settings) as airflow:
-        airflow.unpause()
+        airflow.unpause_dag()
     run_id = stack.json("run", "--records", "20")["run_id"]
     dag = Dag(settings)
     found = dag.read_run(run_id)

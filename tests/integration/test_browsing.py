@@ -63,7 +63,7 @@ def test_a_row_leads_to_the_passage_that_a_search_finds(
     assert found is not None
     assert (found.partition, found.offset) == (first["kafka_partition"], first["kafka_offset"])
     assert [hop.name for hop in found.hops] == ["fetched", "produced", "recorded", "stored"]
-    assert found in trace.trace(settings, session, record_id)
+    assert found in trace.trace_record(settings, session, record_id)
 
 
 def test_an_id_that_nobody_has(settings: Settings, session: Session, table: TableReader) -> None:

@@ -28,7 +28,7 @@ from penstock.broker.kafka import admin, producer
 from penstock.broker.topics import Span
 from penstock.cli import app
 from penstock.cli import spark as command_spark
-from penstock.cli.replay import stretch
+from penstock.cli.replay import parse_ranges
 from penstock.config import Settings
 from penstock.contract.batch import Reject
 from penstock.contract.fault import Fault, Reason, Stage
@@ -115,7 +115,7 @@ class Lab(Topic):
         return {key: (tuple(row.items()), times[key]) for key, row in self.rows().items()}
 
     def trace(self, key: str) -> list[trace.Passage]:
-        return trace.trace(self.settings, self.session, key)
+        return trace.trace_record(self.settings, self.session, key)
 
 
 @pytest.fixture
@@ -309,13 +309,13 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
     assert before.keys() == set(ids) - set(ids[2:4])
 
     partition, offset = places[ids[2]]
-    spans = stretch(lab.settings, f"{partition}:{offset}", f"{partition}:{offset + 1}")
+    spans = parse_ranges(lab.settings, f"{partition}:{offset}", f"{partition}:{offset + 1}")
     assert spans == [Span(partition, offset, offset + 1)]
     assert replayed(lab, spans) == 1
     assert lab.table() == before
 
     moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(between_ms / 1000))}.{between_ms % 1000:03}Z"
-    later, earlier = stretch(lab.settings, moment, None), stretch(lab.settings, None, moment)
+    later, earlier = parse_ranges(lab.settings, moment, None), parse_ranges(lab.settings, None, moment)
     assert [sum(one.records for one in some) for some in (earlier, later)] == [30, 5]
     assert {(span.partition, at) for span in later for at in range(span.first, span.end)} == set(newer)
     assert replayed(lab, earlier) == 30
@@ -335,13 +335,13 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
     found = lab.verify()
     assert (told(found), found.reread, found.doubled) == (set(), 0, 0)
 
-    assert verify.rows_to_rebuild(lab.settings, lab.session) == 28
+    assert verify.count_rows_to_rebuild(lab.settings, lab.session) == 28
     kept = next(place for key, place in places.items() if key in ids[4:])
     pruned = TopicPartition(lab.pipeline.topic, kept[0], kept[1] + 1)
     client = admin(lab.settings)  # its answers end with it
     client.delete_records([pruned])[pruned].result(60)
-    with pytest.raises(PenstockError, match=r"rows of .* came from no record that .* still holds"):
-        verify.rows_to_rebuild(lab.settings, lab.session)
+    with pytest.raises(PenstockError, match=r"a rebuild would lose .* rows of .* whose records are not in"):
+        verify.count_rows_to_rebuild(lab.settings, lab.session)
     assert lab.table() == before
     assert told(lab.verify()) == set()
 

@@ -21,7 +21,7 @@ from penstock.config import Settings
 from penstock.contract.batch import BatchSummary
 from penstock.errors import Unreachable
 from penstock.monitoring.alerts import Receipt, Snapshot
-from penstock.monitoring.gauges import Gauges
+from penstock.monitoring.poller import Poller
 from penstock.produce.send import Sender
 from penstock.retry import wait_until
 from penstock.sink import cassandra, ledger, receipts
@@ -89,7 +89,7 @@ def test_a_service_that_goes_and_comes_back_is_told_once_each(small: Stack, hook
     (fires,) = [one for one in small.json("alerts") if one["subject"] == "kafka"]
     assert (fires["name"], fires["command"]) == ("service_down", "./penstock status kafka")
     assert small.cli("watch", "--once").returncode == 1
-    assert "watched already" in small.cli("watch").stderr
+    assert "another alert watcher is running" in small.cli("watch").stderr
     before = of(small, "watch")
     os.kill(before["pid"], signal.SIGKILL)
     once(lambda: of(small, "watch")["pid"] not in {0, before["pid"]}, "the watch")
@@ -150,28 +150,28 @@ def test_the_watch_is_small(stack: Stack) -> None:
 def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, pipeline_file: Any) -> None:
     """What waits, what came, what was set aside, and the last receipt: as Kafka and Cassandra have them."""
     here = config.read(**{**settings.plain(), "pipeline": str(pipeline_file()), "cassandra_keyspace": unique})
-    gauges = Gauges(here)
+    poller = Poller(here)
     try:
-        seen(gauges, lag_records=0, topic_records=0)
+        seen(poller, lag_records=0, topic_records=0)
         topics.ensure(here, unique)
         topics.ensure(here, f"{unique}.dlq")
-        seen(gauges, topic_records=0, newest_record_s=None, produced=0)
+        seen(poller, topic_records=0, newest_record_s=None, produced=0)
         send(here, unique, 100)
         send(here, f"{unique}.dlq", 7)
-        found = seen(gauges, lag_records=100, topic_records=100, produced=100, rejected=7)
+        found = seen(poller, lag_records=100, topic_records=100, produced=100, rejected=7)
         assert found.newest_record_s is not None
         assert abs(time.time() - found.newest_record_s) < 60
         write_ledger_and_receipt(here, unique)
-        seen(gauges, lag_records=0, receipt=Receipt(False, 3, ("email: null",)))
+        seen(poller, lag_records=0, receipt=Receipt(False, 3, ("email: null",)))
     finally:
-        gauges.close()
+        poller.close()
 
 
-def seen(gauges: Gauges, **wanted: Any) -> Snapshot:
+def seen(poller: Poller, **wanted: Any) -> Snapshot:
     """The first snapshot that shows this. A look at a new topic, or at a slow service, tells nothing."""
 
     def look() -> Snapshot:
-        found = gauges.read()
+        found = poller.read_snapshot()
         shown = {name: getattr(found, name) for name in wanted}
         if shown != wanted:
             raise Unreachable(f"{shown}, not {wanted}: {found.services}")

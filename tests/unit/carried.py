@@ -192,7 +192,7 @@ class FakeAirflow:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    def iter_summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
         return iter((self._runs or {}).items())
 
 

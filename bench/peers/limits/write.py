@@ -23,7 +23,7 @@ from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedS
 
 from penstock.contract import cql
 from penstock.contract.fields import BIGINT, INT, fields
-from penstock.drill.load import made_up
+from penstock.drill.load import generate_users
 from penstock.pipelines.users import PIPELINE, User
 
 DISTINCT_USERS = 1000
@@ -45,7 +45,7 @@ def encode_users() -> list[list[bytes]]:
     key, *others = fields(User)
     assert key.key
     now_us, users = time.time_ns() // 1000, []
-    for number, user in enumerate(islice(made_up(User, PIPELINE), DISTINCT_USERS)):
+    for number, user in enumerate(islice(generate_users(User, PIPELINE), DISTINCT_USERS)):
         values = [column.kind.encode(getattr(user, column.name)) for column in others]
         values += BIGINT.encode(now_us // 1000), INT.encode(0), BIGINT.encode(number), BIGINT.encode(now_us + number)
         users.append(values)

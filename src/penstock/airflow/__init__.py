@@ -1,1 +1,1 @@
-"""Airflow's REST API: api_client, and the DAG's runs."""
+"""Airflow: the REST client (`api_client`) and the DAG's runs (`runs`)."""

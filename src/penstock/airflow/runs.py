@@ -1,4 +1,4 @@
-"""The DAG's runs: what each was asked for and did. The result of a run that has ended is fetched once."""
+"""The DAG's runs, with the request and the result of each. Results of finished runs are cached."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,19 +51,24 @@ class Runs:
 
     def totals(self) -> dict[str, int]:
         """Return the totals of all runs seen, by `COUNTS`; they never decrease. Empty before the first answer."""
-        did = list(self._summaries.values())
-        return {count: sum(one.get(count) or 0 for one in did) for count in COUNTS} if self._is_known else {}
+        summaries = list(self._summaries.values())
+        return (
+            {count: sum(summary.get(count) or 0 for summary in summaries) for count in COUNTS} if self._is_known else {}
+        )
 
     def read(self, newest: int = NEWEST) -> list[DagRun]:
-        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if it refuses."""
+        """Return the newest runs, newest first.
+
+        Raises `AirflowUnreachable`, or `PenstockError` if Airflow rejects the request.
+        """
         try:
             airflow = self._get_client()
-            found = [self._read_run(airflow, one) for one in airflow.runs(newest)]
+            runs = [self._read_run(airflow, description) for description in airflow.list_runs(newest)]
         except Exception:
             self.close()  # also renews an expired token
             raise
         self._is_known = True
-        return found
+        return runs
 
     def _get_client(self) -> Airflow:
         if self._client is None:
@@ -72,11 +77,11 @@ class Runs:
             self._client = client
         return self._client
 
-    def _read_run(self, airflow: Airflow, found: dict[str, Any]) -> DagRun:
-        run_id = str(found["dag_run_id"])
-        if found["state"] == "success" and run_id not in self._summaries:
-            self._summaries[run_id] = airflow.summary(run_id)
-        return run_of(found, self._summaries.get(run_id, {}))
+    def _read_run(self, airflow: Airflow, description: dict[str, Any]) -> DagRun:
+        run_id = str(description["dag_run_id"])
+        if description["state"] == "success" and run_id not in self._summaries:
+            self._summaries[run_id] = airflow.fetch_summary(run_id)
+        return parse_run(description, self._summaries.get(run_id, {}))
 
     def close(self) -> None:
         """Close the connection."""
@@ -85,13 +90,13 @@ class Runs:
             self._client = None
 
 
-def unfinished(settings: Settings) -> list[str]:
+def list_unfinished(settings: Settings) -> list[str]:
     """Return the ids of the newest runs that have not ended, newest first; wait at most twice `ASKING_S`.
 
-    Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses.
+    Raises `AirflowUnreachable`, or `PenstockError` if Airflow rejects the request.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
-        runs = [run_of(found, {}) for found in airflow.runs(NEWEST)]
+        runs = [parse_run(description, {}) for description in airflow.list_runs(NEWEST)]
     return [run.run_id for run in runs if run.is_active]
 
 
@@ -99,20 +104,20 @@ def _strip_userinfo(value: Any) -> Any:
     return without_userinfo(value) if isinstance(value, str) else value
 
 
-def run_of(found: dict[str, Any], did: dict[str, Any]) -> DagRun:
+def parse_run(description: dict[str, Any], summary: dict[str, Any]) -> DagRun:
     """Return a run from Airflow's description and its task's result, which may be empty."""
-    given = dict(found.get("conf") or {})
-    parameters = {name: _strip_userinfo(one) for name, one in given.items() if name != PIPELINE}
+    conf = dict(description.get("conf") or {})
+    parameters = {name: _strip_userinfo(value) for name, value in conf.items() if name != PIPELINE}
     return DagRun(
-        run_id=str(found["dag_run_id"]),
-        state=str(found["state"]),
-        kind=str(found["run_type"]),
-        queued_at=found.get("queued_at"),
-        started_at=found.get("start_date"),
-        ended_at=found.get("end_date"),
+        run_id=str(description["dag_run_id"]),
+        state=str(description["state"]),
+        kind=str(description["run_type"]),
+        queued_at=description.get("queued_at"),
+        started_at=description.get("start_date"),
+        ended_at=description.get("end_date"),
         parameters=parameters,
-        asked=did.get("asked") or parameters.get("records"),
-        fetched=did.get("fetched"),
-        produced=did.get("produced"),
-        refused=did.get("refused"),
+        asked=summary.get("asked") or parameters.get("records"),
+        fetched=summary.get("fetched"),
+        produced=summary.get("produced"),
+        refused=summary.get("refused"),
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import format_table, print_json, print_progress
 
 group = typer.Typer()
 _SHOWN = 20
@@ -19,18 +19,18 @@ def register(app: typer.Typer, verify: Callable[..., None]) -> None:
 
 @group.command()
 def accept(
-    kind: Annotated[list[str] | None, typer.Option(metavar="KIND", help="Those of this kind; repeatable.")] = None,
-    record_id: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Those of this id.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Those of this partition.")] = None,
-    first: Annotated[int | None, typer.Option("--from", min=0, metavar="OFFSET", help="From this offset on.")] = None,
-    end: Annotated[int | None, typer.Option("--to", min=0, metavar="OFFSET", help="Up to it, not including.")] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")] = "",
+    kind: Annotated[list[str] | None, typer.Option(metavar="KIND", help="Select by kind; repeatable.")] = None,
+    record_id: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Select by id; repeatable.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Select by partition.")] = None,
+    first: Annotated[int | None, typer.Option("--from", min=0, metavar="OFFSET", help="First offset.")] = None,
+    end: Annotated[int | None, typer.Option("--to", min=0, metavar="OFFSET", help="End offset, exclusive.")] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Reason; stored with user and time.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Accept differences that verify finds now, so that later receipts count them apart; asks first.
+    """Accept current differences, so that later receipts count them separately. Asks for confirmation.
 
-    Nothing else is accepted: what differs later, in the same stretch too, is a difference again.
+    Only the selected differences are accepted. A later difference in the same offset range is reported again.
     """
     from penstock import config
     from penstock.config import current_user
@@ -39,47 +39,51 @@ def accept(
     from penstock.sink.cassandra import connected
 
     if unknown := set(kind or ()) - set(acceptance.KINDS):
-        raise UsageError(f"{', '.join(sorted(unknown))}: no such kind", hint=f"one of {', '.join(acceptance.KINDS)}")
+        raise UsageError(f"unknown kind: {', '.join(sorted(unknown))}", hint=f"one of {', '.join(acceptance.KINDS)}")
     if not reason.strip():
-        raise UsageError("an accepted difference needs a reason", hint="--reason TEXT")
+        raise UsageError("--reason is required", hint="--reason TEXT")
     if not (kind or record_id) and None in (partition, first, end):
-        raise UsageError("which ones? --kind, --id, or --partition with --from and --to", hint="./penstock verify")
+        raise UsageError(
+            "no selection: expected --kind, --id, or --partition with --from and --to", hint="./penstock verify"
+        )
     settings = config.load()
     selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
     with connected(settings) as session:
-        found = acceptance.find(settings, session, selection)
-        _ask_confirmation(found, yes=yes)
-        acceptance.accept(settings, session, found, current_user(), reason)
+        selected = acceptance.find_differences(settings, session, selection)
+        _ask_confirmation(selected, yes=yes)
+        acceptance.accept_differences(settings, session, selected, current_user(), reason)
     if as_json:
-        print_json(found)
+        print_json(selected)
     else:
-        talk(f"accepted {len(found)} differences; the receipt from now on: ./penstock verify")
+        print_progress(f"accepted {len(selected)} differences; for a new receipt: ./penstock verify")
 
 
-def _ask_confirmation(found: list[Any], *, yes: bool) -> None:
+def _ask_confirmation(selected: list[Any], *, yes: bool) -> None:
     if yes:
         return
     heads = ("kind", "partition", "offset", "id", "why")
-    talk(table(heads, [[getattr(difference, head) for head in heads] for difference in found[:_SHOWN]]))
-    if len(found) > _SHOWN:
-        talk(f"and {len(found) - _SHOWN} more")
-    typer.confirm(f"Accept {len(found)} differences? Receipts no longer name them.", abort=True, err=True)
+    print_progress(
+        format_table(heads, [[getattr(difference, head) for head in heads] for difference in selected[:_SHOWN]])
+    )
+    if len(selected) > _SHOWN:
+        print_progress(f"and {len(selected) - _SHOWN} more")
+    typer.confirm(f"Accept {len(selected)} differences? Later receipts will not list them.", abort=True, err=True)
 
 
 @group.command()
 def accepted(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what was accepted, when, by whom and why."""
+    """List accepted differences, with time, user and reason."""
     from penstock import config
-    from penstock.reconcile.acceptance import accepted_so_far
+    from penstock.reconcile.acceptance import list_accepted
     from penstock.sink.cassandra import connected
 
     settings = config.load()
     with connected(settings) as session:
-        found = accepted_so_far(settings, session)
+        entries = list_accepted(settings, session)
     if as_json:
-        print_json(found)
-    elif found:
+        print_json(entries)
+    elif entries:
         heads = ("at", "who", "kind", "partition", "offset", "id", "reason", "difference")
-        typer.echo(table(heads, [[getattr(entry, head) for head in heads] for entry in found]))
+        typer.echo(format_table(heads, [[getattr(entry, head) for head in heads] for entry in entries]))
     else:
-        talk("nothing was accepted")
+        print_progress("no accepted differences")

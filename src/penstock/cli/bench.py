@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, talk
-from penstock.cli.text import table as text_table
+from penstock.cli.text import format_table as text_table
+from penstock.cli.text import print_json, print_progress
 
 if TYPE_CHECKING:
     from bench.target import Target
@@ -68,7 +68,9 @@ def _create_target() -> "Target":
     from bench.target import create_target
     from penstock import config
 
-    return create_target(config.load(), lambda service, stage, detail="": talk(f"{service} {stage} {detail}".rstrip()))
+    return create_target(
+        config.load(), lambda service, stage, detail="": print_progress(f"{service} {stage} {detail}".rstrip())
+    )
 
 
 def _run_benchmarks(
@@ -87,7 +89,7 @@ def _run_benchmarks(
     figures = suite.load_results(json_file)
     for benchmark in chosen:
         figures["benchmarks"][benchmark.name] = suite.run_benchmark(
-            target, benchmark, records, repeat or suite.REPEAT, talk
+            target, benchmark, records, repeat or suite.REPEAT, print_progress
         )
         if json_file:
             json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -102,7 +104,7 @@ def _run_benchmarks(
 def _compare_revision(target: "Target", revision: str, records: int | None, repeat: int | None) -> None:
     from bench import quick
 
-    comparison = quick.compare_revision(target, revision, records, repeat, talk)
+    comparison = quick.compare_revision(target, revision, records, repeat, print_progress)
     typer.echo(
         text_table(
             ("tree", "CPU us/record", "records/s"),

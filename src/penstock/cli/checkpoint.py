@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import format_table, print_json, print_progress
 
 _HEADS = ("partition", "checkpoint", "planned", "first", "end")
 
@@ -70,7 +70,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         )
     else:
         typer.echo(current.folder)
-        typer.echo(table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
+        typer.echo(format_table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
         _print_status(place, misfits, origin.note)
     raise typer.Exit(1 if misfits else 0)
 
@@ -92,15 +92,17 @@ def _list_partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
 
 def _print_status(place: Any, misfits: list[str], note: str) -> None:
     if note:
-        talk(note)
+        print_progress(note)
     if place is None:
-        talk("no checkpoint: the job starts with the earliest offsets")
+        print_progress("no checkpoint: the job starts with the earliest offsets")
     elif not place.begun:
-        talk("the job has not started from this checkpoint yet")
+        print_progress("the job has not started from this checkpoint yet")
     for line in misfits:
-        talk(line)
+        print_progress(line)
     if misfits:
-        talk("the job refuses to resume from this checkpoint\n  try: ./penstock checkpoint reset --to earliest")
+        print_progress(
+            "the job refuses to resume from this checkpoint\n  try: ./penstock checkpoint reset --to earliest"
+        )
 
 
 def reset(
@@ -122,8 +124,8 @@ def reset(
         typer.confirm(_ask_question(folder, to), abort=True, err=True)
     with cassandra.connected(settings) as session, _hold_lease(session, settings, folder):
         moved = _reset_checkpoint(settings, pipeline.topic, to)
-    talk(f"moved to {moved}" if moved else "no earlier checkpoint")
-    talk(f"the next start of the job reads {_MEANING[to]}: ./penstock restart spark-job")
+    print_progress(f"moved to {moved}" if moved else "there was no checkpoint")
+    print_progress(f"the next start of the job reads {_MEANING[to]}: ./penstock restart spark-job")
 
 
 @contextmanager

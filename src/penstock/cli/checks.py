@@ -138,13 +138,13 @@ def docs(
     check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is stale.")] = False,
 ) -> None:
     """Generate docs/config.md, docs/cli.md, docs/metrics.md and .env.example from the code."""
-    from penstock.cli.reference import pages
+    from penstock.cli.reference import render_pages
     from penstock.errors import PenstockError
 
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    stale = [path for path, text in render_pages().items() if not path.exists() or path.read_text() != text]
     if check_only and stale:
         names = ", ".join(path.name for path in stale)
         raise PenstockError(f"stale: {names}", hint="./penstock docs")
     for path in stale:
-        path.write_text(pages()[path])
+        path.write_text(render_pages()[path])
         typer.echo(f"wrote {path.relative_to(REPOSITORY)}")

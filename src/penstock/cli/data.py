@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, table
+from penstock.cli.text import format_table, print_json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = ("id", "first_name", "last_name", "post_code", "nationality", "kafka_partition", "kafka_offset")
@@ -57,28 +57,28 @@ def row(
     from penstock.contract import cql
     from penstock.contract.fields import key_of
     from penstock.errors import PenstockError
-    from penstock.reconcile.trace import id_of
+    from penstock.reconcile.trace import parse_id
 
     settings = config.load()
     pipeline = pipelines.of(settings)
     key = cql.name(key_of(pipeline.stored).column)
-    selected = _select_rows(settings, f"WHERE {key} = %s", (id_of(pipeline, record_id),), 1)
+    selected = _select_rows(settings, f"WHERE {key} = %s", (parse_id(pipeline, record_id),), 1)
     if not selected:
         raise PenstockError(f"no row with id {record_id}", hint="./penstock rows, ./penstock verify")
     if as_json:
         print_json(selected[0])
     else:
-        typer.echo(table(("column", "value"), list(selected[0].items())))
+        typer.echo(format_table(("column", "value"), list(selected[0].items())))
 
 
 def print_rows(settings: Any, limit: int) -> None:
     """Print the main columns of up to `limit` rows."""
     selected = _select_rows(settings, "", (), limit)
     if not selected:
-        typer.echo("the table is empty: ./penstock run", err=True)
+        typer.echo("the table is empty; to fill it: ./penstock run", err=True)
         return
     heads = [name for name in _SHOWN if name in selected[0]] or list(selected[0])
-    typer.echo(table(heads, [[row[head] for head in heads] for row in selected]))
+    typer.echo(format_table(heads, [[row[head] for head in heads] for row in selected]))
 
 
 def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`penstock dlq`: show, export, redrive or discard rejected records."""
+"""`penstock dlq`: show, export, redrive or discard dead letters."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import format_table, print_json, print_progress
 from penstock.files import open_atomically
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from penstock.dead_letters.repair import Repair
     from penstock.pipelines import Pipeline
 
-group = typer.Typer(no_args_is_help=True, help="Rejected records: show, repair, redrive or discard them.")
+group = typer.Typer(no_args_is_help=True, help="Dead letters: show, repair, redrive or discard them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="R", help="Select by reason; repeatable.")]
@@ -42,7 +42,7 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="Include groups with nothing pending.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count rejected records by reason and rules, without values."""
+    """Count dead letters by reason and rules, without values."""
     from penstock.dead_letters.pending import group_by_reason
 
     with _open_queue() as queue:
@@ -52,10 +52,10 @@ def list_(
         print_json(shown)
     elif shown:
         heads = ("reason", "rules", "waiting", "redriven", "superseded", "discarded", "first", "last", "example")
-        typer.echo(table(heads, [_group_cells(group) for group in shown]))
-        talk(f"\nNext: ./penstock dlq show {shown[0].place}")
+        typer.echo(format_table(heads, [_group_cells(group) for group in shown]))
+        print_progress(f"\nNext: ./penstock dlq show {shown[0].place}")
     if not shown:
-        talk("no rejected record is pending" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
+        print_progress("no pending dead letters" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
 def _group_cells(group: "DeadLetterGroup") -> tuple[Any, ...]:
@@ -70,7 +70,7 @@ def _group_cells(group: "DeadLetterGroup") -> tuple[Any, ...]:
 def show(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="PARTITION:OFFSET, see list.")], as_json: AsJson = False
 ) -> None:
-    """Show a rejected record with its violations, headers and value."""
+    """Show a dead letter with its violations, headers and value."""
     from penstock.dead_letters import export
     from penstock.errors import RegistryUnreachable
 
@@ -84,21 +84,21 @@ def show(
         print_json(facts | export.content(letter, value))
         return
     cells = [(name, _escape_text(_format_fact(fact))) for name, fact in facts.items() if fact not in (None, "", [])]
-    typer.echo(table(("record", ""), [*cells, ("key", _format_bytes(letter.key))]))
+    typer.echo(format_table(("record", ""), [*cells, ("key", _format_bytes(letter.key))]))
     if letter.headers:
         headers = [(_escape_text(name), _format_bytes(content)) for name, content in letter.headers]
-        typer.echo("\n" + table(("header", ""), headers))
+        typer.echo("\n" + format_table(("header", ""), headers))
     typer.echo(f"\n{_format_value(letter, value)}")
-    talk(f"\nNext: {_suggest_next(place, facts['state'])}")
+    print_progress(f"\nNext: {_suggest_next(place, facts['state'])}")
 
 
 @group.command()
 def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - for stdout.")],
     reason: Reasons = None,
-    everything: Annotated[bool, typer.Option("--all", help="Include records that are no longer pending.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include dead letters that are no longer pending.")] = False,
 ) -> None:
-    """Export pending records as JSON lines, including personal data.
+    """Export pending dead letters as JSON lines, including personal data.
 
     To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
@@ -111,7 +111,7 @@ def export(
             if everything or state_of(letter.identity, queue.lines) == WAITING:
                 out.write(line(letter, queue.lines, queue.value(letter)))
                 written += 1
-    talk(f"{written} rejected records written to {'stdout' if file == '-' else file}")
+    print_progress(f"{written} dead letters written to {'stdout' if file == '-' else file}")
 
 
 @group.command()
@@ -133,7 +133,7 @@ def redrive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, without sending.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send pending records to the topic again, exactly once. All, or those selected.
+    """Send pending dead letters to the topic again, exactly once. All, or those selected.
 
     Each keeps its original position in the order of the topic. If a newer version of its id is stored, it is not sent
     but marked superseded. Records that would be rejected again are not sent: they are reported with their violations
@@ -152,12 +152,12 @@ def redrive(
 def discard(
     reason: Reasons = None,
     place: Places = None,
-    everything: Annotated[bool, typer.Option("--all", help="Select all pending records.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Select all pending dead letters.")] = False,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Reason; stored with user and time.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Discard pending records permanently. Asks for confirmation.
+    """Discard pending dead letters permanently. Asks for confirmation.
 
     They stay in the dead-letter topic until Kafka deletes them, and are never sent.
     """
@@ -174,7 +174,7 @@ def discard(
         done = discard(queue.settings, queue.session, selection, note, dry_run=True)
         if done.discarded:
             if not yes:
-                question = f"Discard {done.discarded} rejected records of {queue.pipeline.topic} permanently?"
+                question = f"Discard {done.discarded} dead letters of {queue.pipeline.topic} permanently?"
                 typer.confirm(question, abort=True, err=True)
             done = discard(queue.settings, queue.session, selection, note)
     done.dry_run = False
@@ -282,7 +282,7 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     size = f"value, {len(content)} bytes"
     header, body = split_header(content)
     if header:
-        size += f", frame {header.hex(' ')}"
+        size += f", wire-format header {header.hex(' ')}"
     if value is None:
         return f"{size}:\n{_format_bytes(body if header else letter.value)}"
     pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
@@ -314,18 +314,26 @@ def _open_export(file: str) -> Iterator[BinaryIO]:
         yield out
 
 
+_OUTCOMES = {"in_hand": "in flight", "still_broken": "still invalid", "already": "already resolved"}
+"""Labels of the outcomes whose JSON names differ."""
+
+
+def _format_outcome(name: str) -> str:
+    return _OUTCOMES.get(name, name)
+
+
 def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(done)
         return
     if not done.selected:
-        talk("nothing to do: no rejected record matches; for all of them: ./penstock dlq list --all")
+        print_progress("nothing to do: no dead letter matches; for all of them: ./penstock dlq list --all")
         return
-    counts = [(name.replace("_", " "), getattr(done, name)) for name in ("selected", *names)]
-    typer.echo(table(("records", "dry run" if done.dry_run else ""), counts))
+    counts = [(_format_outcome(name), getattr(done, name)) for name in ("selected", *names)]
+    typer.echo(format_table(("records", "dry run" if done.dry_run else ""), counts))
     if done.in_hand:
-        talk("in hand: another command is sending them or was interrupted; try again in two minutes")
+        print_progress("in flight: another command is sending them or was interrupted; try again in two minutes")
     for record in done.records:
         if done.dry_run or record.outcome not in ("sent", "discarded"):
-            line = f"{record.place} {record.outcome.replace('_', ' ')}: {record.message}"
+            line = f"{record.place} {_format_outcome(record.outcome)}: {record.message}"
             typer.echo(_escape_text(line.removesuffix(": ")))

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, talk
-from penstock.cli.text import table as text_table
+from penstock.cli.text import format_table as text_table
+from penstock.cli.text import print_json, print_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.drill.table import Ask
-    from penstock.drill.target import Ground
+    from penstock.drill.table import Options
+    from penstock.drill.target import Target
     from penstock.drill.verdict import Result
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Drills to run; without: list them.")]
@@ -46,9 +46,9 @@ def drill(
     """
     from penstock import config, pipelines
     from penstock.drill import table
-    from penstock.drill import target as ground
+    from penstock.drill.target import open_target
 
-    chosen = table.known(list(names or ()))
+    chosen = table.check_names(list(names or ()))
     if not chosen and not every:
         _print_list(table.WHAT, as_json)
         return
@@ -57,9 +57,9 @@ def drill(
         topic = pipelines.of(settings).topic
         typer.confirm(f"Delete the topic {topic} of the local stack, with its records?", abort=True, err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the fault is removed as on Ctrl-C
-    ask = table.Ask(records, backlog or (table.BACKLOG_OF_ALL if every else table.BACKLOG_ALONE), minutes, rate)
-    target = ground.of(settings, talk)
-    results = [_run_drill(target, name, ask) for name in chosen or table.of_all()]
+    ask = table.Options(records, backlog or (table.BACKLOG_OF_ALL if every else table.BACKLOG_ALONE), minutes, rate)
+    target = open_target(settings, print_progress)
+    results = [_run_drill(target, name, ask) for name in chosen or table.list_of_all()]
     if as_json:
         print_json(results)
     else:
@@ -67,18 +67,18 @@ def drill(
     raise typer.Exit(0 if all(result.passed for result in results) else 1)
 
 
-def _run_drill(ground: "Ground", name: str, ask: "Ask") -> "Result":
+def _run_drill(target: "Target", name: str, ask: "Options") -> "Result":
     import traceback
 
     from penstock.drill import table
     from penstock.drill.verdict import Facts
 
     try:
-        result = table.hold(ground, name, ask)
+        result = table.run_drill(target, name, ask)
     except Exception as error:  # noqa: BLE001  process edge: a failing drill must not discard the others' results
-        talk("".join(traceback.format_exception(error)))
-        result = Facts(name, failure=f"the drill itself failed: {type(error).__name__}: {error}").result()
-    talk(f"{name}: {result.verdict}")
+        print_progress("".join(traceback.format_exception(error)))
+        result = Facts(name, failure=f"the drill failed unexpectedly: {type(error).__name__}: {error}").result()
+    print_progress(f"{name}: {result.verdict}")
     return result
 
 

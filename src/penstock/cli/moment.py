@@ -10,7 +10,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 HELP = "ISO 8601 (UTC by default), or how long ago: 30m, 24h, 7d."
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Parse a time. Raises `UsageError`."""
     ago = _AGO.fullmatch(text)
     try:

@@ -14,27 +14,27 @@ from penstock.stack.layout import REPOSITORY
 _NOTICE = "<!-- Written by `./penstock docs`; do not edit. -->"
 
 
-def pages() -> dict[Path, str]:
+def render_pages() -> dict[Path, str]:
     """Render all pages, by path."""
     from penstock.compose import environment
 
     docs = REPOSITORY / "docs"
     return {
-        docs / "cli.md": cli_page(),
-        docs / "config.md": config_page(),
-        docs / "metrics.md": metrics_page(),
+        docs / "cli.md": render_cli_page(),
+        docs / "config.md": render_config_page(),
+        docs / "metrics.md": render_metrics_page(),
         REPOSITORY / ".env.example": environment.render_example(),
     }
 
 
-def metrics_page() -> str:
+def render_metrics_page() -> str:
     """Render all metrics: name, type, labels, meaning."""
     from penstock.web import metrics
 
     return f"{_NOTICE}\n\n{metrics.render_page()}"
 
 
-def config_page() -> str:
+def render_config_page() -> str:
     """Render all settings: variable, default, meaning."""
     lines = [
         _NOTICE,
@@ -58,17 +58,17 @@ def _format_default(field: Any) -> str:
     return f"`{text}`" if text not in {"", "None"} else ""
 
 
-def cli_page() -> str:
+def render_cli_page() -> str:
     """Render the help of all commands."""
     parts = [_NOTICE, "", "# Commands"]
-    for words in _iter_commands(typer.main.get_command(app), []):
-        result = CliRunner().invoke(app, [*words, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
-        title = " ".join(["penstock", *words])
+    for names in _iter_commands(typer.main.get_command(app), []):
+        result = CliRunner().invoke(app, [*names, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
+        title = " ".join(["penstock", *names])
         parts += ["", f"## {title}", "", "```", result.output.strip(), "```"]
     return "\n".join(parts) + "\n"
 
 
-def _iter_commands(command: Any, words: list[str]) -> Iterator[list[str]]:
-    yield words
+def _iter_commands(command: Any, names: list[str]) -> Iterator[list[str]]:
+    yield names
     for name, child in getattr(command, "commands", {}).items():
-        yield from _iter_commands(child, [*words, name])
+        yield from _iter_commands(child, [*names, name])

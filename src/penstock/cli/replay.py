@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.moment import HELP, moment
-from penstock.cli.spark import local_spark
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.moment import HELP, parse_time
+from penstock.cli.spark import open_local_spark
+from penstock.cli.text import format_table, print_json, print_progress
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
@@ -41,8 +41,8 @@ def replay(
     from penstock import config
 
     settings = config.load()
-    spans = stretch(settings, start, to)
-    talk(_format_ranges(spans))
+    spans = parse_ranges(settings, start, to)
+    print_progress(_format_ranges(spans))
     if dry_run:
         if as_json:
             print_json(spans)
@@ -69,19 +69,19 @@ def rebuild(
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    with local_spark(settings, "penstock replay") as spark, cassandra.connected(settings) as session:
+    with open_local_spark(settings, "penstock replay") as spark, cassandra.connected(settings) as session:
         table_orders.fix_order(session, cassandra.keyspace_of(settings, pipeline), pipeline)
-        rows = verification.rows_to_rebuild(settings, session)
+        rows = verification.count_rows_to_rebuild(settings, session)
         name = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
         if not yes:
             typer.confirm(f"Delete the {rows} rows of {name} and fill it again?", abort=True, err=True)
         cassandra.truncate(session, settings, pipeline)
-        talk(f"{name} truncated; it had {rows} rows")
+        print_progress(f"{name} truncated; it had {rows} rows")
         balanced = _replay_ranges(settings, session, topics.spans(settings, pipeline.topic), as_json, spark)
     raise typer.Exit(0 if balanced else 1)
 
 
-def stretch(settings: "Settings", start: str | None, to: str | None) -> list["Span"]:
+def parse_ranges(settings: "Settings", start: str | None, to: str | None) -> list["Span"]:
     """Return the offset ranges from `start` to `to`, half open. Raises `UsageError`."""
     from penstock import pipelines
     from penstock.broker import topics
@@ -104,7 +104,7 @@ def _parse_offsets(settings: "Settings", topic: str, whole: list["Span"], text: 
     from penstock.errors import UsageError
 
     if not _OFFSETS.fullmatch(text):
-        return {span.partition: span.first for span in topics.since(settings, topic, whole, moment(text))}
+        return {span.partition: span.first for span in topics.since(settings, topic, whole, parse_time(text))}
     offsets = {int(partition): int(offset) for partition, offset in (item.split(":") for item in text.split(","))}
     unknown = sorted(offsets.keys() - {span.partition for span in whole})
     if unknown:
@@ -115,7 +115,7 @@ def _parse_offsets(settings: "Settings", topic: str, whole: list["Span"], text: 
 def _format_ranges(spans: list["Span"]) -> str:
     lines = [(span.partition, span.first, span.end, span.records) for span in spans]
     total = ("", "", "", sum(span.records for span in spans))
-    return table(("partition", "first", "end", "offsets"), [*lines, total])
+    return format_table(("partition", "first", "end", "offsets"), [*lines, total])
 
 
 def _replay_ranges(
@@ -123,13 +123,13 @@ def _replay_ranges(
 ) -> bool:
     """Replay the ranges, print their receipt, and return whether it balances."""
     if spark is None:
-        with local_spark(settings, "penstock replay") as own_spark:
+        with open_local_spark(settings, "penstock replay") as own_spark:
             return _replay_ranges(settings, session, spans, as_json, own_spark)
     from penstock.cli.runs import print_balance
     from penstock.pipeline import replay as replaying
     from penstock.reconcile import verify as verification
 
-    done = replaying.replay(spark, session, settings, spans, lambda n, of: talk(f"{n} of {of} offsets"))
+    done = replaying.replay(spark, session, settings, spans, lambda n, of: print_progress(f"{n} of {of} offsets"))
     receipt = verification.verify(settings, session, spans=spans)
     if as_json:
         print_json({"replay": _as_dict(done), "receipt": receipt})

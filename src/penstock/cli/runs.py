@@ -1,4 +1,4 @@
-"""demo, run, verify, trace: carry records and prove that they arrived."""
+"""demo, run, verify, trace: run the pipeline and verify its records."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import acceptance
-from penstock.cli.moment import HELP, moment
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.moment import HELP, parse_time
+from penstock.cli.text import format_table, print_json, print_progress
 
 Records = Annotated[int, typer.Option(min=1, help="Number of records to fetch from the API.")]
 Source = Annotated[str | None, typer.Option(help="URL of the API; default: PENSTOCK_SOURCE_URL.")]
@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 class EngineName(StrEnum):
-    """What compares the sources."""
+    """Engine that compares the sources."""
 
     DUCKDB = "duckdb"
     SPARK = "spark"
@@ -42,16 +42,18 @@ def demo(
     from penstock.cli import stack
 
     settings = config.load()
-    stack.up_for(settings)
+    stack.start_stack(settings)
     try:
         complete = _run_pipeline(settings, records, source, as_json)
         if not as_json:
             _show_rows(settings, limit=10)
     finally:
         if stop:
-            stack.down_all(settings)
+            stack.stop_stack(settings)
     if not stop:
-        talk("\n" + stack.where_to_look(settings) + "\n\nThe stack keeps running. Stop it with: ./penstock down")
+        print_progress(
+            "\n" + stack.format_web_pages(settings) + "\n\nThe stack keeps running. Stop it with: ./penstock down"
+        )
     raise typer.Exit(0 if complete else 1)
 
 
@@ -68,14 +70,14 @@ def verify(
     since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only records produced since. {HELP}")] = None,
     engine: Annotated[
         EngineName,
-        typer.Option(help="Where to compare: in this process, or on Spark if the topic is larger than that."),
+        typer.Option(help="Compare in this process (duckdb), or on Spark if the topic is too large for it."),
     ] = EngineName.DUCKDB,
     as_json: AsJson = False,
 ) -> None:
     """Balance all records in the topic. Exit 1 if a record is missing or sources differ.
 
-    Reconciles Airflow's runs, the producer's delivery log, Kafka's records, the ledger, the table and the rejected
-    records, and lists each difference.
+    Reconciles Airflow's runs, the producer's delivery log, Kafka's records, the ledger, the table and the dead letters,
+    and lists each difference.
     """
     if context.invoked_subcommand is not None:
         return
@@ -84,7 +86,7 @@ def verify(
     from penstock.sink.cassandra import connected
 
     settings = config.load()
-    start = moment(since) if since else None
+    start = parse_time(since) if since else None
     with connected(settings) as session, _loader_on(engine, settings) as open_loader:
         receipt = verification.verify(settings, session, start, open_loader=open_loader)
     if as_json:
@@ -96,16 +98,16 @@ def verify(
 
 @contextmanager
 def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
-    """Give what opens the engine, as `verify.verify` takes it."""
+    """Yield the function that opens the engine, as `verify.verify` takes it."""
     if engine is EngineName.DUCKDB:
         from penstock.reconcile.engine import local_loader
 
         yield local_loader
     else:
-        from penstock.cli.spark import spark_of_cluster
+        from penstock.cli.spark import open_cluster_spark
         from penstock.reconcile.spark_loading import open_on
 
-        with spark_of_cluster(settings, "penstock verify") as spark:
+        with open_cluster_spark(settings, "penstock verify") as spark:
             yield open_on(spark)
 
 
@@ -120,7 +122,7 @@ def trace(
 
     settings = config.load()
     with connected(settings) as session:
-        passages = tracing.trace(settings, session, record_id)
+        passages = tracing.trace_record(settings, session, record_id)
         if not passages and (of_row := tracing.trace_row(settings, session, record_id)):
             passages = [of_row]  # the record of a row may have expired in the topic
     if as_json:
@@ -128,16 +130,16 @@ def trace(
     elif passages:
         _print_passages(passages)
     else:
-        talk(f"no record or rejected record with id {record_id}")
+        print_progress(f"no record or dead letter with id {record_id}")
     raise typer.Exit(0 if passages and all(passage.outcome != "missing" for passage in passages) else 1)
 
 
 def _print_passages(passages: list[Any]) -> None:
     lines = []
     for passage in passages:
-        lines += [(hop.name, hop.at, hop.detail) for hop in passage.hops]
+        lines += [(step.name, step.at, step.detail) for step in passage.hops]
         lines.append(("outcome", None, passage.outcome))
-    typer.echo(table(("hop", "at", "what"), lines))
+    typer.echo(format_table(("stage", "at", "details"), lines))
 
 
 def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
@@ -147,7 +149,7 @@ def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool
 
     parameters = {"records": records, "source_url": source}
     with connected(settings) as session:
-        result = receipt.run(settings, session, parameters, talk)
+        result = receipt.run_and_reconcile(settings, session, parameters, print_progress)
     if as_json:
         print_json(result)
     else:
@@ -164,9 +166,9 @@ def _print_receipt(receipt: Any) -> None:
         *([("excused", receipt.excused)] if receipt.excused else []),
         *((f"{name} at", moment) for name, moment in receipt.stages.items()),
         ("latency", latency),
-        ("took", f"{receipt.seconds} s"),
+        ("duration", f"{receipt.seconds} s"),
     ]
-    typer.echo("\n" + table(("receipt", ""), lines))
+    typer.echo("\n" + format_table(("receipt", ""), lines))
     for record in receipt.missing_records:
         typer.echo(
             f"missing: partition {record['partition']} offset {record['offset']} id {record['id']}: {record['why']}"
@@ -201,7 +203,7 @@ _COUNTS = (
 def print_balance(receipt: Any) -> None:
     """Print the receipt of a topic."""
     heads = ("partition", "first", "end", *_BALANCE)
-    typer.echo(table(heads, [[getattr(partition, head) for head in heads] for partition in receipt.partitions]))
+    typer.echo(format_table(heads, [[getattr(partition, head) for head in heads] for partition in receipt.partitions]))
     queue = ", ".join(f"{count} {state}" for state, count in receipt.queue.items())
     acknowledged = receipt.acknowledged
     runs = f"no run compared: {acknowledged.why}" if acknowledged.runs is None else f"{acknowledged.runs} runs"
@@ -214,7 +216,7 @@ def print_balance(receipt: Any) -> None:
     lines += [("accepted differences", accepted)] if accepted else []
     lines += [("evidence", sentence) for sentence in receipt.evidence]
     lines += [(f"null: {name}", _format_share(nulls)) for name, nulls in receipt.nulls.items() if nulls.share]
-    typer.echo("\n" + table((receipt.topic, ""), lines))
+    typer.echo("\n" + format_table((receipt.topic, ""), lines))
     for warning in receipt.warnings:
         typer.echo(f"warning: {warning}")
     for difference in receipt.differences:

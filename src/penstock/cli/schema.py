@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, talk
+from penstock.cli.text import print_json, print_progress
 from penstock.stack.layout import REPOSITORY
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def render(
     """Render JSON Schema, Avro schema, Spark DDL and CQL of the configured pipeline to schemas/."""
     from penstock.errors import PenstockError
 
-    stale = [path for path, text in renderings().items() if _is_stale(path, text)]
+    stale = [path for path, text in render_files().items() if _is_stale(path, text)]
     if check and stale:
         names = ", ".join(path.name for path in stale)
         raise PenstockError(f"stale in schemas/: {names}", hint="./penstock schema render")
     for path in stale:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(renderings()[path])
+        path.write_text(render_files()[path])
         typer.echo(f"wrote {path.relative_to(REPOSITORY)}")
 
 
@@ -46,7 +46,7 @@ def _is_stale(path: Path, text: str) -> bool:
     return not path.exists() or path.read_text() != text
 
 
-def renderings() -> dict[Path, str]:
+def render_files() -> dict[Path, str]:
     """Render the configured pipeline's files under schemas/, by path."""
     from penstock import config, pipelines
     from penstock.contract import cql, schemas
@@ -106,14 +106,14 @@ def plan(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
     if as_json:
         print_json(changes.as_json())
     else:
-        typer.echo("\n".join(told(changes)))
+        typer.echo("\n".join(format_plan(changes)))
     raise typer.Exit(1 if changes.refused else 0)
 
 
 def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Apply the plan: add columns to the table, then register the schema. Asks for confirmation.
 
-    Only additions are possible. If a change is refused, nothing is done.
+    Only additions are possible. If a change is refused, nothing is changed.
     """
     from penstock import config
     from penstock.errors import SchemaRefused
@@ -122,7 +122,7 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     planned = make_plan(settings)
     if planned.refused:
         lines = [
-            f"{planned.subject}, {planned.table}: nothing was done",
+            f"{planned.subject}, {planned.table}: nothing was changed",
             *(f"  {change}" for change in planned.refused),
         ]
         raise SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=planned.refused)
@@ -130,10 +130,10 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         typer.echo("nothing to do")
         return
     if not yes:
-        talk("\n".join(told(planned)))
+        print_progress("\n".join(format_plan(planned)))
         typer.confirm("Apply this plan?", abort=True, err=True)
     _apply_plan(settings, planned)
-    talk("the running job still uses the old schema: ./penstock restart spark-job")
+    print_progress("the running job still uses the old schema: ./penstock restart spark-job")
 
 
 def make_plan(settings: "Settings") -> SchemaPlan:
@@ -172,14 +172,14 @@ def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table
     return [cql.add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 
-def told(plan: SchemaPlan) -> list[str]:
+def format_plan(plan: SchemaPlan) -> list[str]:
     """Format the plan as lines."""
     lines = [f"subject {plan.subject}: {_describe_version(plan)}", *map(_describe_change, plan.schema)]
     lines += [f"table {plan.table}", *(_describe_change(change) for change in plan.columns if not change.allowed)]
     lines += [f"  {statement}" for statement in plan.statements]
     lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
     if plan.refused:
-        return [*lines, f"refused: {len(plan.refused)} of the changes; nothing would be done"]
+        return [*lines, f"refused changes: {len(plan.refused)}; nothing will be applied"]
     return [*lines, "nothing to do"] if plan.is_empty else lines
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-group = typer.Typer(no_args_is_help=True, help="The HTTP API of records, and its stand-in.")
+group = typer.Typer(no_args_is_help=True, help="The source API, and a stand-in for it.")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: PENSTOCK_SOURCE_PORT.")]

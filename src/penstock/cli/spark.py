@@ -1,4 +1,4 @@
-"""Sessions of Spark for the commands that need one."""
+"""Open the Spark sessions of commands."""
 
 import os
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def local_spark(settings: "Settings", name: str, cores: int = 1) -> Iterator["SparkSession"]:
+def open_local_spark(settings: "Settings", name: str, cores: int = 1) -> Iterator["SparkSession"]:
     """Start a local Spark in this process, because the cluster's cores are used by the stream."""
     with _open_session(settings.model_copy(update={"spark_master": f"local[{cores}]"}), name) as spark:
         yield spark
 
 
 @contextmanager
-def spark_of_cluster(settings: "Settings", name: str) -> Iterator["SparkSession"]:
+def open_cluster_spark(settings: "Settings", name: str) -> Iterator["SparkSession"]:
     """Start an application on `settings.spark_master`; in this process where that is the local stack's master."""
     from penstock.config import LOOPBACK
 
     if f"//{LOOPBACK}" in settings.spark_master:
-        with local_spark(settings, name, settings.spark_cores) as spark:
+        with open_local_spark(settings, name, settings.spark_cores) as spark:
             yield spark
     else:
         with _open_session(settings, name) as spark:

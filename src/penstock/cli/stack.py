@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import format_table, print_json, print_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,35 +36,35 @@ def up(
 ) -> None:
     """Start services and their dependencies, and wait until all are ready."""
     settings = _load_settings(coordination)
-    up_for(settings, services)
+    start_stack(settings, services)
     if not services:
-        talk("\n" + where_to_look(settings))
+        print_progress("\n" + format_web_pages(settings))
 
 
-def up_for(settings: "Settings", services: list[str] | None = None) -> None:
+def start_stack(settings: "Settings", services: list[str] | None = None) -> None:
     """Start services and their dependencies with progress reports. Without names: all."""
     from penstock.stack import launch
 
-    with reporting() as report:
+    with report_progress() as report:
         launch.start_services(settings, services or (), report)
 
 
 def down(services: Services = None) -> None:
     """Stop services and their dependents. Data is kept."""
-    down_all(_load_settings(), services)
+    stop_stack(_load_settings(), services)
 
 
-def down_all(settings: "Settings", services: list[str] | None = None) -> None:
+def stop_stack(settings: "Settings", services: list[str] | None = None) -> None:
     """Stop services and their dependents with progress reports. Without names: all."""
     from penstock.stack import launch
 
     if not services or any(name.startswith("airflow") for name in services):
-        tell_unfinished(settings)
-    with reporting() as report:
+        print_unfinished(settings)
+    with report_progress() as report:
         launch.stop_services(settings, services or (), report)
 
 
-def tell_unfinished(settings: "Settings") -> None:
+def print_unfinished(settings: "Settings") -> None:
     """List the unfinished runs if Airflow is running. They resume at the next `up`."""
     from penstock.airflow import runs
     from penstock.config import LOOPBACK
@@ -75,21 +75,21 @@ def tell_unfinished(settings: "Settings") -> None:
         return
     local = settings.model_copy(update={"airflow_url": f"http://{LOOPBACK}:{settings.airflow_port}"})
     try:
-        unfinished = runs.unfinished(local)
+        unfinished = runs.list_unfinished(local)
     except PenstockError as error:
-        talk(f"cannot check for unfinished runs: {error.message}")
+        print_progress(f"cannot check for unfinished runs: {error.message}")
         return
     if unfinished:
-        count = f"{len(unfinished)} {'run is' if len(unfinished) == 1 else 'runs are'} unfinished"
+        count = f"{len(unfinished)} unfinished {'run' if len(unfinished) == 1 else 'runs'}"
         more = f" and {len(unfinished) - _LISTED} more" if len(unfinished) > _LISTED else ""
-        talk(f"{count}: {', '.join(unfinished[:_LISTED])}{more}\n  resume: ./penstock up")
+        print_progress(f"{count}: {', '.join(unfinished[:_LISTED])}{more}\n  resume: ./penstock up")
 
 
 def restart(services: Services = None) -> None:
     """Stop and start services with the effective settings."""
     from penstock.stack import launch
 
-    with reporting() as report:
+    with report_progress() as report:
         launch.restart_services(_load_settings(), services or (), report)
 
 
@@ -118,21 +118,25 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
             )
             for service in states
         ]
-        typer.echo(table(heads, [*lines, ("", "", "", "", "", sum(service.rss_mib for service in states), "", "")]))
+        typer.echo(
+            format_table(heads, [*lines, ("", "", "", "", "", sum(service.rss_mib for service in states), "", "")])
+        )
         for service in states:
             if service.detail:
-                talk(f"{service.name}: {service.detail}")
+                print_progress(f"{service.name}: {service.detail}")
     if any(service.state != "ready" and (services or service.state != "stopped") for service in states):
         raise typer.Exit(1)
 
 
-def where_to_look(settings: "Settings") -> str:
+def format_web_pages(settings: "Settings") -> str:
     """Return a table of the stack's web pages."""
     from penstock.stack import catalog
     from penstock.stack.environment import read_environment
 
     services = catalog.build_services(read_environment(settings)).values()
-    return table(("where to look", ""), [(service.title, service.page) for service in services if service.page])
+    return format_table(
+        ("web page", "address"), [(service.title, service.page) for service in services if service.page]
+    )
 
 
 def logs(
@@ -195,10 +199,10 @@ def destroy(
     settings = _load_settings()
     if not yes:
         typer.confirm(f"Delete all data of the local stack in {settings.home}?", abort=True, err=True)
-    with reporting() as report:
+    with report_progress() as report:
         deleted = launch.destroy_stack(settings, downloads=downloads, report=report)
     for path in deleted:
-        talk(f"deleted {path}")
+        print_progress(f"deleted {path}")
 
 
 def _load_settings(coordination: str | None = None) -> "Settings":
@@ -217,7 +221,7 @@ def _format_ports(ports: dict[str, int]) -> str:
 
 
 @contextlib.contextmanager
-def reporting() -> "Iterator[Report]":
+def report_progress() -> "Iterator[Report]":
     """Report progress on stderr: with a spinner on a terminal, as plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -236,7 +240,7 @@ class _Lines:
         self._began = time.monotonic()
 
     def __call__(self, service: str, stage: "Stage", detail: str = "") -> None:
-        talk(f"{time.monotonic() - self._began:6.1f} s  {service:18} {stage:10} {detail}".rstrip())
+        print_progress(f"{time.monotonic() - self._began:6.1f} s  {service:18} {stage:10} {detail}".rstrip())
 
 
 class _Moving:

@@ -12,12 +12,12 @@ def print_json(value: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def talk(line: str) -> None:
+def print_progress(line: str) -> None:
     """Print a progress message on stderr."""
     typer.echo(line, err=True)
 
 
-def table(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+def format_table(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """Format a plain table with aligned columns."""
     cells = [list(heads), *([_format_cell(value) for value in line] for line in lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]

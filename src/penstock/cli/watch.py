@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import format_table, print_json, print_progress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -39,7 +39,7 @@ def watch(
         return
     from penstock.monitoring import watch as observe_watch
 
-    active = observe_watch.once(settings)
+    active = observe_watch.poll_once(settings)
     _print_open(active, as_json)
     raise typer.Exit(1 if active else 0)
 
@@ -71,7 +71,7 @@ def _run_watcher(settings: Any, as_json: bool) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         # in its own thread: the signal may interrupt the loop while it holds the event's lock
         signal.signal(signum, lambda *_: threading.Thread(target=stop.set).start())
-    observe_watch.run(settings, stop, _print_line if as_json else lambda _: None)
+    observe_watch.run_watcher(settings, stop, _print_line if as_json else lambda _: None)
 
 
 def _print_line(change: Any) -> None:
@@ -85,9 +85,9 @@ def _print_open(open_alerts: Sequence[Any], as_json: bool) -> None:
         print_json(open_alerts)
     elif open_alerts:
         lines = [(alert.name, alert.severity, alert.since, alert.message, alert.command) for alert in open_alerts]
-        typer.echo(table(("alert", "severity", "since", "what", "see"), lines))
+        typer.echo(format_table(("alert", "severity", "since", "message", "see"), lines))
     else:
-        talk("no active alerts")
+        print_progress("no active alerts")
 
 
 def _print_changes(changes: Sequence[Any], as_json: bool) -> None:
@@ -95,11 +95,11 @@ def _print_changes(changes: Sequence[Any], as_json: bool) -> None:
         print_json(changes)
     else:
         lines = [(change.at, change.change, change.name, change.subject, change.message) for change in changes]
-        typer.echo(table(("at", "change", "alert", "subject", "what"), lines))
+        typer.echo(format_table(("at", "change", "alert", "subject", "message"), lines))
 
 
 def _warn_unless_watched(settings: Any) -> None:
     from penstock.monitoring.history import is_watched
 
     if not is_watched(settings):
-        talk("no alert watcher is running: ./penstock up watch")
+        print_progress("no alert watcher is running: ./penstock up watch")

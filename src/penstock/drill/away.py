@@ -1,4 +1,4 @@
-"""A service that is stopped or hangs for a while, and the whole stack killed at once."""
+"""Stop or suspend a service for a while, and kill the whole stack at once."""
 
 import signal
 import time
@@ -8,33 +8,33 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.plan import Drill, Fault, LogEvidence
-from penstock.drill.target import Ground, kill
+from penstock.drill.target import Target, kill_processes
 from penstock.stack import orphans
 
 AWAY_S, FROZEN_S = 60.0, 30.0
 _CUT_S = 15.0
 
 
-def away(service: str) -> Fault:
+def stop_service(service: str) -> Fault:
     """Return the fault that stops a service. It is started again at the end."""
 
     @contextmanager
-    def fault(ground: Ground) -> Iterator[None]:
+    def fault(target: Target) -> Iterator[None]:
         try:
-            ground.stop(service)
+            target.stop(service)
             yield
         finally:
-            ground.start(service)
+            target.start(service)
 
     return fault
 
 
-def frozen(service: str) -> Fault:
+def suspend_service(service: str) -> Fault:
     """Return the fault that suspends a service with SIGSTOP: it accepts connections but never responds."""
 
     @contextmanager
-    def fault(ground: Ground) -> Iterator[None]:
-        processes = ground.tree(service)
+    def fault(target: Target) -> Iterator[None]:
+        processes = target.tree(service)
         try:
             _send_signal(processes, signal.SIGSTOP)
             yield
@@ -53,23 +53,23 @@ def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> Non
 
 
 @contextmanager
-def power_cut(ground: Ground) -> Iterator[None]:
+def kill_stack(target: Target) -> Iterator[None]:
     """Kill every process of the stack at once, the supervisor first. `up` restarts them at the end."""
-    supervisor = ground.supervisor.pid()
+    supervisor = target.supervisor.pid()
     try:
-        kill([psutil.Process(supervisor)] if supervisor else [])
-        _kill_all(ground)
+        kill_processes([psutil.Process(supervisor)] if supervisor else [])
+        _kill_all(target)
         yield
     finally:
-        ground.up()
+        target.up()
 
 
-def _kill_all(ground: Ground) -> None:
+def _kill_all(target: Target) -> None:
     """Kill all processes of the stack, repeatedly: new ones may start while the others are listed."""
     deadline = time.monotonic() + _CUT_S
-    while (survivors := orphans.find_orphans(ground.layout.marker)) and time.monotonic() < deadline:
-        ground.say(f"SIGKILL of {len(survivors)} processes")
-        kill(survivors)
+    while (survivors := orphans.find_orphans(target.layout.marker)) and time.monotonic() < deadline:
+        target.say(f"SIGKILL of {len(survivors)} processes")
+        kill_processes(survivors)
         psutil.wait_procs(survivors, timeout=1.0)
 
 
@@ -77,7 +77,7 @@ DRILLS = (
     Drill(
         "kafka-away",
         "Kafka is stopped for 60 s",
-        away("kafka"),
+        stop_service("kafka"),
         hold_s=AWAY_S,
         evidence=(
             LogEvidence("supervisor.log", r"stopped: kafka"),
@@ -87,21 +87,23 @@ DRILLS = (
     Drill(
         "cassandra-away",
         "Cassandra is stopped for 60 s",
-        away("cassandra"),
+        stop_service("cassandra"),
         hold_s=AWAY_S,
-        evidence=(LogEvidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|NoHostAvailable)"),),
+        evidence=(
+            LogEvidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|no response|NoHostAvailable)"),
+        ),
     ),
     Drill(
         "cassandra-frozen",
-        "Cassandra gets SIGSTOP for 30 s: timeouts, not errors",
-        frozen("cassandra"),
+        "Cassandra is suspended with SIGSTOP for 30 s: requests time out instead of failing",
+        suspend_service("cassandra"),
         hold_s=FROZEN_S,
-        evidence=(LogEvidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer"),),
+        evidence=(LogEvidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer|no response"),),
     ),
     Drill(
         "power-cut",
         "every process of the stack is killed at once; `up` starts it again",
-        power_cut,
+        kill_stack,
         evidence=(
             LogEvidence("supervisor.log", r"supervisord started"),
             LogEvidence("spark-master.log", r"Trying to recover app"),

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
 from penstock.drill import load, record_checks
-from penstock.drill.growth import unbounded
+from penstock.drill.growth import find_memory_problems
 from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError
 from penstock.reconcile.auditor import Auditor
@@ -20,7 +20,7 @@ from penstock.stack import catalog, status
 from penstock.stack.environment import read_environment
 
 NAME = "backlog"
-WHAT = "records wait while the job is down: worked off in bounded batches within bounded memory"
+WHAT = "a backlog builds up while the job is down: it is drained in bounded batches within bounded memory"
 JOB, WORKER = "spark-job", "spark-worker"
 _SLOWEST_PER_S = 500
 _SAMPLE_S = 2.0
@@ -39,8 +39,8 @@ class BacklogResult(Result):
 class Backlog:
     """A run of the drill."""
 
-    def __init__(self, ground: Ground, records: int) -> None:
-        self._ground = ground
+    def __init__(self, target: Target, records: int) -> None:
+        self._target = target
         self.facts = Facts(NAME, asked=records, run_state="success")
         self.memory_mib: dict[str, list[int]] = defaultdict(list)
         self.batches: Counter[int] = Counter()
@@ -50,30 +50,30 @@ class Backlog:
     def go(self) -> None:
         """Run all steps. Raises the `PenstockError` of the first that fails, after restarting the job."""
         self._start_step("stack")
-        self._ground.up()
-        before = self._ground.spans()
+        self._target.up()
+        before = self._target.spans()
         try:
             self._start_step("fault", "the job is stopped")
-            self._ground.stop(JOB)
+            self._target.stop(JOB)
             self._start_step("load", f"{self.facts.asked} records")
-            self.facts.ids = load.Direct(self._ground, NAME).send(self.facts.asked).records
+            self.facts.ids = load.Direct(self._target, NAME).send(self.facts.asked).records
         except BaseException:
-            self._ground.start(JOB)  # the step that failed remains the current one
+            self._target.start(JOB)  # the step that failed remains the current one
             raise
         self._start_step("repair", "the job is started")
-        self._ground.start(JOB)
-        spans = beyond(before, self._ground.spans())
+        self._target.start(JOB)
+        spans = beyond(before, self._target.spans())
         self._drain_backlog(spans)
-        self._start_step("proof")
+        self._start_step("checks")
         self._check_outcome(spans)
 
     def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
-        self._ground.say(f"{NAME}: {step} {detail}".rstrip())
+        self._target.say(f"{NAME}: {step} {detail}".rstrip())
 
     def _drain_backlog(self, spans: list[Span]) -> None:
         self._start_step("recovery")
-        began, settings = time.monotonic(), self._ground.settings
+        began, settings = time.monotonic(), self._target.settings
 
         def done() -> None:
             self._sample_memory()
@@ -84,26 +84,26 @@ class Backlog:
         )
         self.facts.recovered_s = round(time.monotonic() - began, 1)
         timeout_s = PATIENCE_S + self.facts.asked / _SLOWEST_PER_S
-        wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="the backlog to be worked off")
+        wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="draining the backlog")
         self.worked_off_s = round(time.monotonic() - began, 1)
-        self._ground.say(f"{NAME}: worked off in {self.worked_off_s} s")
+        self._target.say(f"{NAME}: drained in {self.worked_off_s} s")
 
     def _sample_memory(self) -> None:
         """Sample the memory of the driver's and the executor's side. A missing process counts as 0."""
         for service in (JOB, WORKER):
-            tree = self._ground.tree(service)
+            tree = self._target.tree(service)
             self.memory_mib[service].append(status.measure_memory_mib(tree[0].pid) if tree else 0)
 
     def _check_outcome(self, spans: list[Span]) -> None:
-        with cassandra.connected(self._ground.settings) as session:
-            audit = Auditor(self._ground.settings, session).audit(spans)
+        with cassandra.connected(self._target.settings) as session:
+            audit = Auditor(self._target.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
-        record_checks.note_audit(self.facts, audit)
-        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
+        record_checks.set_audit(self.facts, audit)
+        wait_until(self._target.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")
 
     def limits_mib(self) -> dict[str, int]:
         """Return the memory that the catalog plans for each side: heaps and off-heap."""
-        services = catalog.build_services(read_environment(self._ground.settings))
+        services = catalog.build_services(read_environment(self._target.settings))
         return {service: services[service].memory_mib for service in (JOB, WORKER)}
 
 
@@ -115,19 +115,21 @@ def records_by_batch(lines: Iterable[LedgerEntry]) -> "Counter[int]":
     return counts
 
 
-def hold(ground: Ground, records: int) -> BacklogResult:
+def run_backlog(target: Target, records: int) -> BacklogResult:
     """Run the drill with this number of records and return its result."""
-    backlog = Backlog(ground, records)
+    backlog = Backlog(target, records)
     try:
         backlog.go()
     except PenstockError as error:
         backlog.facts.failure = f"{backlog.step}: {error.message}"
     result, largest = backlog.facts.result(), max(backlog.batches.values(), default=0)
     failures = [] if result.passed else [result.verdict]
-    if largest > ground.settings.spark_batch_records:
-        failures.append(f"a batch had {largest} records, {ground.settings.spark_batch_records} are the most")
+    if largest > target.settings.spark_batch_records:
+        failures.append(
+            f"a batch had {largest} records, more than the maximum of {target.settings.spark_batch_records}"
+        )
     for service, limit_mib in backlog.limits_mib().items():
-        failures += unbounded(service, backlog.memory_mib[service], limit_mib)
+        failures += find_memory_problems(service, backlog.memory_mib[service], limit_mib)
     return BacklogResult(
         **{**asdict(result), "verdict": "; ".join(failures) or PASSED},
         batches=len(backlog.batches),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock import remedies
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground, free_port, kill
+from penstock.drill.target import Target, find_free_port, kill_processes
 from penstock.errors import PenstockError, StackError
 from penstock.stack import catalog
 from penstock.stack.environment import read_environment
@@ -20,56 +20,56 @@ _REFUSED_S = 90.0
 
 
 @contextmanager
-def torn(ground: Ground) -> Iterator[None]:
+def truncate_checkpoint(target: Target) -> Iterator[None]:
     """Kill the job and truncate the newest files of its checkpoint to half. The job is started again at the end."""
-    processes = ground.tree(JOB)
+    processes = target.tree(JOB)
     try:
-        ground.supervisor.stop(JOB)
-        kill(processes)
-        ground.stop(JOB)
+        target.supervisor.stop(JOB)
+        kill_processes(processes)
+        target.stop(JOB)
         for kind in ("offsets", "commits"):
-            _truncate_file(newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
+            _truncate_file(find_newest(Path(target.settings.checkpoint) / target.pipeline.topic / kind), target)
         yield
     finally:
-        ground.start(JOB)
+        target.start(JOB)
 
 
-def newest(folder: Path) -> Path:
+def find_newest(folder: Path) -> Path:
     """Return the file of the highest batch. Raises `StackError` if there is none."""
     batches = [path for path in folder.glob("*") if path.name.isdigit()]
     if not batches:
-        raise StackError(f"{folder} holds no batch", hint=remedies.show_status("spark-job"))
+        raise StackError(f"no batch in {folder}", hint=remedies.show_status("spark-job"))
     return max(batches, key=lambda path: int(path.name))
 
 
-def _truncate_file(path: Path, ground: Ground) -> None:
+def _truncate_file(path: Path, target: Target) -> None:
     size_bytes = path.stat().st_size
     os.truncate(path, size_bytes // 2)
-    ground.say(f"cut {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
+    target.say(f"truncated {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
 
 
 @contextmanager
-def second_job(ground: Ground) -> Iterator[None]:
+def start_second_job(target: Target) -> Iterator[None]:
     """Start a second job on the same checkpoint. Raises `PenstockError` unless it is refused."""
-    log = ground.layout.log(SECOND)
+    log = target.layout.log(SECOND)
     with log.open("ab") as output:
-        job = _start_second(ground, output.fileno())
+        job = _start_second(target, output.fileno())
         try:
             code = job.wait(_REFUSED_S)
         except subprocess.TimeoutExpired:
-            raise PenstockError(f"the second job still runs after {_REFUSED_S:g} s", hint=f"read {log}") from None
+            raise PenstockError(f"the second job is still running after {_REFUSED_S:g} s", hint=f"read {log}") from None
         finally:
             job.kill()
             job.wait()
     if not code:
-        raise PenstockError("the second job ended as if all were well", hint=f"read {log}")
-    ground.say(f"the second job ended with exit code {code}")
+        raise PenstockError("the second job exited with code 0 instead of being refused", hint=f"read {log}")
+    target.say(f"the second job exited with code {code}")
     yield
 
 
-def _start_second(ground: Ground, output: int) -> "subprocess.Popen[bytes]":
-    service = catalog.build_services(read_environment(ground.settings))[JOB]
-    own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(free_port()), MARKER: ground.layout.marker}
+def _start_second(target: Target, output: int) -> "subprocess.Popen[bytes]":
+    service = catalog.build_services(read_environment(target.settings))[JOB]
+    own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(find_free_port()), MARKER: target.layout.marker}
     return subprocess.Popen(
         service.command,
         env={**filter_environment(os.environ), **service.env, **own},
@@ -82,14 +82,14 @@ def _start_second(ground: Ground, output: int) -> "subprocess.Popen[bytes]":
 DRILLS = (
     Drill(
         "torn-checkpoint",
-        "the job is killed and the newest files of its checkpoint are cut in half",
-        torn,
-        evidence=(LogEvidence("spark-job.log", r"torn"),),
+        "the job is killed and the newest files of its checkpoint are truncated to half",
+        truncate_checkpoint,
+        evidence=(LogEvidence("spark-job.log", r"torn|corrupt"),),
     ),
     Drill(
         "second-job",
         "a second job is started on the checkpoint of the first and must be refused",
-        second_job,
+        start_second_job,
         evidence=(LogEvidence(f"{SECOND}.log", r"another job owns the checkpoint"),),
     ),
 )

@@ -13,40 +13,40 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.plan import Drill, Fault, LogEvidence
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import PenstockError
 from penstock.sink import cassandra
 
 FULL_S = 20.0
 _EVERY_S = 0.05
 
-Spur = Callable[[Ground], None]
+Trigger = Callable[[Target], None]
 """Makes the service write to disk immediately."""
 
 
-def full(service: str, spur: Spur) -> Fault:
+def fill_disk(service: str, spur: Trigger) -> Fault:
     """Return the fault that keeps a service's files from growing, also those of a process that replaces it."""
 
     @contextmanager
-    def fault(ground: Ground) -> Iterator[None]:
+    def fault(target: Target) -> Iterator[None]:
         over = threading.Event()
-        limiter = threading.Thread(target=_keep_limited, args=(ground, service, over), daemon=True)
+        limiter = threading.Thread(target=_keep_limited, args=(target, service, over), daemon=True)
         limiter.start()
         try:
-            spur(ground)
+            spur(target)
             yield
         finally:
             over.set()
             limiter.join()
-            _limit_file_size(ground.tree(service), resource.RLIM_INFINITY)
+            _limit_file_size(target.tree(service), resource.RLIM_INFINITY)
 
     return fault
 
 
-def _keep_limited(ground: Ground, service: str, over: threading.Event) -> None:
+def _keep_limited(target: Target, service: str, over: threading.Event) -> None:
     """Limit all processes of the service repeatedly until `over` is set, since replacements start unlimited."""
     while not over.wait(_EVERY_S):
-        _limit_file_size(ground.tree(service), 0)
+        _limit_file_size(target.tree(service), 0)
 
 
 def _limit_file_size(processes: list[psutil.Process], limit_bytes: int) -> None:
@@ -60,33 +60,33 @@ def _limit_file_size(processes: list[psutil.Process], limit_bytes: int) -> None:
             continue
 
 
-def _rely_on_load(_ground: Ground) -> None:
+def _rely_on_load(_target: Target) -> None:
     """Do nothing: the load makes the service write."""
 
 
-def _change_schema(ground: Ground) -> None:
+def _change_schema(target: Target) -> None:
     """Change the schema, which Cassandra flushes to disk immediately. That may fail, as the fault intends."""
     name, replication = f"drill_{uuid.uuid4().hex[:12]}", "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     try:
-        with cassandra.connected(ground.settings) as session:
+        with cassandra.connected(target.settings) as session:
             session.execute(f"CREATE KEYSPACE {name} WITH replication = {replication}")
             session.execute(f"DROP KEYSPACE {name}")
     except PenstockError as error:
-        ground.say(f"Cassandra could not write: {error.message}")
+        target.say(f"Cassandra could not write: {error.message}")
 
 
 DRILLS = (
     Drill(
         "disk-full-cassandra",
-        "for 20 s Cassandra's files cannot grow, nor those of the process that takes its place",
-        full("cassandra", _change_schema),
+        "for 20 s Cassandra's files cannot grow, nor those of a process that replaces it",
+        fill_disk("cassandra", _change_schema),
         hold_s=FULL_S,
         evidence=(LogEvidence("cassandra.log", r"File too large|No space left|FSWriteError"),),
     ),
     Drill(
         "disk-full-checkpoint",
-        "for 20 s the files of the Spark job's driver cannot grow, its checkpoint among them",
-        full("spark-job", _rely_on_load),
+        "for 20 s the files of the Spark job's driver cannot grow, including its checkpoint",
+        fill_disk("spark-job", _rely_on_load),
         hold_s=FULL_S,
         evidence=(LogEvidence("spark-job.log", r"File too large|No space left"),),
     ),

@@ -9,7 +9,7 @@ import msgspec
 from penstock.broker import topics
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.retry import wait_until
 
 NAME = "add-partitions"
@@ -19,31 +19,31 @@ _STORED_S = 120.0
 
 
 @contextmanager
-def added_partitions(ground: Ground) -> Iterator[None]:
+def add_partitions(target: Target) -> Iterator[None]:
     """Add partitions between two versions of the same users, once the first version is stored.
 
     Two thirds of the users move, to smaller offsets than before. A job that ordered by offset alone would keep their
     first version, and the second would be counted as missing.
     """
-    direct = load.Direct(ground, NAME)
+    direct = load.Direct(target, NAME)
     users = list(islice(direct.users, UPDATES))
     delivered = direct.send_at((user, 0) for user in users)
-    stored = load.spans_of(delivered)
+    stored = load.ranges_of(delivered)
     wait_until(
-        lambda: record_checks.check_stored(ground.settings, stored), timeout_s=_STORED_S, what="the first version"
+        lambda: record_checks.check_stored(target.settings, stored), timeout_s=_STORED_S, what="the first version"
     )
-    partitions = topics.add_partitions(ground.settings, ground.pipeline.topic, MORE)
-    ground.say(f"{ground.pipeline.topic} has {partitions} partitions")
+    partitions = topics.add_partitions(target.settings, target.pipeline.topic, MORE)
+    target.say(f"{target.pipeline.topic} has {partitions} partitions")
     changed = (msgspec.structs.replace(user, nationality="XX") for user in users)
-    load.Direct(ground, NAME).send_at((user, 0) for user in changed)
+    load.Direct(target, NAME).send_at((user, 0) for user in changed)
     yield
 
 
 DRILLS = (
     Drill(
         NAME,
-        f"the topic gets {MORE} more partitions between two versions of the same users, and keeps them",
-        added_partitions,
+        f"the topic gets {MORE} more partitions between two versions of the same users, permanently",
+        add_partitions,
         evidence=(LogEvidence("spark-job.log", r"layout_found"),),
     ),
 )

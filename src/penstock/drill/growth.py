@@ -31,7 +31,7 @@ class Growth:
     verdict: str
 
 
-def grown(service: str, samples: Sequence[ServiceUsage], records: int) -> Growth:
+def compare_usage(service: str, samples: Sequence[ServiceUsage], records: int) -> Growth:
     """Compare the medians of a service's first and last samples and report what grew too much."""
     start, end = _median_usage(samples[:_ENDS]), _median_usage(samples[-_ENDS:])
     return Growth(service, start, end, "; ".join(_find_excess(start, end, records)) or "steady")
@@ -58,7 +58,7 @@ def _find_excess(start: ServiceUsage, end: ServiceUsage, records: int) -> list[s
     ]
 
 
-def unbounded(service: str, memory_mib: Sequence[int], limit_mib: int) -> list[str]:
+def find_memory_problems(service: str, memory_mib: Sequence[int], limit_mib: int) -> list[str]:
     """Return what is wrong with a service's memory while it drains a backlog: it keeps growing, or exceeds its limit.
 
     Samples begin with the first stored batch, so that process startup does not count as growth.
@@ -69,5 +69,5 @@ def unbounded(service: str, memory_mib: Sequence[int], limit_mib: int) -> list[s
     if half and second > first * HALVES_FACTOR + HALVES_SLACK_MIB:
         problems.append(f"{service} grew from {first} to {second} MiB")
     if second > limit_mib or first > limit_mib:
-        problems.append(f"{service} took {max(first, second)} MiB, {limit_mib} are meant for it")
+        problems.append(f"{service} used {max(first, second)} MiB, more than the planned {limit_mib} MiB")
     return problems

@@ -6,38 +6,38 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.plan import Drill, Fault, LogEvidence
-from penstock.drill.target import Ground, kill
+from penstock.drill.target import Target, kill_processes
 from penstock.errors import Unreachable
 from penstock.retry import wait_until
 
-Find = Callable[[Ground], psutil.Process]
+Find = Callable[[Target], psutil.Process]
 _FIND_S = 60.0
 
 
 def _find_service(name: str) -> Find:
-    return lambda ground: ground.process(name)
+    return lambda target: target.process(name)
 
 
-def _find_driver(ground: Ground) -> psutil.Process:
+def _find_driver(target: Target) -> psutil.Process:
     """Return the JVM of the Spark driver."""
-    return _find_jvm(ground, "spark-job")
+    return _find_jvm(target, "spark-job")
 
 
-def _find_executor(ground: Ground) -> psutil.Process:
+def _find_executor(target: Target) -> psutil.Process:
     """Return the JVM of the executor that the worker started for the job."""
-    return _find_jvm(ground, "spark-worker")
+    return _find_jvm(target, "spark-worker")
 
 
-def _find_jvm(ground: Ground, service: str) -> psutil.Process:
+def _find_jvm(target: Target, service: str) -> psutil.Process:
     return _find_newest(
-        ground.tree(service)[1:], lambda process: "java" in process.name(), f"{service} has no JVM below it"
+        target.tree(service)[1:], lambda process: "java" in process.name(), f"no JVM is running under {service}"
     )
 
 
-def _find_task(ground: Ground) -> psutil.Process:
+def _find_task(target: Target) -> psutil.Process:
     """Return the process that runs the DAG's task: a grandchild of Airflow's scheduler."""
-    tree = ground.tree("airflow-scheduler")
-    return _find_newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow carries out no task")
+    tree = target.tree("airflow-scheduler")
+    return _find_newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow is running no task")
 
 
 def _find_newest(
@@ -53,14 +53,14 @@ def _find_newest(
     return matches[-1]
 
 
-def killed(find: Find) -> Fault:
+def kill_process(find: Find) -> Fault:
     """Return the fault that kills the process returned by `find`."""
 
     @contextmanager
-    def fault(ground: Ground) -> Iterator[None]:
-        victim = wait_until(lambda: find(ground), timeout_s=_FIND_S, what="a process to kill")
-        ground.say(f"SIGKILL of {victim.pid}: {victim.name()}")
-        kill([victim])
+    def fault(target: Target) -> Iterator[None]:
+        victim = wait_until(lambda: find(target), timeout_s=_FIND_S, what="a process to kill")
+        target.say(f"SIGKILL of {victim.pid}: {victim.name()}")
+        kill_processes([victim])
         yield
 
     return fault
@@ -68,20 +68,20 @@ def killed(find: Find) -> Fault:
 
 def _make_drill(name: str, service: str, what: str) -> Drill:
     evidence = LogEvidence("supervisor.log", rf"exited: {service} \(terminated by SIGKILL")
-    return Drill(name, what, killed(_find_service(service)), evidence=(evidence,))
+    return Drill(name, what, kill_process(_find_service(service)), evidence=(evidence,))
 
 
 DRILLS = (
     Drill(
         "kill-driver",
         "SIGKILL of the JVM that drives the Spark job",
-        killed(_find_driver),
+        kill_process(_find_driver),
         evidence=(LogEvidence("supervisor.log", r"exited: spark-job \("),),
     ),
     Drill(
         "kill-executor",
         "SIGKILL of the job's executor",
-        killed(_find_executor),
+        kill_process(_find_executor),
         evidence=(LogEvidence("spark-job.log", r"Lost executor|Command exited with code 137"),),
     ),
     _make_drill("kill-worker", "spark-worker", "SIGKILL of Spark's worker"),
@@ -92,7 +92,7 @@ DRILLS = (
     Drill(
         "kill-task",
         "SIGKILL of the DAG's task while it sends; its retry sends the same users and no others",
-        killed(_find_task),
+        kill_process(_find_task),
         evidence=(LogEvidence("airflow*/**/*", r"(?i)sigkill|exit_code=-9|signal=-?9|exit.code.{1,8}-9"),),
     ),
 )

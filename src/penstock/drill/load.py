@@ -17,7 +17,7 @@ from penstock.codec.encode import Serialize, serializer
 from penstock.config import Settings
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import Unreachable
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Delivered, Sender
@@ -34,19 +34,19 @@ class LoadRun:
     def __init__(self, settings: Settings, parameters: dict[str, Any]) -> None:
         self._settings = settings
         with Airflow(settings) as airflow:
-            airflow.unpause()
-            self.id = airflow.trigger(parameters)
+            airflow.unpause_dag()
+            self.id = airflow.trigger_run(parameters)
 
     def state(self) -> str:
         """Return the final state of the run. Raises `Unreachable` while it is still running."""
         with Airflow(self._settings) as airflow:
-            run, (task, attempt) = airflow.run(self.id), airflow.task(self.id)
+            run, (task, attempt) = airflow.describe_run(self.id), airflow.fetch_task_state(self.id)
             if not airflow.has_ended(run):
                 raise Unreachable(f"run {self.id} is {run['state']}, attempt {attempt} of its task {task}")
             return str(run["state"])
 
 
-def made_up(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
+def generate_users(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
     """Generate made-up users endlessly, each with a new id."""
     key = key_of(record).column
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
@@ -62,13 +62,13 @@ def made_up(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
 class Direct:
     """Produces generated users directly to the topic, bypassing Airflow."""
 
-    def __init__(self, ground: Ground, name: str) -> None:
-        settings, pipeline = ground.settings, ground.pipeline
+    def __init__(self, target: Target, name: str) -> None:
+        settings, pipeline = target.settings, target.pipeline
         self._settings, self._topic, self._key = settings, pipeline.topic, key_writer(pipeline.record)
         self._headers = [(headers.RUN, f"drill-{name}".encode())]
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
         self._serialize: Serialize = serializer(pipeline.record, settings.wire_format, schema_id)
-        self.users = made_up(pipeline.record, pipeline)
+        self.users = generate_users(pipeline.record, pipeline)
 
     def send(self, records: int) -> Delivered:
         """Send this number of users and wait for all acknowledgements. Raises `DeliveryFailed`."""
@@ -82,7 +82,7 @@ class Direct:
         return sender.delivered
 
 
-def spans_of(delivered: Delivered) -> list[Span]:
+def ranges_of(delivered: Delivered) -> list[Span]:
     """Return the range from the first to the last acknowledged offset of each partition."""
     return [Span(partition, first, last + 1) for partition, (first, last) in delivered.offsets.items()]
 

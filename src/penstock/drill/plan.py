@@ -1,16 +1,16 @@
-"""Definition of a drill: plain data, run by `frame.hold`."""
+"""Definition of a drill: plain data, run by `runner.run_drill`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 
-Fault = Callable[[Ground], AbstractContextManager[None]]
+Fault = Callable[[Target], AbstractContextManager[None]]
 """Entering the context causes the fault; leaving it, for whatever reason, ends the fault."""
 
-Parameters = Callable[[Ground], AbstractContextManager[dict[str, Any]]]
+Parameters = Callable[[Target], AbstractContextManager[dict[str, Any]]]
 """Parameters of the load's DAG run besides records and rate. What they need exists as long as the block."""
 
 
@@ -23,13 +23,13 @@ class LogEvidence:
 
 
 @contextmanager
-def plain(_ground: Ground) -> Iterator[dict[str, Any]]:
+def no_parameters(_target: Target) -> Iterator[dict[str, Any]]:
     """Yield no further parameters."""
     yield {}
 
 
 @contextmanager
-def nothing(_ground: Ground) -> Iterator[None]:
+def no_fault(_target: Target) -> Iterator[None]:
     """Cause no fault: the load itself is the drill."""
     yield
 
@@ -43,8 +43,8 @@ class Drill:
 
     name: str
     what: str
-    fault: Fault = nothing
+    fault: Fault = no_fault
     hold_s: float = 0.0
     evidence: tuple[LogEvidence, ...] = ()
-    parameters: Parameters = plain
+    parameters: Parameters = no_parameters
     rejects: bool = False

@@ -15,19 +15,19 @@ from penstock.reconcile.audit import Audit
 from penstock.reconcile.auditor import Auditor
 from penstock.sink import cassandra
 
-Marks = dict[int, int]
+LogSizes = dict[int, int]
 """Size of each log in bytes, by inode: a rotated log is the same file under another name."""
 
 
 _COUNTS = ("produced", "stored", "rejected", "missing", "waiting", "filtered", "doubled")
 
 
-def prove(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> None:
+def check_run(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> None:
     """Verify the offset ranges `spans` and the run's records in them, and put the outcome into `facts`."""
     with cassandra.connected(settings) as session:
         receipt = verification.verify(settings, session, spans=spans)
         run_audit = Auditor(settings, session).audit_run(spans, run_id)
-    note(
+    set_counts(
         facts,
         {name: getattr(receipt, name) for name in _COUNTS},
         [f"{difference.kind}: {difference.why}" for difference in receipt.differences],
@@ -36,13 +36,13 @@ def prove(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> N
     facts.rejected += run_audit.refused
 
 
-def note_audit(facts: Facts, audit: Audit) -> None:
+def set_audit(facts: Facts, audit: Audit) -> None:
     """Put the outcome of a reconciliation into `facts`."""
     differences = [str(named["why"]) for kind in ("missing", "gap", "miscounted") for named in audit.named[kind]]
-    note(facts, {name: audit.total(name) for name in _COUNTS}, differences)
+    set_counts(facts, {name: audit.total(name) for name in _COUNTS}, differences)
 
 
-def note(facts: Facts, counts: Mapping[str, int], differences: list[str]) -> None:
+def set_counts(facts: Facts, counts: Mapping[str, int], differences: list[str]) -> None:
     """Put the counts of records in Kafka and their differences into `facts`."""
     facts.sent, facts.stored, facts.rejected = counts["produced"], counts["stored"], counts["rejected"]
     facts.missing = counts["missing"] + counts["waiting"] + counts["filtered"]
@@ -52,39 +52,39 @@ def note(facts: Facts, counts: Mapping[str, int], differences: list[str]) -> Non
 
 def check_stored(settings: Settings, spans: list[Span]) -> None:
     """Check that the ledger covers all of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
-    missing = waiting(settings, spans)
+    missing = count_pending(settings, spans)
     if missing:
         raise Unreachable(f"{missing} offsets are not in the ledger yet")
 
 
 def check_moving(settings: Settings, spans: list[Span]) -> None:
     """Check that the ledger covers some of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
-    if waiting(settings, spans) == sum(span.records for span in spans):
-        raise Unreachable("nothing of the load is stored yet")
+    if count_pending(settings, spans) == sum(span.records for span in spans):
+        raise Unreachable("no record of the load is stored yet")
 
 
-def waiting(settings: Settings, spans: list[Span]) -> int:
+def count_pending(settings: Settings, spans: list[Span]) -> int:
     """Count the offsets of `spans` that the ledger does not cover yet."""
     with cassandra.connected(settings) as session:
         return Auditor(settings, session).waiting(spans)
 
 
-def marks(logs: Path) -> Marks:
+def read_log_sizes(logs: Path) -> LogSizes:
     """Record the current size of every log below the folder."""
     return {path.stat().st_ino: path.stat().st_size for path in logs.rglob("*") if path.is_file()}
 
 
-def hidden(logs: Path, since: Marks, wanted: Iterable[LogEvidence]) -> list[str]:
+def find_unmatched(logs: Path, since: LogSizes, wanted: Iterable[LogEvidence]) -> list[str]:
     """Return the wanted patterns that no log has matched since the marks were taken."""
     return [evidence.pattern for evidence in wanted if not _is_logged(logs, since, evidence)]
 
 
-def _is_logged(logs: Path, since: Marks, wanted: LogEvidence) -> bool:
+def _is_logged(logs: Path, since: LogSizes, wanted: LogEvidence) -> bool:
     paths = [*logs.glob(wanted.log), *logs.glob(f"{wanted.log}.*")]
-    return any(re.search(wanted.pattern, written_since(path, since)) for path in paths if path.is_file())
+    return any(re.search(wanted.pattern, read_since(path, since)) for path in paths if path.is_file())
 
 
-def written_since(path: Path, since: Marks) -> str:
+def read_since(path: Path, since: LogSizes) -> str:
     """Return what was written to a log after its mark; all of it if it has no mark or was truncated."""
     with path.open(encoding="utf-8", errors="replace") as file:
         stat = os.fstat(file.fileno())

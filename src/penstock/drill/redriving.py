@@ -19,7 +19,7 @@ from penstock.dead_letters.repair import Repair
 from penstock.dead_letters.topic import read_dead_letters
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import PenstockError
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -28,88 +28,88 @@ NAME = "redrive-order"
 EACH = 50
 _OLD, _NEW = "YY", "XX"
 """The nationality of a user's rejected version, and of the version that follows it."""
-_MENDED = Repair({"email": "mended@example.org"})
+_REPAIR = Repair({"email": "repaired@example.org"})
 _STORED_S = 120.0
 
 
 @contextmanager
-def redriven_versions(ground: Ground) -> Iterator[None]:
+def redrive_versions(target: Target) -> Iterator[None]:
     """Redrive rejected versions of users: with a newer one stored, with one in flight, with none, and as new.
 
     A redrive that ignored the order would overwrite the newer versions.
     """
-    users = list(islice(load.Direct(ground, NAME).users, 4 * EACH))
+    users = list(islice(load.Direct(target, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
-    _send_versions(ground, users, nationality=_OLD, email="nobody")
-    _send_versions(ground, [*stored, *replaced], nationality=_NEW)
-    _check_redriven(_redrive_dead_letters(ground, stored), superseded=EACH)
-    _check_redriven(_redrive_dead_letters(ground, replaced, as_new=True), sent=EACH)
-    _send_versions(ground, coming, nationality=_NEW, waits=False)
-    outcome = _redrive_dead_letters(ground, coming)
+    _send_versions(target, users, nationality=_OLD, email="invalid")
+    _send_versions(target, [*stored, *replaced], nationality=_NEW)
+    _check_redriven(_redrive_dead_letters(target, stored), superseded=EACH)
+    _check_redriven(_redrive_dead_letters(target, replaced, as_new=True), sent=EACH)
+    _send_versions(target, coming, nationality=_NEW, waits=False)
+    outcome = _redrive_dead_letters(target, coming)
     _check_redriven(outcome, sent=EACH - outcome.superseded)
-    _check_redriven(_redrive_dead_letters(ground, alone), sent=EACH)
-    _wait_for_all(ground, [])
-    _check_rows(ground, [*stored, *coming], _NEW)
-    _check_rows(ground, [*alone, *replaced], _OLD)
-    ground.say(f"{NAME}: {4 * EACH} users have the version that they should")
+    _check_redriven(_redrive_dead_letters(target, alone), sent=EACH)
+    _wait_for_all(target, [])
+    _check_rows(target, [*stored, *coming], _NEW)
+    _check_rows(target, [*alone, *replaced], _OLD)
+    target.say(f"{NAME}: {4 * EACH} users have the expected version")
     yield
 
 
-def _send_versions(ground: Ground, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
+def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
     """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
-    before = ground.spans()
+    before = target.spans()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
-    load.Direct(ground, NAME).send_at((user, 0) for user in changed)
+    load.Direct(target, NAME).send_at((user, 0) for user in changed)
     if waits:
-        _wait_for_all(ground, before)
+        _wait_for_all(target, before)
 
 
-def _wait_for_all(ground: Ground, before: list[Span]) -> None:
+def _wait_for_all(target: Target, before: list[Span]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
-    spans = beyond(before, ground.spans())
+    spans = beyond(before, target.spans())
     wait_until(
-        lambda: record_checks.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
+        lambda: record_checks.check_stored(target.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
     )
 
 
-def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
+def _redrive_dead_letters(target: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
-    settings, pipeline = ground.settings, ground.pipeline
+    settings, pipeline = target.settings, target.pipeline
     keys = set(map(key_writer(pipeline.record), users))
     letters = index_first_copies(letter for letter in read_dead_letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
-        raise PenstockError(f"{len(places)} of {len(keys)} broken records are in {pipeline.dead_letter_topic}")
+        raise PenstockError(f"only {len(places)} of {len(keys)} invalid records are in {pipeline.dead_letter_topic}")
     with cassandra.connected(settings) as session:
-        return redrive(settings, session, DeadLetterSelection(places=places), _MENDED, as_new=as_new)
+        return redrive(settings, session, DeadLetterSelection(places=places), _REPAIR, as_new=as_new)
 
 
 def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:
     """Raise `PenstockError` unless `sent` records were sent and `superseded` were superseded."""
     if outcome.sent != sent or superseded not in (None, outcome.superseded):
         raise PenstockError(
-            f"redrive: {outcome.sent} sent and {outcome.superseded} superseded, not {sent} and {superseded or 0}"
+            f"redrive: {outcome.sent} sent and {outcome.superseded} superseded, expected {sent} and {superseded or 0}"
         )
 
 
-def _check_rows(ground: Ground, users: Iterable[Record], nationality: str) -> None:
+def _check_rows(target: Target, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
-    pipeline, key = ground.pipeline, key_of(ground.pipeline.stored).column
-    table = cql.table_name(cassandra.keyspace_of(ground.settings, pipeline), pipeline.table)
+    pipeline, key = target.pipeline, key_of(target.pipeline.stored).column
+    table = cql.table_name(cassandra.keyspace_of(target.settings, pipeline), pipeline.table)
     ids = [(getattr(user, key),) for user in users]
-    with cassandra.connected(ground.settings) as session:
+    with cassandra.connected(target.settings) as session:
         select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.name(key)} = ?")
         answers = execute_concurrent_with_args(session, select, ids)
-        found = [row["nationality"] for _, rows in answers for row in rows]
-    if found != [nationality] * len(ids):
-        raise PenstockError(f"{found.count(nationality)} of {len(ids)} rows have the version {nationality}")
+        nationalities = [row["nationality"] for _, rows in answers for row in rows]
+    if nationalities != [nationality] * len(ids):
+        raise PenstockError(f"{nationalities.count(nationality)} of {len(ids)} rows have the version {nationality}")
 
 
 DRILLS = (
     Drill(
         NAME,
         "rejected versions are redriven after newer ones were stored: the newest keep the rows, except with --as-new",
-        redriven_versions,
+        redrive_versions,
         rejects=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""Runs a drill: load, fault, recovery, proof; the same for every drill."""
+"""Run a drill: load, fault, recovery and checks, the same for every drill."""
 
 import time
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from penstock.broker.topics import Span, beyond
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import RECOVER_S, Facts, Result
 from penstock.errors import PenstockError
 from penstock.retry import wait_until
@@ -19,10 +19,10 @@ READY_AGAIN_S = 30.0
 """A probe of a busy machine may fail once."""
 
 
-def hold(ground: Ground, drill: Drill, records: int) -> Result:
+def run_drill(target: Target, drill: Drill, records: int) -> Result:
     """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
     facts = Facts(drill.name, drill.rejects, asked=records)
-    course = Course(ground, drill, facts)
+    course = DrillRun(target, drill, facts)
     try:
         course.go()
     except PenstockError as error:
@@ -30,23 +30,23 @@ def hold(ground: Ground, drill: Drill, records: int) -> Result:
     return facts.result()
 
 
-class Course:
+class DrillRun:
     """One run of a drill. `step` is the current step."""
 
-    def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
-        self._ground, self._drill, self._facts = ground, drill, facts
+    def __init__(self, target: Target, drill: Drill, facts: Facts) -> None:
+        self._target, self._drill, self._facts = target, drill, facts
         self._before: list[Span] = []
-        self._marks: record_checks.Marks = {}
+        self._marks: record_checks.LogSizes = {}
         self._ended_s = 0.0
         self.step = ""
 
     def go(self) -> None:
         """Run all steps. Raises the `PenstockError` of the first that fails, after ending the fault."""
         self._start_step("stack")
-        self._ground.up()
-        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
-        self._before = self._ground.spans()
-        with self._drill.parameters(self._ground) as parameters:
+        self._target.up()
+        wait_until(self._target.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        self._before = self._target.spans()
+        with self._drill.parameters(self._target) as parameters:
             run = self._start_load(parameters)
             self._inject_fault()
             self._wait_for_recovery()
@@ -55,23 +55,23 @@ class Course:
 
     def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
-        self._ground.say(f"{self._drill.name}: {step} {detail}".rstrip())
+        self._target.say(f"{self._drill.name}: {step} {detail}".rstrip())
 
     def _start_load(self, parameters: dict[str, Any]) -> load.LoadRun:
         self._start_step("load")
         records = self._facts.asked
         rate = records / (LOAD_S + self._drill.hold_s)
-        run = load.LoadRun(self._ground.settings, {"records": records, "rate": rate, **parameters})
+        run = load.LoadRun(self._target.settings, {"records": records, "rate": rate, **parameters})
         wait_until(self._check_moving, timeout_s=PATIENCE_S, every_s=0.5, what="the load's first rows")
         return run
 
     def _check_moving(self) -> None:
-        record_checks.check_moving(self._ground.settings, self._find_new_ranges())
+        record_checks.check_moving(self._target.settings, self._find_new_ranges())
 
     def _inject_fault(self) -> None:
         self._start_step("fault", self._drill.what)
-        self._marks = record_checks.marks(self._ground.layout.logs)
-        with self._drill.fault(self._ground):
+        self._marks = record_checks.read_log_sizes(self._target.layout.logs)
+        with self._drill.fault(self._target):
             time.sleep(self._drill.hold_s)
             self._ended_s = time.monotonic()
             self._start_step("repair")
@@ -79,32 +79,32 @@ class Course:
     def _wait_for_recovery(self) -> None:
         """Wait until every service is ready and a record that was sent after the fault is stored."""
         self._start_step("recovery")
-        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
-        sent = load.Direct(self._ground, self._drill.name).send(8)
+        wait_until(self._target.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        sent = load.Direct(self._target, self._drill.name).send(8)
         wait_until(
-            lambda: record_checks.check_stored(self._ground.settings, load.spans_of(sent)),
+            lambda: record_checks.check_stored(self._target.settings, load.ranges_of(sent)),
             timeout_s=PATIENCE_S,
             what="a record sent after the fault",
         )
         self._facts.recovered_s = round(time.monotonic() - self._ended_s, 1)
 
     def _wait_for_load(self, run: load.LoadRun) -> None:
-        self._start_step("rest", f"recovered after {self._facts.recovered_s} s")
+        self._start_step("drain", f"recovered after {self._facts.recovered_s} s")
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
         spans = self._find_new_ranges()
         wait_until(
-            lambda: record_checks.check_stored(self._ground.settings, spans),
+            lambda: record_checks.check_stored(self._target.settings, spans),
             timeout_s=PATIENCE_S,
             every_s=0.5,
-            what="all of the load",
+            what="the records of the load",
         )
 
     def _find_new_ranges(self) -> list[Span]:
         """Return the offsets that were added to the topic since the drill began."""
-        return beyond(self._before, self._ground.spans())
+        return beyond(self._before, self._target.spans())
 
     def _check_outcome(self, run: load.LoadRun) -> None:
-        self._start_step("proof")
-        record_checks.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
-        self._facts.hidden = record_checks.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
-        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
+        self._start_step("checks")
+        record_checks.check_run(self._target.settings, self._find_new_ranges(), run.id, self._facts)
+        self._facts.hidden = record_checks.find_unmatched(self._target.layout.logs, self._marks, self._drill.evidence)
+        wait_until(self._target.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")

@@ -6,30 +6,30 @@ from pathlib import Path
 import psutil
 
 from penstock.drill.growth import ServiceUsage
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.stack import catalog, status
 from penstock.stack.environment import read_environment
 from penstock.stack.service import Service
 
 
-def of_services(ground: Ground) -> dict[str, ServiceUsage]:
+def measure_services(target: Target) -> dict[str, ServiceUsage]:
     """Return the usage of each running service. A folder that services share counts for the first of them."""
     counted: set[Path] = set()
     usages = {}
-    for service in catalog.build_services(read_environment(ground.settings)).values():
-        tree = ground.tree(service.name)
-        folders = [folder for folder in _list_folders(ground, service) if folder not in counted]
+    for service in catalog.build_services(read_environment(target.settings)).values():
+        tree = target.tree(service.name)
+        folders = [folder for folder in _list_folders(target, service) if folder not in counted]
         counted.update(folders)
         if tree:
             usages[service.name] = ServiceUsage(
-                status.measure_memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders)
+                status.measure_memory_mib(tree[0].pid), _count_handles(tree), measure_disk_mib(folders)
             )
     return usages
 
 
-def _list_folders(ground: Ground, service: Service) -> list[Path]:
-    checkpoint = [Path(ground.settings.checkpoint)] if service.name == "spark-job" else []
-    return [*service.folders, ground.layout.log(service.name), *checkpoint]
+def _list_folders(target: Target, service: Service) -> list[Path]:
+    checkpoint = [Path(target.settings.checkpoint)] if service.name == "spark-job" else []
+    return [*service.folders, target.layout.log(service.name), *checkpoint]
 
 
 def _count_handles(tree: Iterable[psutil.Process]) -> int:
@@ -42,7 +42,7 @@ def _count_handles(tree: Iterable[psutil.Process]) -> int:
     return total
 
 
-def disk_mib(places: Iterable[Path]) -> int:
+def measure_disk_mib(places: Iterable[Path]) -> int:
     """Return the disk usage of files and folders, in MiB. Holes in sparse files do not count."""
     return sum(_blocks_bytes(path) for root in places for path in _iter_files(root)) // 2**20
 

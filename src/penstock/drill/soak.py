@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
 from penstock.drill import load, record_checks, service_usage
-from penstock.drill.growth import Growth, ServiceUsage, grown
+from penstock.drill.growth import Growth, ServiceUsage, compare_usage
 from penstock.drill.runner import PATIENCE_S
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError, Unreachable
 from penstock.retry import wait_until
@@ -32,8 +32,8 @@ class SoakResult(Result):
 class Soak:
     """A run of the drill."""
 
-    def __init__(self, ground: Ground, minutes: float, rate: float) -> None:
-        self._ground, self._rate = ground, rate
+    def __init__(self, target: Target, minutes: float, rate: float) -> None:
+        self._target, self._rate = target, rate
         self._runs = max(1, math.ceil(minutes * 60 / _RUN_S))
         self._run_s = minutes * 60 / self._runs
         self._warm_up_s = min(minutes * 60 * _WARM_UP_SHARE, _WARM_UP_AT_MOST_S)
@@ -42,12 +42,12 @@ class Soak:
 
     def go(self) -> None:
         """Run the whole drill. Raises a `PenstockError` if a step fails."""
-        self._ground.up()
-        before = self._ground.spans()
+        self._target.up()
+        before = self._target.spans()
         began = time.monotonic()
         for number in range(self._runs):
-            self._ground.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
-            run = load.LoadRun(self._ground.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
+            self._target.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
+            run = load.LoadRun(self._target.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
             self.facts.run_state = self._await_run(run, began)
             self._check_outcome(run, before)
 
@@ -59,30 +59,32 @@ class Soak:
                 return run.state()
             except Unreachable:
                 if time.monotonic() - began >= self._warm_up_s:
-                    for service, sample in service_usage.of_services(self._ground).items():
+                    for service, sample in service_usage.measure_services(self._target).items():
                         self.samples[service].append(sample)
                 time.sleep(_SAMPLE_S)
         return run.state()
 
     def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
-        settings = self._ground.settings
-        spans = beyond(before, self._ground.spans())
-        wait_until(lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
+        settings = self._target.settings
+        spans = beyond(before, self._target.spans())
+        wait_until(
+            lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="the records of the soak"
+        )
         ids, refused = self.facts.ids, self.facts.refused
-        record_checks.prove(settings, spans, run.id, self.facts)
+        record_checks.check_run(settings, spans, run.id, self.facts)
         self.facts.ids, self.facts.refused = self.facts.ids + ids, self.facts.refused + refused
         self.facts.asked += round(self._run_s * self._rate)
 
 
-def hold(ground: Ground, minutes: float, rate: float) -> SoakResult:
+def run_soak(target: Target, minutes: float, rate: float) -> SoakResult:
     """Run the soak for these minutes at `rate` records per second and return its result."""
-    soak = Soak(ground, minutes, rate)
+    soak = Soak(target, minutes, rate)
     try:
         soak.go()
     except PenstockError as error:
         soak.facts.failure = error.message
     result = soak.facts.result()
-    processes = [grown(service, samples, result.sent) for service, samples in soak.samples.items()]
+    processes = [compare_usage(service, samples, result.sent) for service, samples in soak.samples.items()]
     failures = [] if result.passed else [result.verdict]
     failures += [] if processes else ["no service was measured"]
     failures += [f"{process.service}: {process.verdict}" for process in processes if process.verdict != "steady"]

@@ -18,7 +18,7 @@ from penstock.drill import (
     transforms,
 )
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import Result
 from penstock.errors import UsageError
 
@@ -44,7 +44,7 @@ WHAT = {
 
 
 @dataclass(frozen=True)
-class Ask:
+class Options:
     """Options of a call: records per load, records of the backlog, minutes and rate (records/s) of the soak."""
 
     records: int
@@ -53,25 +53,25 @@ class Ask:
     rate: float
 
 
-def of_all() -> list[str]:
+def list_of_all() -> list[str]:
     """Return the names of the drills that `--all` runs: all but the soak and the one that deletes the topic."""
     return [name for name in WHAT if name not in (soak.NAME, DELETES_TOPIC)]
 
 
-def known(wanted: list[str]) -> list[str]:
+def check_names(wanted: list[str]) -> list[str]:
     """Return `wanted` if all are names of drills. Raises `UsageError` for the first unknown name."""
     for name in wanted:
         if name not in WHAT:
-            raise UsageError(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint=remedies.list_drills())
+            raise UsageError(f"unknown drill {name!r}: expected one of {', '.join(WHAT)}", hint=remedies.list_drills())
     return wanted
 
 
-def hold(ground: Ground, name: str, ask: Ask) -> Result:
+def run_drill(target: Target, name: str, ask: Options) -> Result:
     """Run one drill and return its result."""
     if name == backlog.NAME:
-        return backlog.hold(ground, ask.backlog)
+        return backlog.run_backlog(target, ask.backlog)
     if name == recreated_topic.NAME:
-        return recreated_topic.hold(ground, ask.records)
+        return recreated_topic.run_recreation(target, ask.records)
     if name == soak.NAME:
-        return soak.hold(ground, ask.minutes, ask.rate)
-    return runner.hold(ground, _FAULTS[name], ask.records)
+        return soak.run_soak(target, ask.minutes, ask.rate)
+    return runner.run_drill(target, _FAULTS[name], ask.records)

@@ -24,7 +24,7 @@ STOP_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True)
-class Ground:
+class Target:
     """The stack of the effective settings. `say` receives progress messages."""
 
     settings: Settings
@@ -45,7 +45,7 @@ class Ground:
         """Return the process of a service. Raises `StackError` if there is none."""
         known = self.supervisor.processes().get(service)
         if known is None or not known.pid:
-            raise StackError(f"{service} does not run", hint=remedies.start(service))
+            raise StackError(f"{service} is not running", hint=remedies.start(service))
         return psutil.Process(known.pid)
 
     def tree(self, service: str) -> list[psutil.Process]:
@@ -59,9 +59,11 @@ class Ground:
 
     def check_ready(self) -> None:
         """Check that every service is ready. Raises `Unreachable` naming those that are not."""
-        waiting = [one for one in status.read_statuses(self.settings) if one.state != "ready"]
-        if waiting:
-            raise Unreachable("; ".join(f"{one.name} {one.state} {one.detail}".strip() for one in waiting))
+        not_ready = [service for service in status.read_statuses(self.settings) if service.state != "ready"]
+        if not_ready:
+            raise Unreachable(
+                "; ".join(f"{service.name} {service.state} {service.detail}".strip() for service in not_ready)
+            )
 
     def up(self) -> None:
         """Start the services that are not running. Raises the errors of `launch.start_services`."""
@@ -84,13 +86,13 @@ class Ground:
         self.supervisor.start(service)
 
 
-def of(settings: Settings, say: Say) -> Ground:
-    """Return the ground of the effective settings, with Kafka's current mode of coordination."""
+def open_target(settings: Settings, say: Say) -> Target:
+    """Return the stack of the effective settings, with Kafka's current mode of coordination."""
     here = coordination.adopt_coordination(read_environment(settings))
-    return Ground(here.settings, here.layout, Supervisor(here.layout), say)
+    return Target(here.settings, here.layout, Supervisor(here.layout), say)
 
 
-def kill(processes: Iterable[psutil.Process]) -> None:
+def kill_processes(processes: Iterable[psutil.Process]) -> None:
     """Send SIGKILL to each process that still exists."""
     for process in processes:
         try:
@@ -99,7 +101,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             continue
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a free port on loopback."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))

@@ -13,7 +13,7 @@ from penstock.contract.record import Record
 from penstock.dead_letters.message import read_error_headers
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import StackError, Unreachable
 from penstock.monitoring.history import History
 from penstock.reconcile import verify
@@ -60,103 +60,103 @@ PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r}
 
 
 @contextmanager
-def poison_record(ground: Ground) -> Iterator[None]:
+def isolate_record(target: Target) -> Iterator[None]:
     """Let a row-wise transform raise for one of many records: it alone is dead-lettered, while the stream continues."""
-    letters = _read_dlq_ranges(ground)
-    with _run_poisoned_job(ground, POISON, row_wise=True) as sent:
+    letters = _read_dlq_ranges(target)
+    with _run_poisoned_job(target, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
-        wait_until(lambda: record_checks.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
+        wait_until(lambda: record_checks.check_stored(target.settings, sent), timeout_s=ISOLATED_S, what=what)
         new = topics.records(
-            ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
+            target.settings, target.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(target))
         )
         reasons = [read_error_headers(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
-            raise StackError(f"one dead letter of reason transform_failed was expected, there are {reasons}")
+            raise StackError(f"expected one dead letter with reason transform_failed, found {reasons}")
         yield
 
 
 @contextmanager
-def stuck_transform(ground: Ground) -> Iterator[None]:
+def block_stream(target: Target) -> Iterator[None]:
     """Let a transform raise that is not declared row-wise: the job idles, and status, verify and the alert say so."""
-    began, restarts = datetime.now(UTC), _read_job_status(ground).restarts
-    with _run_poisoned_job(ground, STUCK, row_wise=False) as sent:
-        log, marks = ground.layout.log(JOB), record_checks.marks(ground.layout.logs)
-        wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
-        _check_shown(ground, sent, began, restarts)
-        if "\tat " in record_checks.written_since(log, marks):
-            raise StackError(f"Java's frames are in {log}, behind which the user's line is hard to find")
+    began, restarts = datetime.now(UTC), _read_job_status(target).restarts
+    with _run_poisoned_job(target, STUCK, row_wise=False) as sent:
+        log, marks = target.layout.log(JOB), record_checks.read_log_sizes(target.layout.logs)
+        wait_until(lambda: _check_alert(target), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
+        _check_shown(target, sent, began, restarts)
+        if "\tat " in record_checks.read_since(log, marks):
+            raise StackError(f"{log} contains Java stack frames, which hide the line of the transform")
         yield
 
 
 @contextmanager
-def _run_poisoned_job(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
+def _run_poisoned_job(target: Target, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
     """Run the job with a transform that raises for one of the records sent, and yield their offset ranges."""
-    direct = load.Direct(ground, name)
+    direct = load.Direct(target, name)
     users = list(islice(direct.users, RECORDS))
-    file = _write_pipeline(ground, users[RECORDS // 2], row_wise=row_wise)
-    ground.say(f"the job is restarted with {file}")
-    launch.restart_services(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
+    file = _write_pipeline(target, users[RECORDS // 2], row_wise=row_wise)
+    target.say(f"the job is restarted with {file}")
+    launch.restart_services(target.settings.model_copy(update={"pipeline": str(file)}), [JOB])
     try:
-        yield load.spans_of(direct.send_at((user, 0) for user in users))
+        yield load.ranges_of(direct.send_at((user, 0) for user in users))
     finally:
-        launch.restart_services(ground.settings, [JOB])
+        launch.restart_services(target.settings, [JOB])
 
 
-def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
+def _write_pipeline(target: Target, poison: Record, *, row_wise: bool) -> Path:
     """Write a pipeline file that equals the effective one, except that its transform raises for one record."""
-    base = ground.pipeline
+    base = target.pipeline
     text = _FILE.format(
-        base=ground.settings.pipeline,
+        base=target.settings.pipeline,
         poison=key_writer(base.record)(poison).decode(),
         column=key_of(base.record).column,
         row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
     )
-    file = ground.layout.run / "drill_transform.py"
+    file = target.layout.run / "drill_transform.py"
     file.write_text(text, encoding="utf-8")
     return file
 
 
-def _read_dlq_ranges(ground: Ground) -> list[Span]:
-    return topics.spans(ground.settings, ground.pipeline.dead_letter_topic)
+def _read_dlq_ranges(target: Target) -> list[Span]:
+    return topics.spans(target.settings, target.pipeline.dead_letter_topic)
 
 
-def _read_job_status(ground: Ground) -> Status:
-    return status.read_statuses(ground.settings, [JOB])[0]
+def _read_job_status(target: Target) -> Status:
+    return status.read_statuses(target.settings, [JOB])[0]
 
 
-def _check_alert(ground: Ground) -> None:
+def _check_alert(target: Target) -> None:
     """Check that the watcher reports the stream as stuck. Raises `Unreachable` until then."""
-    if not any(alert.name == "stuck" for alert in History(ground.settings).open()):
-        raise Unreachable("the alert `stuck` does not fire yet")
+    if not any(alert.name == "stuck" for alert in History(target.settings).open()):
+        raise Unreachable("the alert `stuck` is not firing yet")
 
 
-def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: int) -> None:
+def _check_shown(target: Target, sent: list[Span], began: datetime, restarts: int) -> None:
     """Raise `StackError` unless status and verify report the error, and the process stays idle."""
-    job = _read_job_status(ground)
+    job = _read_job_status(target)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
-        raise StackError(f"status says that the job is {job.state}: {job.detail}")
-    with cassandra.connected(ground.settings) as session:
-        receipt = verify.verify(ground.settings, session, since=began)
+        raise StackError(f"expected state stuck, status reports {job.state}: {job.detail}")
+    with cassandra.connected(target.settings) as session:
+        receipt = verify.verify(target.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
-        raise StackError("verify does not name the stuck stream")
-    if not record_checks.waiting(ground.settings, sent):
-        raise StackError("records were stored of the batch that the transform raises for")
+        raise StackError("verify does not report the stuck stream")
+    if not record_checks.count_pending(target.settings, sent):
+        raise StackError("records of the failing batch were stored")
     if "1 failure:" not in job.detail or job.restarts != restarts:
-        raise StackError(f"the job does not stand by: restarted {job.restarts - restarts} times, {job.detail}")
+        raise StackError(f"the job did not stay idle: restarted {job.restarts - restarts} times, {job.detail}")
 
 
 DRILLS = (
     Drill(
         POISON,
         "a row-wise transform raises for one record, which alone is dead-lettered",
-        poison_record,
+        isolate_record,
         evidence=(LogEvidence(f"{JOB}.log", r"records_isolated"),),
         rejects=True,
     ),
     Drill(
         STUCK,
-        "a transform raises for a batch: the job stands by, and status, verify and the alert say where and why",
-        stuck_transform,
+        "a transform raises for a batch: the job stays idle, and status, verify and the alert report where and why",
+        block_stream,
         evidence=(LogEvidence(f"{JOB}.log", r"transform_failed +.*drill_transform.py, line \d+: PoisonError"),),
     ),
 )

@@ -61,11 +61,11 @@ class Facts:
             self.missing,
             self.doubled,
             self.recovered_s,
-            judge(self),
+            build_verdict(self),
         )
 
 
-def judge(facts: Facts) -> str:
+def build_verdict(facts: Facts) -> str:
     """Return `PASSED`, or everything that failed."""
     if facts.failure:
         return facts.failure
@@ -75,26 +75,28 @@ def judge(facts: Facts) -> str:
 def _of_records(facts: Facts) -> list[str]:
     wrong = []
     if facts.missing:
-        wrong.append(f"{facts.missing} records are missing")
+        wrong.append(f"missing records: {facts.missing}")
     if facts.doubled:
-        wrong.append(f"{facts.doubled} offsets are counted twice")
+        wrong.append(f"offsets counted twice: {facts.doubled}")
     if facts.differences:
-        wrong.append(f"verify names {len(facts.differences)} differences, first {facts.differences[0]}")
+        wrong.append(f"differences reported by verify: {len(facts.differences)}, the first: {facts.differences[0]}")
     if facts.ids + facts.refused < facts.asked:
-        wrong.append(f"the run sent {facts.ids} distinct records and refused {facts.refused} of {facts.asked}")
+        wrong.append(f"the run sent {facts.ids} distinct records and rejected {facts.refused}, expected {facts.asked}")
     if facts.ids > facts.asked:
-        wrong.append(f"the run sent {facts.ids} distinct records, {facts.asked} were asked for: a retry sent others")
+        wrong.append(f"the run sent {facts.ids} distinct records, expected {facts.asked}: a retry sent different ones")
     if facts.rejects != bool(facts.rejected):
-        wrong.append("nothing was rejected" if facts.rejects else f"{facts.rejected} records were rejected")
+        wrong.append(
+            "no record was rejected, some were expected" if facts.rejects else f"{facts.rejected} records were rejected"
+        )
     return wrong
 
 
 def _of_recovery(facts: Facts) -> list[str]:
     wrong = []
     if facts.run_state != "success":
-        wrong.append(f"the run ended in {facts.run_state or 'nothing'}")
+        wrong.append(f"the run ended in state {facts.run_state or 'unknown'}")
     if facts.recovered_s is None or facts.recovered_s > RECOVER_S:
-        took = "never" if facts.recovered_s is None else f"after {facts.recovered_s:g} s"
-        wrong.append(f"the stream went on {took}, not within {RECOVER_S:g} s")
-    wrong += [f"no log names the fault: {pattern}" for pattern in facts.hidden]
+        took = "never recovered" if facts.recovered_s is None else f"recovered after {facts.recovered_s:g} s"
+        wrong.append(f"the stream {took}, expected within {RECOVER_S:g} s")
+    wrong += [f"no log line matches: {pattern}" for pattern in facts.hidden]
     return wrong

@@ -58,7 +58,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Alert:
-    """A problem: the affected subject, what is wrong with it, and the command that shows more."""
+    """A problem with `subject`. `command` shows details."""
 
     name: str
     severity: Severity
@@ -97,8 +97,8 @@ def _find_lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.lag_records <= settings.alert_lag_records:
         return []
     message = (
-        f"more than {settings.alert_lag_records} records wait to be stored, "
-        f"for {settings.alert_lag_s:g} s or more; now {now.lag_records}"
+        f"lag above {settings.alert_lag_records} records for {settings.alert_lag_s:g} s or longer; "
+        f"now {now.lag_records} records"
     )
     return [Finding(now.topic, message, _JOB, settings.alert_lag_s)]
 
@@ -132,7 +132,7 @@ def _no_data(now: Snapshot, settings: Settings) -> list[Finding] | None:
 
 def _service_down(now: Snapshot, settings: Settings) -> list[Finding]:
     return [
-        Finding(name, f"{name} is away: {error}", remedies.show_status(name), settings.alert_down_s)
+        Finding(name, f"{name} is unavailable: {error}", remedies.show_status(name), settings.alert_down_s)
         for name, error in now.services.items()
         if error
     ]
@@ -141,15 +141,15 @@ def _service_down(now: Snapshot, settings: Settings) -> list[Finding]:
 def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.receipt is None:
         return None
-    missing = f"{now.receipt.missing} records are missing" if now.receipt.missing else "its sources differ"
-    message = f"the last receipt does not balance: {missing}"
+    missing = f"{now.receipt.missing} records are missing" if now.receipt.missing else "its sources disagree"
+    message = f"the last receipt is not balanced: {missing}"
     return [] if now.receipt.balanced else [Finding(now.topic, message, remedies.verify())]
 
 
 def _topic_recreated(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.change is None:
         return None
-    message = f"{now.topic} was deleted and recreated, and the Spark job does not read it: {now.change}"
+    message = f"{now.topic} was deleted and recreated, and the Spark job does not read the new topic: {now.change}"
     command = remedies.reset_checkpoint()
     return [Finding(now.topic, message, command, settings.alert_down_s)] if now.change else []
 
@@ -212,19 +212,19 @@ class Board:
         """Return the changes due to this snapshot. Unless `patient`, findings fire at once."""
         changes: list[AlertChange] = []
         for name, rule in RULES.items():
-            found = rule.find(now, settings)
-            if found is not None:
-                changes += self._resolve_alerts(name, {one.subject for one in found}, now)
-                changes += self._fire_alerts(name, rule.severity, found, now, patient)
+            findings = rule.find(now, settings)
+            if findings is not None:
+                changes += self._resolve_alerts(name, {finding.subject for finding in findings}, now)
+                changes += self._fire_alerts(name, rule.severity, findings, now, patient)
         return changes
 
     def _fire_alerts(
-        self, name: str, severity: Severity, found: Iterable[Finding], now: Snapshot, patient: bool
+        self, name: str, severity: Severity, findings: Iterable[Finding], now: Snapshot, patient: bool
     ) -> Iterator[AlertChange]:
-        for one in found:
-            alert = Alert(name, severity, one.subject, one.message, one.command)
+        for finding in findings:
+            alert = Alert(name, severity, finding.subject, finding.message, finding.command)
             since_s = self._since_s.setdefault(alert.key, now.at_s)
-            if alert.key not in self._open and (not patient or now.at_s - since_s >= one.after_s):
+            if alert.key not in self._open and (not patient or now.at_s - since_s >= finding.after_s):
                 self._open[alert.key] = self._build_change("firing", _format_time(since_s), alert, now)
                 yield self._open[alert.key]
 

@@ -14,7 +14,7 @@ _END_S = 10.0
 _COMMAND = (sys.executable, "-m", "penstock.cli", "verify", "--json")
 
 
-class Regular:
+class ScheduledVerify:
     """Runs `penstock verify` if the last run was more than `watch_verify_hours` ago; 0 disables it.
 
     It runs in its own process, so that its memory is freed. The receipt is stored in Cassandra, where the watcher reads
@@ -35,7 +35,7 @@ class Regular:
         if self._process is not None:
             self._poll_process(self._process)
         elif self._every_s and now.topic_records and not any(now.services.values()) and self._is_due():
-            log.info("verifying")
+            log.info("verification_started")
             self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
 
     def _is_due(self) -> bool:
@@ -51,9 +51,9 @@ class Regular:
         self._process = None
         self._touch_stamp()
         if code in (0, 1):
-            log.info("verified", balanced=code == 0)
+            log.info("verification_finished", balanced=code == 0)
         else:
-            log.warning("not_verified", exit_code=code)  # its own message precedes this line in the log
+            log.warning("verification_failed", exit_code=code)  # its own message precedes this line in the log
 
     def _touch_stamp(self) -> None:
         self._stamp.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ LONGEST_S = 5.0
 """Maximum time for all checks together."""
 
 
-def quick(settings: Settings) -> Settings:
+def with_short_timeouts(settings: Settings) -> Settings:
     """Return settings for interactive use, with which unavailable services fail fast."""
     return settings.model_copy(
         update={"kafka_timeout_s": TIMEOUT_S, "cassandra_timeout_s": TIMEOUT_S, "registry_timeout_s": TIMEOUT_S}
@@ -37,7 +37,7 @@ class Connections:
     """Persistent clients. The Cassandra session is created on first use."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = quick(settings)
+        self.settings = with_short_timeouts(settings)
         self.kafka = AdminClient(kafka.connection(self.settings) | {"log_level": 0})
         # a proxy is only for the webhook and for remote services
         self.http = httpx2.Client(timeout=TIMEOUT_S, mounts={f"all://{LOOPBACK}": None, "all://localhost": None})
@@ -75,9 +75,9 @@ def _check_kafka(connections: Connections) -> None:
         brokers = connections.kafka.list_topics(timeout=TIMEOUT_S).brokers
     except KafkaException as error:
         address = connections.settings.kafka_bootstrap
-        raise KafkaUnreachable(f"no answer from {address}: {error.args[0].str()}") from None
+        raise KafkaUnreachable(f"no response from {address}: {error.args[0].str()}") from None
     if not brokers:
-        raise KafkaUnreachable("no broker is registered")
+        raise KafkaUnreachable("no brokers registered")
 
 
 def _check_registry(connections: Connections) -> None:
@@ -103,7 +103,7 @@ def _check_airflow(connections: Connections) -> None:
     try:
         parts = _fetch_url(connections, address, AirflowUnreachable).json()
     except ValueError:
-        raise AirflowUnreachable(f"{address}: the answer is not JSON") from None
+        raise AirflowUnreachable(f"{address}: the response is not JSON") from None
     ill = [name for name, part in parts.items() if part and part.get("status") == "unhealthy"]
     if ill:
         raise AirflowUnreachable(f"unhealthy: {', '.join(ill)}")
@@ -119,23 +119,23 @@ def _fetch_url(connections: Connections, address: str, kind: type[Unreachable], 
     try:
         answer = connections.http.get(address, **more)
     except httpx2.HTTPError as error:
-        raise kind(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+        raise kind(f"no response from {shown}: {str(error) or type(error).__name__}") from None
     if not answer.is_success:
-        raise kind(f"{shown} answers {answer.status_code}")
+        raise kind(f"{shown} responded with HTTP {answer.status_code}")
     return answer
 
 
-def checks(settings: Settings) -> dict[str, Check]:
+def build_checks(settings: Settings) -> dict[str, Check]:
     """Return a check for each service; for the job's UI only with the local stack, elsewhere its address is unknown."""
-    found: dict[str, Check] = {
+    checks_by_name: dict[str, Check] = {
         "kafka": _check_kafka,
         "registry": _check_registry,
         "cassandra": _check_cassandra,
         "airflow": _check_airflow,
     }
     if settings.spark_master == f"spark://{LOOPBACK}:{settings.spark_port}":
-        found["spark-job"] = _spark_job
-    return found
+        checks_by_name["spark-job"] = _spark_job
+    return checks_by_name
 
 
 class Services:
@@ -165,7 +165,7 @@ class Services:
 
     def _get_result(self, name: str) -> str:
         if not self._asked[name].done():
-            return f"no answer for {time.monotonic() - self._asked_s[name]:.0f} s"
+            return f"no response for {time.monotonic() - self._asked_s[name]:.0f} s"
         answer = self._asked.pop(name)
         error = answer.exception()
         return f"{type(error).__name__}: {error}" if error else answer.result()

@@ -16,24 +16,24 @@ from penstock.files import hold_lock
 from penstock.log import get_logger
 from penstock.monitoring import webhook
 from penstock.monitoring.alerts import AlertChange, Board, Snapshot
-from penstock.monitoring.gauges import Gauges
 from penstock.monitoring.history import History
-from penstock.monitoring.regular import Regular
+from penstock.monitoring.poller import Poller
+from penstock.monitoring.regular import ScheduledVerify
 from penstock.monitoring.webhook import Webhook
 
 log = get_logger(__name__)
 
-Look = Callable[[], Snapshot]
-Tell = Callable[[AlertChange], None]
+Poll = Callable[[], Snapshot]
+Report = Callable[[AlertChange], None]
 
 
 class Watch:
     """The alert watcher of one data directory. Tracks firing alerts and sends notifications."""
 
     def __init__(
-        self, settings: Settings, look: Look, tell: Tell = lambda _: None, regular: Regular | None = None
+        self, settings: Settings, poll: Poll, report: Report = lambda _: None, schedule: ScheduledVerify | None = None
     ) -> None:
-        self._settings, self._look, self._tell, self._regular = settings, look, tell, regular
+        self._settings, self._poll, self._report, self._schedule = settings, poll, report, schedule
         self._history = History(settings)
         known = self._history.read()
         self._board = Board(self._history.open(), known[-1].number if known else 0)
@@ -42,16 +42,16 @@ class Watch:
 
     def round(self) -> list[AlertChange]:
         """Poll once, report the alerts that changed since the last round, and return them."""
-        now = self._look()
+        now = self._poll()
         changes = self._board.take(now, self._settings)
         self._write_changes(changes)
         for change in changes:
             _log_change(change)
-            self._tell(change)
+            self._report(change)
         if self._webhook:
             self._webhook.send(changes)
-        if self._regular:
-            self._regular.round(now)
+        if self._schedule:
+            self._schedule.round(now)
         _write_heartbeat(self._settings.watch_beat)
         return changes
 
@@ -62,7 +62,7 @@ class Watch:
             self._history.append(self._unwritten)
             self._unwritten.clear()
         except OSError as error:
-            log.warning("alerts_not_written", path=str(self._history.path), error=str(error))
+            log.warning("alert_history_write_failed", path=str(self._history.path), error=str(error))
 
     def run(self, stop: threading.Event) -> None:
         """Run a round every `watch_s` seconds, until `stop` is set."""
@@ -75,14 +75,14 @@ class Watch:
         """Wait for a delivery to the webhook, and end a verification."""
         if self._webhook:
             self._webhook.close()
-        if self._regular:
-            self._regular.close()
+        if self._schedule:
+            self._schedule.close()
 
 
 def _webhook(settings: Settings, history: History) -> Webhook | None:
     place = history.path.with_name("alerts.webhook")
     if settings.alert_webhook_url.get_secret_value():
-        return Webhook(webhook.poster(settings), place, history.read())
+        return Webhook(webhook.build_poster(settings), place, history.read())
     place.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
     return None
 
@@ -100,40 +100,40 @@ def _write_heartbeat(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
-        log.warning("no_beat", path=str(path), error=str(error))
+        log.warning("heartbeat_write_failed", path=str(path), error=str(error))
 
 
-def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) -> None:
-    """Watch until `stop` is set. Raises `PenstockError` if this data directory is watched already."""
-    with alone(settings):
-        gauges = Gauges(settings)
-        watch = Watch(settings, gauges.read, tell, Regular(settings))
+def run_watcher(settings: Settings, stop: threading.Event, report: Report = lambda _: None) -> None:
+    """Watch until `stop` is set. Raises `PenstockError` if another watcher is running on this data directory."""
+    with lock_watcher(settings):
+        poller = Poller(settings)
+        watch = Watch(settings, poller.read_snapshot, report, ScheduledVerify(settings))
         try:
             watch.run(stop)
         finally:
             watch.close()
-            gauges.close()
+            poller.close()
 
 
-def once(settings: Settings) -> list[AlertChange]:
-    """Return what is wrong now, by a single poll: nothing is waited for, written or posted."""
-    gauges = Gauges(settings)
+def poll_once(settings: Settings) -> list[AlertChange]:
+    """Poll once and return the active alerts. Writes and posts nothing."""
+    poller = Poller(settings)
     try:
-        return wrong(settings, gauges.read())
+        return find_alerts(settings, poller.read_snapshot())
     finally:
-        gauges.close()
+        poller.close()
 
 
-def wrong(settings: Settings, now: Snapshot) -> list[AlertChange]:
-    """Return what is wrong in a snapshot, and firing alerts that cannot be confirmed as resolved."""
+def find_alerts(settings: Settings, now: Snapshot) -> list[AlertChange]:
+    """Return the alerts of a snapshot, and firing alerts that cannot be confirmed as resolved."""
     board = Board(History(settings).open())
     board.take(now, settings, patient=False)
     return board.open
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """Lock the data directory against other watchers. Raises `PenstockError` if it is watched already.
+def lock_watcher(settings: Settings) -> Iterator[None]:
+    """Lock the data directory against other watchers. Raises `PenstockError` if another one is running.
 
     Two watchers would send duplicate notifications.
     """
@@ -145,6 +145,7 @@ def alone(settings: Settings) -> Iterator[None]:
             stack.enter_context(hold_lock(path, wait=False))
         except BlockingIOError:
             raise PenstockError(
-                f"{settings.home} is watched already", hint=f"{remedies.show_alerts()}, {remedies.poll_alerts()}"
+                f"another alert watcher is running on {settings.home}",
+                hint=f"{remedies.show_alerts()}, {remedies.poll_alerts()}",
             ) from None
         yield

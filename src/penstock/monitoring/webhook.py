@@ -20,13 +20,13 @@ log = get_logger(__name__)
 
 TIMEOUT_S = 5.0
 ATTEMPTS = 3
-MOST_WAITING = 1000
+MOST_PENDING = 1000
 
 Post = Callable[[dict[str, Any]], None]
 """Returns once the webhook has accepted the body, else raises `Unreachable`, which does not reveal the URL."""
 
 
-def poster(settings: Settings) -> Post:
+def build_poster(settings: Settings) -> Post:
     """Return a function that posts to the webhook in the settings."""
     client = httpx2.Client(timeout=TIMEOUT_S)
 
@@ -34,14 +34,14 @@ def poster(settings: Settings) -> Post:
         try:
             answer = client.post(settings.alert_webhook_url.get_secret_value(), json=body)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise Unreachable(f"the webhook does not answer: {type(error).__name__}") from None
+            raise Unreachable(f"no response from the webhook: {type(error).__name__}") from None
         if not answer.is_success:
-            raise Unreachable(f"the webhook answers {answer.status_code}")
+            raise Unreachable(f"the webhook responded with HTTP {answer.status_code}")
 
     return post
 
 
-def payload(change: AlertChange) -> dict[str, Any]:
+def build_payload(change: AlertChange) -> dict[str, Any]:
     """Return the body to post: the change, and `text`, which chat services display."""
     text = f"{change.change}: {change.name} {change.subject}: {change.message} ({change.command})"
     return {**msgspec.to_builtins(change), "text": text}
@@ -58,44 +58,44 @@ class Webhook:
         changes = list(history)
         self._post, self._place = post, place
         self._taken = _read_number(place, default=max((change.number for change in changes), default=0))
-        self._waiting = deque(change for change in changes if change.number > self._taken)
+        self._pending = deque(change for change in changes if change.number > self._taken)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="webhook")
         self._delivery: Future[None] | None = None
-        self._is_away = self._is_closing = False
+        self._is_unavailable = self._is_closing = False
         self._save_number()
 
     def send(self, changes: Iterable[AlertChange]) -> None:
         """Queue `changes`, and start posting unless a delivery is in progress. Returns at once."""
-        room = MOST_WAITING - len(self._waiting)
-        self._waiting.extend(list(changes)[:room])
-        if self._waiting and (self._delivery is None or self._delivery.done()):
+        room = MOST_PENDING - len(self._pending)
+        self._pending.extend(list(changes)[:room])
+        if self._pending and (self._delivery is None or self._delivery.done()):
             self._delivery = self._pool.submit(self._deliver_pending)
 
     def _deliver_pending(self) -> None:
-        while self._waiting and not self._is_closing:
+        while self._pending and not self._is_closing:
             try:
-                self._post_one(self._waiting[0])
+                self._post_one(self._pending[0])
             except Unreachable as error:
-                if not self._is_away:
-                    log.warning("webhook_away", error=error.message, waiting=len(self._waiting))
-                self._is_away = True
+                if not self._is_unavailable:
+                    log.warning("webhook_unavailable", error=error.message, pending=len(self._pending))
+                self._is_unavailable = True
                 return
-            if self._is_away:
-                log.info("webhook_back", waiting=len(self._waiting))
-            self._is_away = False
-            self._taken = self._waiting.popleft().number
+            if self._is_unavailable:
+                log.info("webhook_recovered", pending=len(self._pending))
+            self._is_unavailable = False
+            self._taken = self._pending.popleft().number
             self._save_number()
 
     def _post_one(self, change: AlertChange) -> None:
         for attempt in bounded(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
-                self._post(payload(change))
+                self._post(build_payload(change))
 
     def _save_number(self) -> None:
         try:
             write_atomically(self._place, str(self._taken))
         except OSError as error:
-            log.warning("webhook_place_not_kept", error=str(error))
+            log.warning("webhook_position_write_failed", error=str(error))
 
     def close(self) -> None:
         """Wait for the change that is being posted; later changes are posted after the next start."""

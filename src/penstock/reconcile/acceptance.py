@@ -1,4 +1,4 @@
-"""Differences accepted by an operator: selected from those that `verify` finds now, stored with who, when and why."""
+"""Accept differences that `verify` currently reports. They are stored with user, time and reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,39 +44,49 @@ class DifferenceSelection:
         )
 
 
-def find(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
+def find_differences(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
     """Return the current differences that match. Raises `UsageError` if none match, or too many exist."""
-    differences, count = verify.differences(settings, session)
+    differences, count = verify.list_differences(settings, session)
     if count > len(differences):
         raise UsageError(
-            f"{count:,} differences are more than can be accepted one by one",
+            f"too many differences to accept individually: {count:,}",
             hint=f"{remedies.replay()} or {remedies.rebuild()}, which store what the topic still holds",
         )
-    found = [difference for difference in differences if selection.fits(difference)]
-    if not found:
-        raise UsageError(f"none of the {count} differences that are there now is selected", hint=remedies.verify())
-    return found
+    selected = [difference for difference in differences if selection.fits(difference)]
+    if not selected:
+        raise UsageError(
+            f"no current difference matches the selection (current differences: {count})", hint=remedies.verify()
+        )
+    return selected
 
 
-def accept(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
+def accept_differences(
+    settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str
+) -> None:
     """Store differences as accepted. Later receipts count them separately."""
     pipeline = pipelines.of(settings)
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
     if book is None:
         raise UsageError(
-            f"no job has read {pipeline.topic} yet: nothing is missing", hint=remedies.show_status("spark-job")
+            f"no Spark job has read {pipeline.topic} yet: there is nothing to accept",
+            hint=remedies.show_status("spark-job"),
         )
     now = datetime.now(UTC)
     accepted.create_table(session, keyspace)
-    entries = [Accepted(one.kind, one.partition, one.offset, one.id, one.why, reason, who, now) for one in differences]
+    entries = [
+        Accepted(
+            difference.kind, difference.partition, difference.offset, difference.id, difference.why, reason, who, now
+        )
+        for difference in differences
+    ]
     accepted.keep(session, keyspace, pipeline.topic, book.epoch_us, entries)
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
 
-def accepted_so_far(settings: Settings, session: Session) -> list[Accepted]:
+def list_accepted(settings: Settings, session: Session) -> list[Accepted]:
     """Return the differences accepted for the current topic incarnation, oldest first."""
     pipeline, book = pipelines.of(settings), Auditor(settings, session).book
     if book is None:
         return []
-    found = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
-    return sorted(found, key=lambda entry: entry.at)
+    entries = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    return sorted(entries, key=lambda entry: entry.at)

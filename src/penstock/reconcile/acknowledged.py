@@ -20,7 +20,7 @@ class Acknowledged:
     """Why Airflow could not be queried."""
 
 
-def deliveries(
+def iter_deliveries(
     attempts: Iterable[delivery_log.Attempt], spans: list[Span], *, to_the_end: bool
 ) -> Iterator[Acknowledgement]:
     """Yield the acknowledgements in `spans`; `to_the_end`: also beyond them, and in partitions without a span."""

@@ -81,8 +81,8 @@ class Auditor:
         """Return the order of the topic's records, with one layout before a job has read the topic."""
         if self.book is None or not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
-        return Order(tuple(found)) if found else ONE_LAYOUT
+        layouts = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
+        return Order(tuple(layouts)) if layouts else ONE_LAYOUT
 
     @cached_property
     def proofs(self) -> KeyProofs:
@@ -103,7 +103,7 @@ class Auditor:
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
     def coverage(self, span: Span) -> Coverage:
-        """Return what the ledger says about `span`."""
+        """Return the ledger's coverage of `span`."""
         return Coverage([] if self.book is None else list(self.book.lines(span)))
 
     def waiting(self, spans: list[Span]) -> int:
@@ -140,18 +140,18 @@ class Auditor:
             [message.key() for message in messages],
             [None if isinstance(record, Fault) else getattr(record, key) for record in records],
             [False] * count,
-            [headers.text_in(one, headers.RUN) for one in held],
+            [headers.text_in(pairs, headers.RUN) for pairs in held],
         ]
         return arrange_record_columns(facts, [[part] * count for part in rank], [0] * count, finder, run_id)
 
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
         is_deletion, held = message.value() is None, message.headers() or []
-        found = self._decode_tombstone(message) if is_deletion else self._decoder.decode(message.value())
-        rank = self._compute_rank(message, held, found)
+        decoded = self._decode_tombstone(message) if is_deletion else self._decoder.decode(message.value())
+        rank = self._compute_rank(message, held, decoded)
         if isinstance(rank, Fault):
-            found, rank = rank, FIRST_RANK
-        record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
+            decoded, rank = rank, FIRST_RANK
+        record_id = None if isinstance(decoded, Fault) else decoded if is_deletion else getattr(decoded, self._key)
         return Sent(
             message.partition(),
             message.offset(),
@@ -164,22 +164,22 @@ class Auditor:
             digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
-    def _compute_rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
-        """Return the rank of a record that was decoded to `found`, or why it cannot be ordered."""
+    def _compute_rank(self, message: Message, held: Headers, decoded: Any) -> Rank | Fault:
+        """Return the rank of a record that was decoded to `decoded`, or why it cannot be ordered."""
         partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
         order_by = self._pipeline.declared_order
         if order_by is not None:
-            return found if isinstance(found, Fault) else self._declared_rank(message, held, found, order_by)
+            return decoded if isinstance(decoded, Fault) else self._declared_rank(message, held, decoded, order_by)
         if order is None:
             return self.order.rank(partition, offset, key)
         return self.order.rank_of(partition, offset, key, order, epoch_us=self.epoch_us)
 
-    def _declared_rank(self, message: Message, held: Headers, found: Any, order_by: OrderBy) -> Rank | Fault:
+    def _declared_rank(self, message: Message, held: Headers, decoded: Any, order_by: OrderBy) -> Rank | Fault:
         source = Source(message.timestamp()[1], message.offset(), headers.order(held))
         if message.value() is None:
             place = order_by.place_tombstone(message.key(), held, source, latest_past())
         else:
-            place = order_by.place(found, source, latest_past())
+            place = order_by.place(decoded, source, latest_past())
         if isinstance(place, Fault):
             return place
         return declared_rank(place, self.epoch_us, message.offset(), message.value())
@@ -229,7 +229,7 @@ class Auditor:
             return audit
 
     def audit_run(self, spans: list[Span], run_id: str) -> Audit:
-        """Return the outcome of every record of one run, which lie in `spans`."""
+        """Return the outcome of every record of one run. All of them are within `spans`."""
         scope = Scope(spans, run_id, is_whole=False, is_meant=lambda copy: copy.run == run_id)
         with self.reconciled(scope) as (audit, reconciliation):
             return replace(audit, latency_ms=reconciliation.latency_ms())
@@ -243,8 +243,8 @@ class Auditor:
 
     def id_of_key(self, key: bytes) -> Any:
         """Return the id that a message's key represents, or None if it represents no id."""
-        found = self._decoder.deleted(key, self.proofs.by_now)
-        return None if isinstance(found, Fault) else found
+        record_id = self._decoder.deleted(key, self.proofs.by_now)
+        return None if isinstance(record_id, Fault) else record_id
 
     def id_of_text(self, text: str) -> Any:
         """Return the id that a text represents, as listed or in the delivery log; None if it represents no id."""
@@ -261,7 +261,7 @@ class Auditor:
         """Yield the tombstones after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         messages = topics.records(self._settings, self._pipeline.topic, later)
-        return (one for one in map(self.sent_of, messages) if one.is_deletion)
+        return (sent for sent in map(self.sent_of, messages) if sent.is_deletion)
 
 
 def copy_of(letter: DeadLetter, *, is_current: bool) -> DeadLetterCopy:

@@ -48,8 +48,8 @@ class Evidence:
         epoch_us = self._epoch_us()
         if epoch_us is None:
             return {}
-        found = accepted.read(self._session, self._keyspace, self._pipeline.topic, epoch_us)
-        return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in found}
+        entries = accepted.read(self._session, self._keyspace, self._pipeline.topic, epoch_us)
+        return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in entries}
 
     def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
         """Yield kind, partition, offset and id of each accepted difference, and its `why` if the kind is a count."""
@@ -78,7 +78,7 @@ class Evidence:
         """Return how the topic is compacted; None if it is not, or if its settings may not be read."""
         topic = self._pipeline.topic
         try:
-            found = {
+            settings = {
                 entry.name: entry.value or ""
                 for entry in admin.settings_of(kafka.admin(self._settings), self._settings, topic)
             }
@@ -87,27 +87,27 @@ class Evidence:
         except PenstockError as error:
             log.warning("topic_settings_unreadable", topic=topic, error=error.message)
             return None
-        if "compact" not in found.get("cleanup.policy", "").split(","):
+        if "compact" not in settings.get("cleanup.policy", "").split(","):
             return None
-        return Compaction(now_ms() - int(found.get("delete.retention.ms") or 0))
+        return Compaction(now_ms() - int(settings.get("delete.retention.ms") or 0))
 
     @cached_property
     def queue_firsts(self) -> dict[int, int]:
         """Return the log start of each partition of the dead-letter topic."""
-        found = topics.spans(self._settings, self._pipeline.dead_letter_topic)
-        return {span.partition: span.first for span in found}
+        spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
+        return {span.partition: span.first for span in spans}
 
     def described(self) -> list[str]:
         """Return the evidence that was read, as sentences."""
         asked: dict[str, Any] = vars(self)
         lines = []
         if asked.get("compaction"):
-            lines.append(f"cleanup.policy of {self._pipeline.topic} holds compact")
+            lines.append(f"cleanup.policy of {self._pipeline.topic} includes compact")
         if any(asked.get("queue_firsts", {}).values()):
             starts = ", ".join(f"{partition}:{first}" for partition, first in self.queue_firsts.items())
-            lines.append(f"{self._pipeline.dead_letter_topic} begins at {starts}")
+            lines.append(f"log start of {self._pipeline.dead_letter_topic}: {starts}")
         lines += [
-            f"default_time_to_live of {self._pipeline.table} is {lifetime.ttl_s} s, known since "
+            f"default_time_to_live of {self._pipeline.table} is {lifetime.ttl_s} s, in effect since at least "
             f"{from_epoch_ms(lifetime.since_ms).isoformat(timespec='seconds')}"
             for lifetime in asked.get("lifetimes", [])
             if lifetime.ttl_s

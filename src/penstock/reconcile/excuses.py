@@ -64,7 +64,7 @@ class Compaction:
 
 
 class Pruning:
-    """Dead letters that may lie below the log start of the dead-letter topic.
+    """Dead letters that may be below the log start of the dead-letter topic.
 
     Two conditions must hold: no more dead letters are excused than offsets lie below the log start, and no dead letter
     of an earlier batch of the same partition is still there, since dead letters are appended in the order of the

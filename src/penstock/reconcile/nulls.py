@@ -14,7 +14,7 @@ class Nulls:
     """The share since the last receipt minus the share up to it."""
 
 
-def null_shares(
+def compute_null_shares(
     names: Iterable[str], counts: dict[str, int], last: dict[str, int] | None
 ) -> tuple[dict[str, Nulls], list[str]]:
     """Return the share of nulls of each field, and a warning for each field that was never null before.

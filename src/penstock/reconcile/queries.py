@@ -42,8 +42,8 @@ def sections() -> Mapping[str, tuple[Statement, ...]]:
 
 
 def _parse_statements(text: str) -> tuple[Statement, ...]:
-    found = (_STATEMENT.fullmatch(statement.strip()) for statement in _COMMENT.sub("", text).split(";\n"))
-    return tuple(Statement(match[2], match[1] == "VIEW", match[3]) for match in found if match)
+    matches = (_STATEMENT.fullmatch(statement.strip()) for statement in _COMMENT.sub("", text).split(";\n"))
+    return tuple(Statement(match[2], match[1] == "VIEW", match[3]) for match in matches if match)
 
 
 def inputs() -> Mapping[str, Mapping[str, str]]:

@@ -1,4 +1,4 @@
-"""The receipt of a run, from the request to the rows."""
+"""Create the receipt of a run, from the request to the stored rows."""
 
 import time
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class RunReceipt:
     excused: int = 0
 
 
-def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
+def run_and_reconcile(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
     """Trigger a run, wait until each of its records is stored or dead-lettered, and return the receipt.
 
     Raises `WrongSettings` if the local stack has another pipeline, and `NotFound` without a topic, before anything is
@@ -64,11 +64,11 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     topic = pipelines.of(settings).topic
     before = topics.spans_of_existing(settings, topic)
     with Airflow(settings) as airflow:
-        airflow.unpause()
-        run_id = airflow.trigger(parameters)
+        airflow.unpause_dag()
+        run_id = airflow.trigger_run(parameters)
         report(f"run {run_id} triggered")
         dag_run = _wait_for_run(airflow, run_id, report)
-        summary = airflow.summary(run_id)
+        summary = airflow.fetch_summary(run_id)
     since = topics.beyond(before, topics.spans(settings, topic))
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
@@ -76,45 +76,48 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     return _build_receipt(auditor.audit_run(since, run_id), dag_run, asked, summary, time.monotonic() - began)
 
 
-def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
+def reconcile_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
     """Return the receipt of a run that has ended, from Airflow's description and its task's result, without waiting.
 
     Raises `UsageError` if its records can no longer be distinguished from others.
     """
     began = time.monotonic()
     if not summary.get("offsets"):
-        raise UsageError("the run's task returned no offsets: there is nothing to look for", hint=remedies.verify())
+        raise UsageError("the run's task returned no offsets, so its records cannot be located", hint=remedies.verify())
     topics.spans_of_existing(settings, summary["topic"])
     if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
-        raise UsageError(f"the topic {summary['topic']} was deleted and made anew since this run")
+        raise UsageError(f"topic {summary['topic']} was deleted and recreated after this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:
-        raise UsageError(f"the run lies among {count:,} records: too many to look at here", hint=remedies.verify())
-    found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
-    return _build_receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
+        raise UsageError(
+            f"the run's offsets span {count:,} records, more than the maximum of {MOST_RECORDS:,}",
+            hint=remedies.verify(),
+        )
+    audit = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
+    return _build_receipt(audit, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 
 
 def _build_receipt(
-    found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float
+    audit: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float
 ) -> RunReceipt:
-    produced = found.total("produced")
-    unsent = max(0, asked - produced - found.refused)
-    compacted = min(unsent, found.total("compacted"))
+    produced = audit.total("produced")
+    unsent = max(0, asked - produced - audit.refused)
+    compacted = min(unsent, audit.total("compacted"))
     return RunReceipt(
         run_id=str(dag_run["dag_run_id"]),
         dag_run_state=str(dag_run["state"]),
         asked=asked,
         fetched=int(summary.get("fetched", 0)),
         produced=produced,
-        stored=found.total("stored"),
-        rejected=found.total("rejected") + found.refused,
-        filtered=found.total("filtered"),
-        missing=unsent - compacted + found.total("missing") + found.total("waiting"),
-        latency_ms=found.latency_ms,
-        stages=_list_stage_times(dag_run, summary, found),
+        stored=audit.total("stored"),
+        rejected=audit.total("rejected") + audit.refused,
+        filtered=audit.total("filtered"),
+        missing=unsent - compacted + audit.total("missing") + audit.total("waiting"),
+        latency_ms=audit.latency_ms,
+        stages=_list_stage_times(dag_run, summary, audit),
         seconds=round(seconds, 1),
-        missing_records=found.named["missing"],
-        excused=sum(map(found.total, ("expired", "pruned", "accepted"))) + compacted,
+        missing_records=audit.named["missing"],
+        excused=sum(map(audit.total, ("expired", "pruned", "accepted"))) + compacted,
     )
 
 
@@ -122,10 +125,10 @@ def _wait_for_run(airflow: Airflow, run_id: str, report: Report) -> dict[str, An
     """Wait for the run to end, and return it. Report each attempt of its task, and why it failed."""
     seen = ("", 0)
     while True:
-        dag_run, task = airflow.run(run_id), airflow.task(run_id)
+        dag_run, task = airflow.describe_run(run_id), airflow.fetch_task_state(run_id)
         if task != seen:
             seen, (state, attempt) = task, task
-            error = airflow.error(run_id, attempt) if state in {"up_for_retry", "failed"} else ""
+            error = airflow.find_error(run_id, attempt) if state in {"up_for_retry", "failed"} else ""
             report(f"attempt {attempt}: {state}{': ' if error else ''}{error}")
         if airflow.has_ended(dag_run):
             return dag_run
@@ -137,19 +140,19 @@ def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
     waiting, moved = -1, time.monotonic()
     while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:
         if left != waiting:
-            report(f"{left} records on their way to Cassandra")
+            report(f"waiting for {left} records to be stored")
             waiting, moved = left, time.monotonic()
         time.sleep(_POLL_S)
 
 
-def _list_stage_times(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
+def _list_stage_times(dag_run: dict[str, Any], summary: dict[str, Any], audit: Audit) -> dict[str, str | None]:
     """Return when each stage of the run was reached, up to its last stored row: ISO times, UTC."""
     return {
         "triggered": dag_run.get("queued_at") or dag_run.get("run_after"),
         "started": summary.get("started_at"),
-        "first_produced": _format_time(found.first_produced_ms),
+        "first_produced": _format_time(audit.first_produced_ms),
         "produced": summary.get("finished_at"),
-        "stored": _format_time(found.last_stored_ms),
+        "stored": _format_time(audit.last_stored_ms),
     }
 
 

@@ -161,9 +161,9 @@ class Reconciliation:
     def _decode_unread_keys(self) -> Iterator[tuple[str, int, int]]:
         for partition, key_text, has_id_key, record_id, position in self._iter_rows("unread_keys"):
             key = record_id.encode() if has_id_key else key_text.encode("latin-1")
-            found = self.sources.id_of_key(key)
-            if found is not None:
-                yield str(found), partition, position
+            decoded_id = self.sources.id_of_key(key)
+            if decoded_id is not None:
+                yield str(decoded_id), partition, position
 
     def _pruned_letters(self) -> Iterator[tuple[int, int]]:
         for line, letters in self._iter_rows("short_lines"):
@@ -174,8 +174,10 @@ class Reconciliation:
 
     def _load_gone(self) -> None:
         """Load the ids of acknowledged records that are gone, and which of them have rows that were not read."""
-        found = ((*place, self.sources.id_of_text(key)) for *place, key in self._iter_rows("gone"))
-        self.engine.append("gone_ids", ((*place, None if one is None else str(one)) for *place, one in found))
+        positions = ((*place, self.sources.id_of_text(key)) for *place, key in self._iter_rows("gone"))
+        self.engine.append(
+            "gone_ids", ((*place, None if record_id is None else str(record_id)) for *place, record_id in positions)
+        )
         if not self.scope.is_whole:
             ids = (row[0] for row in self.engine.rows("SELECT DISTINCT id FROM gone_ids WHERE id IS NOT NULL"))
             self.engine.append("gone_rows", ((str(row.id),) for row in self._look_up(ids) if row.place is not None))

@@ -13,7 +13,9 @@ from penstock.sink import cassandra
 from penstock.sink.failing_batches import FailingBatches
 
 
-def stuck_differences(settings: Settings, session: Session, reached: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+def iter_stuck_differences(
+    settings: Settings, session: Session, reached: Mapping[int, int]
+) -> Iterator[dict[str, Any]]:
     """Yield a difference for each partition of a batch on which the stream is stuck.
 
     `reached` is the offset that the ledger reaches, by partition.

@@ -112,8 +112,10 @@ class TableRows:
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
         select = self._session.prepare(f"{self._build_select(self._columns)} WHERE {cql.name(self._key)} = ?")
-        answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
-        return self._sorted_in(row for _, found in answers for row in found)
+        answers = execute_concurrent_with_args(
+            self._session, select, [(record_id,) for record_id in ids], concurrency=50
+        )
+        return self._sorted_in(row for _, rows in answers for row in rows)
 
     def _build_select(self, columns: Mapping[str, str]) -> str:
         selected = (f"{expression} AS {cql.name(column)}" for column, expression in columns.items())
@@ -153,7 +155,7 @@ class TableRows:
             return place.shift_us in shifts
         return column is not None and order_by.explains(row[column], place.offset, row["written_us"])
 
-    def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    def _sorted_in(self, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
         """Yield the rows, classified by writer.
 
         A write timestamp is the timestamp base of the incarnation plus a layout's shift plus the offset. That of a
@@ -167,7 +169,7 @@ class TableRows:
         names = [column + _TIME for column in nullable]
         is_declared = self._pipeline.declared_order is not None
         unsure: list[tuple[Row, RowPlace, bool]] = []
-        for row in found:
+        for row in rows:
             record_id, offset, written_us = row[self._key], row["kafka_offset"], row["written_us"]
             if offset is None or written_us is None:
                 yield self._other_row(record_id, written_us)

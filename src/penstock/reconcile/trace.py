@@ -50,7 +50,7 @@ class Passage:
     hops: list[TraceStep]
 
 
-def trace(settings: Settings, session: Session, text: str) -> list[Passage]:
+def trace_record(settings: Settings, session: Session, text: str) -> list[Passage]:
     """Return the passages of the records with the id `text`, in the order they were sent, from the whole topic.
 
     Raises `UsageError` if the text is not an id.
@@ -64,15 +64,15 @@ def trace_row(settings: Settings, session: Session, text: str) -> Passage | None
     None if there is no such row, or it comes from an earlier topic of this name. Raises `UsageError` if the text is not
     an id.
     """
-    return _Tracer(settings, session, id_of(pipelines.of(settings), text)).of_row()
+    return _Tracer(settings, session, parse_id(pipelines.of(settings), text)).of_row()
 
 
-def id_of(pipeline: Pipeline, text: str) -> Any:
+def parse_id(pipeline: Pipeline, text: str) -> Any:
     """Return the id that `text` represents. Raises `UsageError` if it is not an id."""
     try:
         return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
-        raise UsageError(f"{text!r} is no id: {error}", hint=remedies.show_rows()) from None
+        raise UsageError(f"invalid id {text!r}: {error}", hint=remedies.show_rows()) from None
 
 
 class TraceSearch:
@@ -80,7 +80,7 @@ class TraceSearch:
 
     def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
         self._settings, self._session = settings, session
-        self._id = id_of(pipelines.of(settings), text)
+        self._id = parse_id(pipelines.of(settings), text)
         self._longest_s = longest_s
         self._end_s = inf
         self._is_stopped = self._is_cut = False
@@ -94,9 +94,9 @@ class TraceSearch:
     def carry_out(self) -> list[Passage]:
         """Run the search, and return the passages found, in the order they were sent."""
         self._end_s = time.monotonic() + self._longest_s
-        found = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
+        passages = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
         self.is_whole = not self._is_cut
-        return found
+        return passages
 
     def stop(self) -> None:
         """Stop the search."""
@@ -106,18 +106,18 @@ class TraceSearch:
         """Yield the topic's records, and count them."""
         spans = topics.spans(self._settings, topic)
         self.held = sum(span.records for span in spans)
-        with closing(topics.records(self._settings, topic, spans)) as found:
-            for message in self.in_time(found):
+        with closing(topics.records(self._settings, topic, spans)) as messages:
+            for message in self.in_time(messages):
                 self.read += 1
                 yield message
 
-    def in_time(self, found: Iterator[T]) -> Iterator[T]:
+    def in_time(self, items: Iterator[T]) -> Iterator[T]:
         """Yield what is found, until the search is stopped or its time is up."""
-        for one in found:
+        for item in items:
             if self._is_stopped or time.monotonic() > self._end_s:
                 self._is_cut = True
                 return
-            yield one
+            yield item
 
 
 class _Tracer:
@@ -158,9 +158,7 @@ class _Tracer:
         line = self._auditor.coverage(span).at(place.offset)
         message = self._message_at(span)
         if message is None:
-            gone = TraceStep(
-                "produced", None, f"{_format_position(place)}, which Kafka no longer holds: its retention has passed"
-            )
+            gone = TraceStep("produced", None, f"{_format_position(place)}, no longer in Kafka (retention expired)")
             return Passage(*place, "stored", [gone, *self._iter_storage_steps(line)])
         hops = [
             *self._iter_source_steps(message),
@@ -172,7 +170,7 @@ class _Tracer:
     def _message_at(self, wanted: topics.Span) -> Message | None:
         """Return the record at a position, or None if Kafka no longer holds it."""
         held = topics.spans(self._settings, self._pipeline.topic)
-        if not any(one.partition == wanted.partition and one.first <= wanted.first < one.end for one in held):
+        if not any(span.partition == wanted.partition and span.first <= wanted.first < span.end for span in held):
             return None
         return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
 
@@ -181,14 +179,14 @@ class _Tracer:
         if line is not None:
             yield _build_recorded_step(line)
         table = f"{self._keyspace}.{self._pipeline.table}"
-        yield TraceStep("stored", _format_time(line.tally.stored_at_ms) if line else None, f"{table} has the row")
+        yield TraceStep("stored", _format_time(line.tally.stored_at_ms) if line else None, f"row in {table}")
 
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
-        found = list(self._find_records(search))
-        deletions = [sent for sent, _ in found if sent.is_deletion]
-        return refused + [self._of_sent(sent, message, deletions) for sent, message in found]
+        records = list(self._find_records(search))
+        deletions = [sent for sent, _ in records if sent.is_deletion]
+        return refused + [self._of_sent(sent, message, deletions) for sent, message in records]
 
     def _find_records(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
         wanted = str(self._id).encode()
@@ -217,7 +215,7 @@ class _Tracer:
             Place(sent.partition, sent.offset),
             [*self._iter_source_steps(message), self._build_produced_step(sent, message)],
         )
-        letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
+        letter = next((letter for letter in self._letters.values() if _lay_at(letter, sent)), None)
         if letter is None and self._row is not None and self._row.place == place:
             return Passage(*place, "stored", [*hops, *self._iter_storage_steps(line)])
         if line is not None:
@@ -230,11 +228,11 @@ class _Tracer:
         redriven = headers.text(message, headers.REDRIVEN)
         yield from _iter_fetch_steps(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
         if redriven is not None:
-            yield TraceStep("redriven", None, f"made of the dead letter {redriven}")
+            yield TraceStep("redriven", None, f"from dead letter {redriven}")
 
     def _build_produced_step(self, sent: Sent, message: Message) -> TraceStep:
         value = message.value()
-        what = "a null value" if value is None else f"{len(value)} bytes, {self._describe_schema(value)}"
+        what = "null value" if value is None else f"{len(value)} bytes, {self._describe_schema(value)}"
         place = Place(sent.partition, sent.offset)
         return TraceStep("produced", _format_time(sent.timestamp_ms), f"{_format_position(place)}, {what}")
 
@@ -243,14 +241,14 @@ class _Tracer:
             return "plain JSON"
         try:
             schema_id = wire_format.unpack(value)
-            return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'of no subject'})"
+            return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'no subject'})"
         except (PenstockError, ValueError) as error:
             return f"schema unknown: {error}"
 
     def _list_versions(self, schema_id: int) -> list[str]:
         """Return the registry's versions of the schema: those of the topic's own subject, or else all."""
-        found = self._registry.versions(schema_id)
-        return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
+        versions = self._registry.versions(schema_id)
+        return [version for version in versions if version.startswith(f"{self._pipeline.subject} ")] or versions
 
     def _build_rejected_step(self, letter: DeadLetter) -> TraceStep:
         state = resolutions.state_of(letter.identity, self._states)
@@ -264,7 +262,7 @@ class _Tracer:
             return "deleted" if self._row is None or sent.is_replaced_at(self._row.order_us) else "missing"
         if self._row is not None and sent.is_replaced_at(self._row.order_us):
             return f"stored, superseded by partition {self._row.partition} offset {self._row.offset}"
-        deleted_by = [one.offset for one in deletions if sent.is_replaced_at(one.order_us)]
+        deleted_by = [deletion.offset for deletion in deletions if sent.is_replaced_at(deletion.order_us)]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
         return (line and self._find_excuse(sent, line)) or self._classify_absence(sent, line)

@@ -1,4 +1,4 @@
-"""The balance of a topic, from independent sources.
+"""Compute the balance of a topic from independent sources.
 
 Airflow's run results and the producer's delivery log say what was acknowledged; Kafka's log says what is there; the
 ledger says what became of each offset; the table is counted; the dead-letter topic holds what was rejected, and
@@ -22,15 +22,15 @@ from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
 from penstock.produce import delivery_log
-from penstock.reconcile.acknowledged import Acknowledged, deliveries
+from penstock.reconcile.acknowledged import Acknowledged, iter_deliveries
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCopy, RowAuthor
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Lifetime
 from penstock.reconcile.fact_loading import OpenLoader
-from penstock.reconcile.nulls import Nulls, null_shares
+from penstock.reconcile.nulls import Nulls, compute_null_shares
 from penstock.reconcile.reconciliation import Scope
-from penstock.reconcile.stuck_streams import stuck_differences
+from penstock.reconcile.stuck_streams import iter_stuck_differences
 from penstock.sink import cassandra, receipts
 
 _RUNS = 50
@@ -118,7 +118,7 @@ def verify(
     return _Verification(settings, session, since, spans, open_loader=open_loader).carry_out()
 
 
-def differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
+def list_differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
     """Return the unaccepted differences of the whole topic, as many as can be listed, and how many there are.
 
     Stores no receipt.
@@ -173,12 +173,16 @@ class _Verification:
     def balance(self) -> TopicReceipt:
         """Return the receipt without storing it."""
         began = time.monotonic()
-        attempts = [one for one in self._attempts if self._is_of_topic(one.topic, one.topic_id, one.started_at)]
+        attempts = [
+            attempt
+            for attempt in self._attempts
+            if self._is_of_topic(attempt.topic, attempt.topic_id, attempt.started_at)
+        ]
         scope = Scope(
             self._spans,
             is_whole=self._is_whole,
             is_meant=self._is_meant,
-            deliveries=deliveries(attempts, self._spans, to_the_end=not self._is_given),
+            deliveries=iter_deliveries(attempts, self._spans, to_the_end=not self._is_given),
             named_at_most=self._named_at_most,
         )
         with self._auditor.reconciled(scope) as (audit, reconciliation):
@@ -190,7 +194,7 @@ class _Verification:
             self._add_differences(kind, audit)
         if not self._is_given:
             reached = {partition: covered.reached for partition, covered in audit.covered.items()}
-            self._add_unaccepted("stuck", stuck_differences(self._settings, self._session, reached))
+            self._add_unaccepted("stuck", iter_stuck_differences(self._settings, self._session, reached))
         acknowledged = Acknowledged(len(attempts), audit.delivered, *self._compare_runs(audit.runs))
         self._add_differences("foreign", audit)
         self._add_unaccepted("recreated", self._find_recreation())
@@ -198,38 +202,43 @@ class _Verification:
 
     def _add_differences(self, kind: str, audit: Audit) -> None:
         """Add the differences of a kind that the reconciliation found."""
-        self._differences += [_build_difference(kind, one) for one in audit.named.get(kind, [])]
+        self._differences += [_build_difference(kind, named) for named in audit.named.get(kind, [])]
         self._found += audit.differences[kind]
 
     def _find_recreation(self) -> list[dict[str, Any]]:
         change = self._auditor.change
-        why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
+        why = f"the topic was deleted and recreated after the Spark job read it; reset the job's checkpoint: {change}"
         return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
 
     def _is_meant(self, copy: DeadLetterCopy) -> bool:
         """Return whether a record that never reached the topic is verified; with given offsets it never is."""
         return self._is_whole or (self._since is not None and copy.time >= self._since)
 
-    def _add_unaccepted(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
+    def _add_unaccepted(self, kind: str, differences: Iterable[dict[str, Any]]) -> None:
         """Add a small number of differences, except those that are accepted."""
-        differing = list(found)
-        open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
-        self._differences += [_build_difference(kind, one) for one in open_ones[: self._named_at_most]]
-        self._accepted[kind] += len(differing) - len(open_ones)
-        self._found += len(open_ones)
+        differing = list(differences)
+        unaccepted = [difference for difference in differing if not self._auditor.evidence.accepts(kind, difference)]
+        self._differences += [_build_difference(kind, difference) for difference in unaccepted[: self._named_at_most]]
+        self._accepted[kind] += len(differing) - len(unaccepted)
+        self._found += len(unaccepted)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
-        """Compare what each successful run says it produced with Kafka.
+        """Compare the number of records that each successful run reports with Kafka.
 
         Return the number of runs compared; or None, and why Airflow could not be queried.
         """
         try:
             with Airflow(self._settings) as airflow:
-                summaries = [(run_id, one) for run_id, one in airflow.summaries(_RUNS) if self._holds_all_of(one)]
+                summaries = [
+                    (run_id, summary)
+                    for run_id, summary in airflow.iter_summaries(_RUNS)
+                    if self._holds_all_of(summary)
+                ]
         except PenstockError as error:
             return None, error.message
         for run_id, summary in summaries:
             if not self._is_whole_run(summary["produced"] - of_run[run_id]):
+                # stored with accepted differences and compared with them: another text would reopen them
                 why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
                 self._add_unaccepted("run", [{"partition": None, "offset": None, "id": None, "why": why}])
         return len(summaries), ""
@@ -257,7 +266,7 @@ class _Verification:
         return not self._auditor.change and datetime.fromisoformat(started_at).timestamp() * 1_000_000 >= began_us
 
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
-        """Return whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
+        """Return whether all records of a run are within the spans, and not in an earlier topic of this name."""
         spans = {span.partition: span for span in self._spans}
         if not self._is_of_topic(summary.get("topic"), summary.get("topic_id"), summary.get("started_at", "")):
             return False
@@ -271,7 +280,7 @@ class _Verification:
     ) -> TopicReceipt:
         last = self._read_last_receipt()
         counts, counted = self._sum_counts(audit, last)
-        nulls, warnings = null_shares(
+        nulls, warnings = compute_null_shares(
             [field.column for field in fields(self._pipeline.stored)], counts, last.get("counts")
         )
         totals = {name: audit.total(name) for name in _TOTALS}
@@ -319,7 +328,7 @@ class _Verification:
         counts = Counter({name: int(count) for name, count in (last.get("counts") or {}).items()})
         counted = {int(partition): int(end) for partition, end in (last.get("counted") or {}).items()}
         for partition, covered in audit.covered.items():
-            for line in sorted(covered.lines, key=lambda one: one.tally.first_offset):
+            for line in sorted(covered.lines, key=lambda line: line.tally.first_offset):
                 if line.tally.first_offset >= counted.get(partition, 0):
                     counts.update({"": line.tally.stored, **line.tally.nulls})
                     counted[partition] = line.tally.last_offset + 1
@@ -354,7 +363,7 @@ def _build_difference(kind: str, named: dict[str, Any]) -> Difference:
     return Difference(kind, named["partition"], named["offset"], named["id"], named["why"])
 
 
-def rows_to_rebuild(settings: Settings, session: Session) -> int:
+def count_rows_to_rebuild(settings: Settings, session: Session) -> int:
     """Return the number of rows in the table, all of them from records that the topic still holds.
 
     Raises `PenstockError` if there are other rows: a rebuild would lose them.
@@ -370,8 +379,8 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
             older += writer == RowAuthor.OLDER or (writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
-            f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
-            f"({older} from older records, {by_hand} by other hands): a rebuild would lose them",
+            f"a rebuild would lose {older + by_hand} rows of {pipeline.table} whose records are not in "
+            f"{pipeline.topic} ({older} from older records, {by_hand} from other writers)",
             hint=f"{remedies.replay()}, which deletes nothing",
         )
     return held

@@ -12,7 +12,7 @@ from penstock import pipelines
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.monitoring.flow import Flow, View
+from penstock.monitoring.monitor import Monitor, View
 from penstock.monitoring.services import Connections
 from penstock.sink import cassandra
 from penstock.web.audit_log import AuditLog
@@ -49,7 +49,7 @@ class AppContext:
         self._singletons: dict[Any, Any] = {}
         self._making = threading.RLock()
         """Held while a singleton is created, because it may need another one."""
-        self._flow = Flow(settings)
+        self._monitor = Monitor(settings)
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._run_poller, name="flow", daemon=True)
 
@@ -63,7 +63,7 @@ class AppContext:
     @property
     def view(self) -> View:
         """Return the latest snapshot of the pipeline."""
-        return self._flow.view
+        return self._monitor.view
 
     @property
     def kafka(self) -> Any:
@@ -94,7 +94,7 @@ class AppContext:
         while not self._stop.is_set():
             began_s = time.monotonic()
             try:
-                self._flow.look()
+                self._monitor.poll()
             except Exception:
                 log.exception("poll_failed")  # the thread's edge: the next poll may succeed
             self._stop.wait(max(0.2, began_s + POLL_EVERY_S - time.monotonic()))
@@ -105,7 +105,7 @@ class AppContext:
         if self._poller.is_alive():
             self._poller.join(10)
         self.acting.shutdown(wait=False)
-        self._flow.close()
+        self._monitor.close()
         self._connections.close()
 
 

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from penstock import __version__
 from penstock.contract.latency import BOUNDS_MS, Histogram
 from penstock.monitoring.alerts import RULES
-from penstock.monitoring.flow import Point, View
+from penstock.monitoring.monitor import Point, View
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
 from penstock.web.app_context import AppContext
@@ -84,10 +84,7 @@ def _label_by_topic(seen: MetricsInput, records: float | None, letters: float | 
 
 def _iter_lags(seen: MetricsInput) -> Samples:
     for partition in seen.now.partitions:
-        yield (
-            (str(partition.partition),),
-            None if partition.reached is None else max(0, partition.end - partition.reached),
-        )
+        yield (str(partition.partition),), partition.lag_records
 
 
 def _iter_alert_counts(seen: MetricsInput) -> Samples:

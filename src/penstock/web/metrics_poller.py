@@ -12,8 +12,8 @@ from penstock.broker.sizes import sizes
 from penstock.dead_letters.counts import DeadLetterCounter
 from penstock.errors import PenstockError
 from penstock.log import get_logger
-from penstock.monitoring.flow import Point
-from penstock.monitoring.gauges import read_topic
+from penstock.monitoring.monitor import Point
+from penstock.monitoring.poller import read_topic
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.sink.progress import Batch, Progress
 from penstock.web.app_context import AppContext

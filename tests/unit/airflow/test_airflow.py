@@ -51,7 +51,7 @@ def test_signing_in(server):
     """The user of the settings gets a token, and every call carries it."""
     server.answers["GET", f"{DAG}/dagRuns/r1"] = {"state": "running"}
     with Airflow(read(airflow_username="me", airflow_password="secret", airflow_url="http://af:1")) as client:
-        client.run("r1")
+        client.describe_run("r1")
     sign_in, call = server.requests
     assert json.loads(sign_in.content) == {"username": "me", "password": "secret"}
     assert str(call.url) == f"http://af:1{DAG}/dagRuns/r1"
@@ -62,8 +62,8 @@ def test_a_run_is_triggered_with_its_parameters(server):
     """Unpause, then a run now, with the parameters as its conf, and the pipeline that it is triggered for."""
     server.answers |= {("PATCH", DAG): {}, ("POST", f"{DAG}/dagRuns"): {"dag_run_id": "manual__1"}}
     with Airflow(read()) as client:
-        client.unpause()
-        assert client.trigger({"records": 5}) == "manual__1"
+        client.unpause_dag()
+        assert client.trigger_run({"records": 5}) == "manual__1"
     _, unpause, trigger = server.requests
     assert json.loads(unpause.content) == {"is_paused": False}
     expected = identify(read(), PIPELINE).as_dict()
@@ -75,7 +75,7 @@ def test_the_runs_that_have_not_ended_are_named(server):
     states = {"r4": "queued", "r3": "success", "r2": "running", "r1": "failed"}
     found = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
     server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": found}
-    assert runs.unfinished(read()) == ["r4", "r2"]
+    assert runs.list_unfinished(read()) == ["r4", "r2"]
     assert server.requests[-1].extensions["timeout"]["read"] == runs.ASKING_S
 
 
@@ -83,7 +83,7 @@ def test_a_dag_that_airflow_has_not_read_yet_is_waited_for(server):
     """Airflow answers some seconds before it has read its first DAG file."""
     server.answers["PATCH", DAG] = [404, 404, {}]
     with stamina.set_testing(True, attempts=5, cap=True), Airflow(read()) as client:
-        client.unpause()
+        client.unpause_dag()
     assert [request.method for request in server.requests].count("PATCH") == 3
 
 
@@ -99,9 +99,9 @@ def test_a_run_has_ended_when_it_will_not_change(server, state, ended):
 def test_what_the_task_returned(server):
     """The task's return value is read as it was given; a task that did not get so far has none."""
     with Airflow(read()) as client:
-        assert client.summary("r1") == {}
+        assert client.fetch_summary("r1") == {}
         server.answers["GET", f"{TASK}/xcomEntries/return_value"] = {"value": {"asked": 5}}
-        assert client.summary("r1") == {"asked": 5}
+        assert client.fetch_summary("r1") == {"asked": 5}
     assert server.requests[-1].url.params["deserialize"] == "true"
 
 
@@ -114,7 +114,7 @@ def test_summaries_of_the_newest_successful_runs(server):
         ("GET", given.format("r1")): {"value": {"produced": 1}},
     }
     with Airflow(read()) as client:
-        assert list(client.summaries(7)) == [("r3", {"produced": 3}), ("r1", {"produced": 1})]
+        assert list(client.iter_summaries(7)) == [("r3", {"produced": 3}), ("r1", {"produced": 1})]
     asked = next(one for one in server.requests if one.url.path == f"{DAG}/dagRuns")
     assert dict(asked.url.params) == {"limit": "7", "order_by": "-run_after", "state": "success"}
 
@@ -123,9 +123,9 @@ def test_the_state_and_number_of_the_newest_attempt(server):
     """A task that no worker has taken yet has no state: it waits."""
     server.answers["GET", TASK] = {"state": "running", "try_number": 2}
     with Airflow(read()) as client:
-        assert client.task("r1") == ("running", 2)
+        assert client.fetch_task_state("r1") == ("running", 2)
         server.answers["GET", TASK] = {"state": None, "try_number": 0}
-        assert client.task("r1") == ("waiting", 0)
+        assert client.fetch_task_state("r1") == ("pending", 0)
 
 
 def test_the_error_that_ended_an_attempt(server):
@@ -134,8 +134,8 @@ def test_the_error_that_ended_an_attempt(server):
     content = ["first", {"event": "x"}, {"event": "failed", "error_detail": detail}, {"event": "::endgroup::"}]
     server.answers |= {("GET", f"{TASK}/logs/2"): {"content": content}, ("GET", f"{TASK}/logs/1"): {"content": []}}
     with Airflow(read()) as client:
-        assert client.error("r1", 2) == "SourceUnreachable: did not answer"
-        assert client.error("r1", 1) == ""
+        assert client.find_error("r1", 2) == "SourceUnreachable: did not answer"
+        assert client.find_error("r1", 1) == ""
 
 
 def test_pausing(server):
@@ -143,7 +143,7 @@ def test_pausing(server):
     server.answers |= {("PATCH", DAG): {}, ("GET", DAG): {"is_paused": True}}
     with Airflow(read()) as client:
         client.set_paused(True)
-        assert client.dag() == {"is_paused": True}
+        assert client.describe_dag() == {"is_paused": True}
     assert json.loads(server.requests[1].content) == {"is_paused": True}
 
 
@@ -151,23 +151,23 @@ def test_the_attempts_of_a_run(server):
     """As Airflow lists them."""
     server.answers["GET", f"{TASK}/tries"] = {"task_instances": [{"try_number": 1}, {"try_number": 2}]}
     with Airflow(read()) as client:
-        assert [one["try_number"] for one in client.attempts("r1")] == [1, 2]
+        assert [one["try_number"] for one in client.list_attempts("r1")] == [1, 2]
 
 
 def test_a_log_is_entries(server):
     """A line that is plain text becomes an entry too."""
     server.answers["GET", f"{TASK}/logs/2"] = {"content": ["first", {"event": "x", "level": "info"}]}
     with Airflow(read()) as client:
-        assert client.log("r1", 2) == [{"event": "first"}, {"event": "x", "level": "info"}]
+        assert client.fetch_log("r1", 2) == [{"event": "first"}, {"event": "x", "level": "info"}]
 
 
 def test_a_token_that_has_expired_is_made_anew(server):
     """Once: an Airflow that refuses the new one too is told as such."""
     server.answers["GET", f"{DAG}/dagRuns/r1"] = [401, {"state": "running"}, 401, 401]
     with Airflow(read()) as client:
-        assert client.run("r1") == {"state": "running"}
-        with pytest.raises(PenstockError, match="answered 401"):
-            client.run("r1")
+        assert client.describe_run("r1") == {"state": "running"}
+        with pytest.raises(PenstockError, match="responded with HTTP 401"):
+            client.describe_run("r1")
     assert [request.url.path for request in server.requests].count("/auth/token") == 3
 
 
@@ -175,10 +175,10 @@ def test_a_run_id_names_nothing_but_a_run(server):
     """It may come from a link: what it holds is quoted, and dots lead nowhere."""
     with Airflow(read()) as client:
         with pytest.raises(RunFailed):
-            client.run("../../pools?x=1")
+            client.describe_run("../../pools?x=1")
         assert server.requests[-1].url.raw_path.endswith(b"/dagRuns/..%2F..%2Fpools%3Fx%3D1")
-        with pytest.raises(RunFailed, match="no run has the id"):
-            client.run("..")
+        with pytest.raises(RunFailed, match="invalid run id"):
+            client.describe_run("..")
 
 
 @pytest.mark.parametrize("error", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("late")], ids=repr)
@@ -191,15 +191,15 @@ def test_an_airflow_that_is_away_is_unreachable(server, error):
 
 def test_what_airflow_does_not_know(server):
     """A run or DAG that is not there is named."""
-    with Airflow(read()) as client, pytest.raises(RunFailed, match=r"does not know .*/dagRuns/r9"):
-        client.run("r9")
+    with Airflow(read()) as client, pytest.raises(RunFailed, match=r"not found in Airflow: .*/dagRuns/r9"):
+        client.describe_run("r9")
 
 
 @pytest.mark.parametrize("status", [401, 422, 500])
 def test_what_airflow_refuses(server, status):
     """Any other answer is told with its status and text, and never with the password."""
     server.answers["POST", "/auth/token"] = status
-    told = f"answered {status} to POST /auth/token: what went wrong"
+    told = f"responded with HTTP {status} to POST /auth/token: what went wrong"
     with pytest.raises(PenstockError, match=told) as failed, Airflow(read(airflow_password="secret")):
         pass
     assert type(failed.value) is PenstockError

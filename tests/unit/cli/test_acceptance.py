@@ -37,9 +37,9 @@ class Desk:
 def desk(monkeypatch):
     desk = Desk()
     monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
-    monkeypatch.setattr(acceptance, "find", desk.find)
-    monkeypatch.setattr(acceptance, "accept", desk.accept)
-    monkeypatch.setattr(acceptance, "accepted_so_far", lambda *_: desk.known)
+    monkeypatch.setattr(acceptance, "find_differences", desk.find)
+    monkeypatch.setattr(acceptance, "accept_differences", desk.accept)
+    monkeypatch.setattr(acceptance, "list_accepted", lambda *_: desk.known)
     return desk
 
 
@@ -69,11 +69,11 @@ def test_accept_does_not_ask_scripts(desk):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--reason", "x"), "which ones"),
-        (("--partition", "0", "--from", "5", "--reason", "x"), "which ones"),
-        (("--kind", "missing"), "needs a reason"),
-        (("--kind", "missing", "--reason", " "), "needs a reason"),
-        (("--kind", "gone", "--reason", "x"), "gone: no such kind"),
+        (("--reason", "x"), "no selection"),
+        (("--partition", "0", "--from", "5", "--reason", "x"), "no selection"),
+        (("--kind", "missing"), "--reason is required"),
+        (("--kind", "missing", "--reason", " "), "--reason is required"),
+        (("--kind", "gone", "--reason", "x"), "unknown kind: gone"),
     ],
     ids=str,
 )
@@ -87,7 +87,7 @@ def test_accept_wants_a_selection_and_a_reason(desk, words, why):
 
 def test_accepted_shows_what_was_accepted(desk):
     """When, by whom and why; as a table or as JSON."""
-    assert "nothing was accepted" in run("accepted").stderr
+    assert "no accepted differences" in run("accepted").stderr
     desk.known = [Accepted("missing", 0, 5, "a", "it is nowhere", "a drill", "ann", datetime(2026, 1, 1, tzinfo=UTC))]
     assert "a drill" in run("accepted").stdout
     assert json.loads(run("accepted", "--json").stdout)[0]["who"] == "ann"

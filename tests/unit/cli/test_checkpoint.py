@@ -128,7 +128,7 @@ def test_reset_is_refused_while_a_job_runs(place, session, monkeypatch):
 def test_reset_works_before_any_job_ran(place, session):
     """Before the first job, `reset` creates keyspace and leases, and has no folder to rename."""
     result = run("reset", "--to", "latest", "--yes")
-    assert "no earlier checkpoint" in result.stderr
+    assert "there was no checkpoint" in result.stderr
     assert any("CREATE TABLE IF NOT EXISTS spark_streams.leases" in query for query, _ in session.executed)
 
 

@@ -101,14 +101,14 @@ def test_config_says_what_is_wrong_with_the_pipeline(monkeypatch, tmp_path):
 
 def test_the_page_of_settings_has_each_one():
     """docs/config.md lists each variable with its default and meaning."""
-    page = reference.config_page()
+    page = reference.render_config_page()
     assert page.count("\n| `PENSTOCK_") == len(Settings.model_fields)
     assert "| `PENSTOCK_WIRE_FORMAT` | `json` | Encoding of the values in Kafka. |" in page
 
 
 def test_the_page_of_commands_has_each_one():
     """docs/cli.md contains the help of all commands, including those in groups."""
-    page = reference.cli_page()
+    page = reference.render_cli_page()
     for title in ("penstock demo", "penstock verify", "penstock schema render", "penstock source serve", "penstock up"):
         assert f"\n## {title}\n" in page
     assert "Usage: ./penstock" in page

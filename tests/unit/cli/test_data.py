@@ -66,7 +66,7 @@ def test_no_rows_say_what_to_do(table):
     table()
     result = run("rows")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "the table is empty: ./penstock run\n"
+    assert result.stderr == "the table is empty; to fill it: ./penstock run\n"
     assert run("rows", "--json").stdout == "[]\n"
 
 

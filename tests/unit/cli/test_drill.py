@@ -15,17 +15,17 @@ from penstock.drill.verdict import PASSED, Result
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, table.Ask]]:
+def held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, table.Options]]:
     """Record the drills that are run. kill-cassandra does not pass."""
-    asked: list[tuple[str, table.Ask]] = []
+    asked: list[tuple[str, table.Options]] = []
 
-    def hold(_: Any, name: str, ask: table.Ask) -> Result:
+    def hold(_: Any, name: str, ask: table.Options) -> Result:
         asked.append((name, ask))
-        verdict = "1 records are missing" if name == "kill-cassandra" else PASSED
+        verdict = "missing records: 1" if name == "kill-cassandra" else PASSED
         return Result(name, 10, 10, 0, 0, 0, 1.5, verdict)
 
-    monkeypatch.setattr(table, "hold", hold)
-    monkeypatch.setattr(target, "of", lambda *_: None)
+    monkeypatch.setattr(table, "run_drill", hold)
+    monkeypatch.setattr(target, "open_target", lambda *_: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     return asked
 
@@ -58,14 +58,14 @@ def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
     """If a drill does not pass, the others still run, and the table shows its verdict."""
     done = run("kill-cassandra", "kill-kafka")
     assert done.exit_code == 1
-    assert "1 records are missing" in done.stdout
+    assert "missing records: 1" in done.stdout
     assert [name for name, _ in held] == ["kill-cassandra", "kill-kafka"]
 
 
 def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
     """--all runs every drill with a smaller backlog. Alone it is 2,000,000 records, or `--backlog`."""
     run("--all")
-    assert [name for name, _ in held] == table.of_all()
+    assert [name for name, _ in held] == table.list_of_all()
     assert held[0][1].backlog == table.BACKLOG_OF_ALL
     run("backlog")
     assert held[-1][1].backlog == 2_000_000
@@ -97,7 +97,7 @@ def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: l
         "soak": SoakResult("soak", *common, processes=[Growth("kafka", usage, usage, "steady")]),
         "backlog": BacklogResult("backlog", *common, 7, 4321, 12.5, {"spark-job": 567}),
     }
-    monkeypatch.setattr(table, "hold", lambda _ground, name, _ask: results[name])
+    monkeypatch.setattr(table, "run_drill", lambda _ground, name, _ask: results[name])
     said = run("soak", "backlog").stdout
     assert "memory_mib at start" in said
     assert "spark-job, peak MiB  567" in said

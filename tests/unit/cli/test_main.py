@@ -69,7 +69,7 @@ def test_a_wrong_id_is_2(penstock):
     """An invalid id is a usage error, without a query."""
     code, _, err = penstock("row", "no-uuid")
     assert code == 2
-    assert err == "penstock: 'no-uuid' is no id: Invalid UUID\n  try: ./penstock rows\n"
+    assert err == "penstock: invalid id 'no-uuid': Invalid UUID\n  try: ./penstock rows\n"
 
 
 def test_a_wrong_setting_is_2(penstock, monkeypatch):

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from penstock.cli.moment import moment
+from penstock.cli.moment import parse_time
 from penstock.errors import UsageError
 
 
@@ -17,15 +17,15 @@ from penstock.errors import UsageError
 )
 def test_a_time_in_iso_8601(text, found):
     """A time in ISO 8601 is UTC by default."""
-    assert moment(text) == found
-    assert moment(text).tzinfo
+    assert parse_time(text) == found
+    assert parse_time(text).tzinfo
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800)])
 def test_how_long_ago(text, seconds):
     """A duration is a time before now."""
     before = datetime.now(UTC)
-    found = moment(text) + timedelta(seconds=seconds)
+    found = parse_time(text) + timedelta(seconds=seconds)
     assert before <= found <= datetime.now(UTC)
 
 
@@ -35,5 +35,5 @@ def test_how_long_ago(text, seconds):
 def test_anything_else_is_wrong_use(text):
     """Any other text is a usage error with the expected forms."""
     with pytest.raises(UsageError, match="invalid time") as failed:
-        moment(text)
+        parse_time(text)
     assert "ISO 8601" in failed.value.hint

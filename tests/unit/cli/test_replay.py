@@ -72,8 +72,8 @@ def world(monkeypatch):
     monkeypatch.setattr(table_orders, "fix_order", world.fix_order)
     monkeypatch.setattr(replaying, "replay", world.replay)
     monkeypatch.setattr(verify, "verify", world.verify)
-    monkeypatch.setattr(verify, "rows_to_rebuild", world.rows_to_rebuild)
-    monkeypatch.setattr(commands, "local_spark", world.spark)
+    monkeypatch.setattr(verify, "count_rows_to_rebuild", world.rows_to_rebuild)
+    monkeypatch.setattr(commands, "open_local_spark", world.spark)
     return world
 
 
@@ -100,21 +100,21 @@ def run(*words, **more):
 )
 def test_a_stretch_lies_within_what_the_topic_holds(world, settings, start, to, found):
     """Ranges are clipped to the topic and never end before they start. Offsets select partitions, a time all."""
-    assert commands.stretch(settings, start, to) == found
+    assert commands.parse_ranges(settings, start, to) == found
 
 
 @pytest.mark.parametrize("place", ["7:0", "0:1,7:0"])
 def test_a_partition_that_is_not_there_is_wrong_use(world, settings, place):
     """An unknown partition is a usage error that names it."""
     with pytest.raises(UsageError, match="no partition 7"):
-        commands.stretch(settings, place, None)
+        commands.parse_ranges(settings, place, None)
 
 
 @pytest.mark.parametrize("place", ["0", "0:", ":0", "0:1,", "0:-1", "a:b", "soon"])
 def test_a_place_that_is_none_is_wrong_use(world, settings, place):
     """Text that is neither offsets nor a time is a usage error."""
     with pytest.raises(UsageError, match="invalid time"):
-        commands.stretch(settings, None, place)
+        commands.parse_ranges(settings, None, place)
 
 
 def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
@@ -171,7 +171,7 @@ def test_rebuild_empties_the_table_and_replays_all(world, words):
 
 def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
     """A table whose records are no longer in the topic is refused before the question."""
-    world.rows = PenstockError("2 rows came from no record")
+    world.rows = PenstockError("a rebuild would lose 2 rows")
     result = run("rebuild", "--yes")
     assert isinstance(result.exception, PenstockError)
     assert "truncate" not in world.done
@@ -189,6 +189,6 @@ def test_a_replay_without_the_stacks_spark_says_what_to_start(tmp_path, monkeypa
     """Without the stack's Spark, whose configuration and jars `up` creates, the error says what to start."""
     monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
     own = settings.model_copy(update={"home": tmp_path})
-    with pytest.raises(StackError, match="never started") as failed, commands.local_spark(own, "replay"):
+    with pytest.raises(StackError, match="never started") as failed, commands.open_local_spark(own, "replay"):
         pass
     assert "up spark-job" in failed.value.hint

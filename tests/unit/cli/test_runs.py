@@ -105,12 +105,12 @@ class World:
 def world(monkeypatch):
     world = World()
     monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
-    monkeypatch.setattr(receipt, "run", world.give)
+    monkeypatch.setattr(receipt, "run_and_reconcile", world.give)
     monkeypatch.setattr(verify, "verify", world.verify)
-    monkeypatch.setattr(trace, "trace", world.trace)
+    monkeypatch.setattr(trace, "trace_record", world.trace)
     monkeypatch.setattr(trace, "trace_row", lambda *_: world.of_row)
-    monkeypatch.setattr(stack_commands, "up_for", lambda _settings: world.done.append("up"))
-    monkeypatch.setattr(stack_commands, "down_all", lambda _settings: world.done.append("down"))
+    monkeypatch.setattr(stack_commands, "start_stack", lambda _settings: world.done.append("up"))
+    monkeypatch.setattr(stack_commands, "stop_stack", lambda _settings: world.done.append("down"))
     monkeypatch.setattr("penstock.cli.data.print_rows", lambda _settings, limit: world.done.append(f"{limit} rows"))
     return world
 
@@ -212,10 +212,10 @@ def test_verify_prints_the_balance(world):
 
 def test_verify_shows_what_excuses_an_absence(world):
     """The counts, and the evidence."""
-    world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["users.dlq begins at 0:5"])
+    world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["log start of users.dlq: 0:5"])
     found = shown(run("verify").stdout)
     assert (found["expired"], found["compacted"], found["pruned"]) == ("3", "4", "5")
-    assert found["evidence"] == "users.dlq begins at 0:5"
+    assert found["evidence"] == "log start of users.dlq: 0:5"
 
 
 def test_verify_shows_the_fields_that_are_null(world):
@@ -272,7 +272,7 @@ def test_trace_shows_each_hop_and_the_outcome(world):
     """`trace` prints each stage, and the outcome as the last line of each passage."""
     result = run("trace", "abc")
     assert (result.exit_code, world.done) == (0, ["abc"])
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["hop", "fetched", "produced", "outcome"]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["stage", "fetched", "produced", "outcome"]
     assert result.stdout.splitlines()[-1].split() == ["outcome", "-", "stored"]
 
 
@@ -307,7 +307,7 @@ def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkey
     """DuckDB by default; `--engine spark` starts Spark, which ends with the command."""
     assert run("verify").exit_code == 0
     assert world.open_loader is local_loader
-    monkeypatch.setattr(command_spark, "spark_of_cluster", lambda _settings, name: nullcontext(name))
+    monkeypatch.setattr(command_spark, "open_cluster_spark", lambda _settings, name: nullcontext(name))
     monkeypatch.setattr("penstock.reconcile.spark_loading.open_on", lambda spark: f"on {spark}")
     assert run("verify", "--engine", "spark").exit_code == 0
     assert world.open_loader == "on penstock verify"

@@ -55,7 +55,7 @@ def test_one_stale_file_is_named_alone(root):
 
 def test_renderings_hold_every_field(root):
     """Each rendering contains every field of the record."""
-    texts = {path.suffix: text for path, text in schema.renderings().items()}
+    texts = {path.suffix: text for path, text in schema.render_files().items()}
     names = [field.name for field in fields(User)]
     assert list(json.loads(texts[".json"])["properties"]) == names
     assert [one["name"] for one in json.loads(texts[".avsc"])["fields"]] == names

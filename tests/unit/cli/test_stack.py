@@ -38,16 +38,16 @@ def down(*services: str) -> str:
 @pytest.mark.parametrize("services", [(), ("airflow-scheduler",)], ids=["all", "airflow"])
 def test_down_names_the_runs_that_go_on_later(monkeypatch, done, services):
     """If Airflow is stopped, `down` lists unfinished runs and still stops the stack."""
-    monkeypatch.setattr(runs, "unfinished", lambda _settings: ["manual__2", "scheduled__1"])
-    assert down(*services) == ("2 runs are unfinished: manual__2, scheduled__1\n  resume: ./penstock up\n")
+    monkeypatch.setattr(runs, "list_unfinished", lambda _settings: ["manual__2", "scheduled__1"])
+    assert down(*services) == ("2 unfinished runs: manual__2, scheduled__1\n  resume: ./penstock up\n")
     assert done == [services]
 
 
 @pytest.mark.usefixtures("airflow_listens")
 def test_down_names_a_few_of_many(monkeypatch, done):
     """A long list is truncated, with the number of further runs."""
-    monkeypatch.setattr(runs, "unfinished", lambda _settings: [f"r{number}" for number in range(9)])
-    assert "9 runs are unfinished: r0, r1, r2, r3, r4 and 4 more\n" in down()
+    monkeypatch.setattr(runs, "list_unfinished", lambda _settings: [f"r{number}" for number in range(9)])
+    assert "9 unfinished runs: r0, r1, r2, r3, r4 and 4 more\n" in down()
 
 
 @pytest.mark.usefixtures("airflow_listens")
@@ -55,16 +55,16 @@ def test_down_goes_on_without_airflows_answer(monkeypatch, done):
     """An Airflow that does not respond is stopped too, and `down` says that its runs are unknown."""
 
     def hangs(_settings):
-        raise AirflowUnreachable("no answer from Airflow")
+        raise AirflowUnreachable("no response from Airflow")
 
-    monkeypatch.setattr(runs, "unfinished", hangs)
-    assert down() == "cannot check for unfinished runs: no answer from Airflow\n"
+    monkeypatch.setattr(runs, "list_unfinished", hangs)
+    assert down() == "cannot check for unfinished runs: no response from Airflow\n"
     assert done == [()]
 
 
 def test_down_asks_nobody_when_airflow_does_not_run(monkeypatch, done):
     """`down` does not query Airflow if it is not running or not stopped."""
-    monkeypatch.setattr(runs, "unfinished", lambda _settings: pytest.fail("asked"))
+    monkeypatch.setattr(runs, "list_unfinished", lambda _settings: pytest.fail("asked"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PENSTOCK_AIRFLOW_PORT", str(free.getsockname()[1]))

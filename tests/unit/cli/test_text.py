@@ -5,29 +5,33 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import format_table, print_json, print_progress
 from penstock.reconcile.audit import Balance
 
 
 def test_columns_are_aligned():
     """Columns are as wide as their widest cell, two spaces apart, without trailing spaces."""
-    assert table(("name", "n"), [("a", 1), ("longer", 22)]).splitlines() == ["name    n", "a       1", "longer  22"]
+    assert format_table(("name", "n"), [("a", 1), ("longer", 22)]).splitlines() == [
+        "name    n",
+        "a       1",
+        "longer  22",
+    ]
 
 
 def test_none_is_a_dash():
     """None is printed as a dash, zero and empty text as they are."""
-    assert table(("a", "b", "c"), [(None, 0, "")]) == "a  b  c\n-  0"
+    assert format_table(("a", "b", "c"), [(None, 0, "")]) == "a  b  c\n-  0"
 
 
 def test_a_table_of_nothing_is_its_heads():
     """A table without lines has only the heads."""
-    assert table(("a", "b"), []) == "a  b"
+    assert format_table(("a", "b"), []) == "a  b"
 
 
 @given(st.lists(st.tuples(st.integers(), st.text("abc xyz", max_size=9)), max_size=9))
 def test_every_line_is_there(lines):
     """A table has one line for the heads and one per line."""
-    assert len(table(("number", "words"), lines).split("\n")) == len(lines) + 1
+    assert len(format_table(("number", "words"), lines).split("\n")) == len(lines) + 1
 
 
 def test_json_goes_to_stdout(capsys):
@@ -47,5 +51,5 @@ def test_json_goes_to_stdout(capsys):
 
 def test_talk_goes_to_stderr(capsys):
     """Progress is printed on stderr, separate from results."""
-    talk("on its way")
+    print_progress("on its way")
     assert capsys.readouterr() == ("", "on its way\n")

@@ -27,7 +27,7 @@ def run(*words):
 @pytest.mark.parametrize(("found", "code"), [([], 0), ([change(1)], 1)])
 def test_one_look_tells_what_is_wrong(monkeypatch, found, code):
     """`watch --once` prints active alerts with commands, and exits with 1 if there are any."""
-    monkeypatch.setattr(watch, "once", lambda _settings: found)
+    monkeypatch.setattr(watch, "poll_once", lambda _settings: found)
     result = run("watch", "--once")
     assert result.exit_code == code
     assert ("./penstock status" in result.stdout) == bool(found)
@@ -37,7 +37,7 @@ def test_one_look_tells_what_is_wrong(monkeypatch, found, code):
 
 def test_the_loop_prints_changes_only_as_json(monkeypatch):
     """The loop prints changes only with --json, one per line. The log has them anyway."""
-    monkeypatch.setattr(watch, "run", lambda _settings, _stop, tell: tell(change(1)))
+    monkeypatch.setattr(watch, "run_watcher", lambda _settings, _stop, tell: tell(change(1)))
     assert run("watch").stdout == ""
     (line,) = run("watch", "--json").stdout.splitlines()
     assert msgspec.json.decode(line)["name"] == "service_down"

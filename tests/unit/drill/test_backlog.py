@@ -45,9 +45,9 @@ def went(batches: dict[int, int], memory_mib: list[int]) -> Any:
     ("batches", "memory_mib", "verdict"),
     [
         ({1: 100, 2: 50}, [300, 400, 500, 580], PASSED),
-        ({1: 101}, [300, 400], "a batch had 101 records, 100 are the most"),
+        ({1: 101}, [300, 400], "a batch had 101 records, more than the maximum of 100"),
         ({1: 100}, [300, 400, 500, 581], "spark-job grew from 400 to 581 MiB"),
-        ({1: 100}, [600, 650, 690, 701], "spark-job took 701 MiB, 700 are meant for it"),
+        ({1: 100}, [600, 650, 690, 701], "spark-job used 701 MiB, more than the planned 700 MiB"),
     ],
 )
 def test_batches_and_memory_must_be_bounded(
@@ -55,7 +55,7 @@ def test_batches_and_memory_must_be_bounded(
 ) -> None:
     """One record more than a batch may have, or one MiB more than the rule allows, is the verdict."""
     monkeypatch.setattr(backlog.Backlog, "go", went(batches, memory_mib))
-    result = backlog.hold(ground, 150)
+    result = backlog.run_backlog(ground, 150)
     assert result.verdict == verdict
     assert (result.batches, result.largest_batch) == (len(batches), max(batches.values()))
     assert result.memory_mib == {"spark-job": max(memory_mib)}
@@ -69,5 +69,5 @@ def test_a_step_that_fails_is_the_verdict(ground: Any, monkeypatch: pytest.Monke
         raise Unreachable("nothing moves")
 
     monkeypatch.setattr(backlog.Backlog, "go", go)
-    result = backlog.hold(ground, 150)
+    result = backlog.run_backlog(ground, 150)
     assert (result.verdict, result.batches, result.memory_mib) == ("recovery: nothing moves", 0, {"spark-job": 0})

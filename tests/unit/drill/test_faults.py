@@ -16,7 +16,7 @@ import pytest
 from penstock.drill import away, checkpoint_faults, disk, kill, runner
 from penstock.drill import target as ground_
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import StackError, Unreachable
 from penstock.retry import wait_until
 
@@ -84,10 +84,10 @@ def interrupted(fault: AbstractContextManager[None]) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def ground_of(supervisor: FakeSupervisor, logs: Path = Path("none")) -> Ground:
+def ground_of(supervisor: FakeSupervisor, logs: Path = Path("none")) -> Target:
     nothing: Any = SimpleNamespace(logs=logs)
     anyone: Any = supervisor
-    return Ground(nothing, nothing, anyone, lambda _: None)
+    return Target(nothing, nothing, anyone, lambda _: None)
 
 
 def test_a_full_disk_is_full_for_as_long_as_it_lasts(writer: "subprocess.Popen[str]") -> None:
@@ -99,7 +99,7 @@ def test_a_full_disk_is_full_for_as_long_as_it_lasts(writer: "subprocess.Popen[s
             raise Unreachable("no limit yet")
 
     assert ask(writer) == "wrote"
-    with interrupted(disk.full("cassandra", lambda _: None)(ground)):
+    with interrupted(disk.fill_disk("cassandra", lambda _: None)(ground)):
         wait_until(limited, timeout_s=10, every_s=0.01, what="the limit")
         assert ask(writer) == "File too large"
     assert ask(writer) == "wrote"
@@ -113,7 +113,7 @@ def test_what_is_frozen_goes_on_afterwards(writer: "subprocess.Popen[str]") -> N
         if process.status() != psutil.STATUS_STOPPED:
             raise Unreachable(process.status())
 
-    with interrupted(away.frozen("cassandra")(ground)):
+    with interrupted(away.suspend_service("cassandra")(ground)):
         wait_until(stopped, timeout_s=10, every_s=0.01, what="it to stop")
     assert ask(writer) == "wrote"
 
@@ -121,22 +121,22 @@ def test_what_is_frozen_goes_on_afterwards(writer: "subprocess.Popen[str]") -> N
 def test_what_was_stopped_is_started_even_at_ctrl_c() -> None:
     """The service is started once, whatever happens meanwhile."""
     supervisor = FakeSupervisor({"kafka": 0})
-    with interrupted(away.away("kafka")(ground_of(supervisor))):
+    with interrupted(away.stop_service("kafka")(ground_of(supervisor))):
         assert supervisor.calls == [("stop", "kafka")]
     assert supervisor.calls == [("stop", "kafka"), ("start", "kafka")]
 
 
 def test_what_is_killed_is_dead(writer: "subprocess.Popen[str]") -> None:
     """SIGKILL; and a process that is gone already is none to complain of."""
-    fault = kill.killed(lambda ground: ground.process("kafka"))
+    fault = kill.kill_process(lambda ground: ground.process("kafka"))
     with fault(ground_of(FakeSupervisor({"kafka": writer.pid}))):
         assert writer.wait(10) == -9
-    ground_.kill([psutil.Process()] if writer.poll() is None else [])
+    ground_.kill_processes([psutil.Process()] if writer.poll() is None else [])
 
 
 def test_a_service_without_a_process_cannot_be_hit() -> None:
     """The error names it and what to type."""
-    with pytest.raises(StackError, match=r"kafka does not run[\s\S]*\./penstock up kafka"):
+    with pytest.raises(StackError, match=r"kafka is not running[\s\S]*\./penstock up kafka"):
         ground_of(FakeSupervisor({})).process("kafka")
     assert ground_of(FakeSupervisor({})).tree("kafka") == []
 
@@ -145,19 +145,19 @@ def test_the_newest_file_of_a_checkpoint_is_that_of_the_highest_batch(tmp_path: 
     """By number, not by name; Hadoop's checksums beside them are none."""
     for name in ("8", "9", "10", ".10.crc", "torn"):
         (tmp_path / name).touch()
-    assert checkpoint_faults.newest(tmp_path).name == "10"
-    with pytest.raises(StackError, match="holds no batch"):
-        checkpoint_faults.newest(tmp_path / "nowhere")
+    assert checkpoint_faults.find_newest(tmp_path).name == "10"
+    with pytest.raises(StackError, match="no batch in"):
+        checkpoint_faults.find_newest(tmp_path / "nowhere")
 
 
 def test_a_step_that_fails_is_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result of a drill whose stack does not come up says so, and that nothing was sent."""
 
-    def up(_: Ground) -> None:
+    def up(_: Target) -> None:
         raise Unreachable("Kafka: not ready after 240 s")
 
-    monkeypatch.setattr(Ground, "up", up)
-    result = runner.hold(ground_of(FakeSupervisor({})), Drill("kill-kafka", "SIGKILL of Kafka"), 100)
+    monkeypatch.setattr(Target, "up", up)
+    result = runner.run_drill(ground_of(FakeSupervisor({})), Drill("kill-kafka", "SIGKILL of Kafka"), 100)
     assert (result.verdict, result.sent) == ("stack: Kafka: not ready after 240 s", 0)
 
 
@@ -166,11 +166,11 @@ def test_the_end_of_a_fault_is_before_its_repair() -> None:
     repaired: list[float] = []
 
     @contextmanager
-    def fault(_: Ground) -> Iterator[None]:
+    def fault(_: Target) -> Iterator[None]:
         yield
         repaired.append(time.monotonic())
 
     facts = runner.Facts("kill-kafka")
-    course = runner.Course(ground_of(FakeSupervisor({})), Drill("kill-kafka", "", fault), facts)
+    course = runner.DrillRun(ground_of(FakeSupervisor({})), Drill("kill-kafka", "", fault), facts)
     course._inject_fault()
     assert course._ended_s <= repaired[0]

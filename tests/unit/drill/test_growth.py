@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.drill.growth import ServiceUsage, grown, unbounded
+from penstock.drill.growth import ServiceUsage, compare_usage, find_memory_problems
 
 START = ServiceUsage(memory_mib=400, handles=100, disk_mib=50)
 
@@ -22,13 +22,13 @@ START = ServiceUsage(memory_mib=400, handles=100, disk_mib=50)
 )
 def test_growth_beyond_the_rule_is_named(end: ServiceUsage, said: str) -> None:
     """What is within factor and slack is steady; one more is not. A thousand records may take 8 MiB of disk."""
-    assert grown("kafka", [START] * 3 + [end] * 3, records=1024).verdict == said
+    assert compare_usage("kafka", [START] * 3 + [end] * 3, records=1024).verdict == said
 
 
 def test_a_peak_in_between_or_a_single_sample_is_no_growth() -> None:
     """Start and end are medians of three."""
     peak = ServiceUsage(4000, 9000, 5000)
-    found = grown("kafka", [START, peak, START, peak, START, START, peak], records=0)
+    found = compare_usage("kafka", [START, peak, START, peak, START, START, peak], records=0)
     assert (found.verdict, found.start, found.end) == ("steady", START, START)
 
 
@@ -36,13 +36,13 @@ def test_a_peak_in_between_or_a_single_sample_is_no_growth() -> None:
 def test_memory_within_the_slack_is_bounded(samples: list[int]) -> None:
     """The second half may take a fifth and 100 MiB more than the first, and neither more than is meant."""
     half = len(samples) // 2
-    wrong = unbounded("spark-job", samples, limit_mib=400)
+    wrong = find_memory_problems("spark-job", samples, limit_mib=400)
     grows = max(samples[half:]) > 1.2 * max(samples[:half]) + 100
     assert len(wrong) == grows + (max(samples) > 400)
 
 
 def test_unbounded_memory_says_from_what_to_what() -> None:
     """The verdict on a backlog names the service and its memory."""
-    (grew,) = unbounded("spark-job", [100, 110, 300, 240], limit_mib=400)
+    (grew,) = find_memory_problems("spark-job", [100, 110, 300, 240], limit_mib=400)
     assert grew == "spark-job grew from 110 to 300 MiB"
-    assert unbounded("spark-job", [], limit_mib=1) == []
+    assert find_memory_problems("spark-job", [], limit_mib=1) == []

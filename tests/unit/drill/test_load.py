@@ -19,7 +19,7 @@ from tests.unit.fakes import FakeProducer, FakeRegistry
 
 def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
     """More than are made differ by their ids alone, and each passes the producer's own check."""
-    made = list(islice(load.made_up(users.PIPELINE.record, users.PIPELINE), 2500))
+    made = list(islice(load.generate_users(users.PIPELINE.record, users.PIPELINE), 2500))
     assert len({one.id for one in made}) == 2500
     assert made[0] != msgspec.structs.replace(made[1], id=made[0].id)
     for one in made[:1000]:
@@ -32,13 +32,13 @@ def test_records_are_made_up_by_the_names_that_python_has() -> None:
         "Item", [("item_id", Annotated[UUID, Meta(extra=KEY)])], bases=(Record,), rename="camel", kw_only=True
     )
     pipeline = replace(users.PIPELINE, record=record, from_source=lambda entry: {"itemId": entry["login"]["uuid"]})
-    one, other = islice(load.made_up(record, pipeline), 2)
+    one, other = islice(load.generate_users(record, pipeline), 2)
     assert one.item_id != other.item_id
 
 
 def test_two_drills_make_up_different_users() -> None:
     """A record of an earlier drill cannot stand in for one of this."""
-    one, other = (next(load.made_up(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
+    one, other = (next(load.generate_users(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
     assert one.id != other.id
 
 
@@ -58,5 +58,5 @@ def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch
 
 def test_the_spans_of_what_was_delivered_end_after_its_last_offset() -> None:
     """First and last are both part of what was acknowledged."""
-    (span,) = load.spans_of(Delivered(offsets={2: (5, 7)}))
+    (span,) = load.ranges_of(Delivered(offsets={2: (5, 7)}))
     assert (span.partition, span.first, span.end, span.records) == (2, 5, 8, 3)

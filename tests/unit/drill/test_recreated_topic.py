@@ -31,13 +31,13 @@ def went(stored: int) -> Any:
     return go
 
 
-@pytest.mark.parametrize(("stored", "verdict"), [(20, PASSED), (15, "5 records are missing")])
+@pytest.mark.parametrize(("stored", "verdict"), [(20, PASSED), (15, "missing records: 5")])
 def test_every_user_of_the_new_topic_must_be_stored(
     ground: Any, monkeypatch: pytest.MonkeyPatch, stored: int, verdict: str
 ) -> None:
     """Those that a job would skip which reads on where it was in the old topic are missing."""
     monkeypatch.setattr(recreated_topic.Recreation, "go", went(stored))
-    assert recreated_topic.hold(ground, 20).verdict == verdict
+    assert recreated_topic.run_recreation(ground, 20).verdict == verdict
 
 
 def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +48,8 @@ def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytes
         self._check_refused({})
 
     monkeypatch.setattr(recreated_topic.Recreation, "go", go)
-    result = recreated_topic.hold(ground, 20)
-    assert result.verdict == "fault: the job does not say that the topic was recreated"
+    result = recreated_topic.run_recreation(ground, 20)
+    assert result.verdict == "fault: the job has not reported that the topic was recreated"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_job_refuses_in_its_own_words(ground: Any, line: str) -> None:
     drill = recreated_topic.Recreation(ground, 20)
     log = ground.layout.logs / "spark-job.log"
     log.write_text("batch_stored\n")
-    marks = record_checks.marks(ground.layout.logs)
+    marks = record_checks.read_log_sizes(ground.layout.logs)
     with pytest.raises(Unreachable):
         drill._check_refused(marks)
     log.write_text(f"batch_stored\nspark_stream: {line}\n")

@@ -10,6 +10,6 @@ def test_disk_counts_blocks_that_are_written_and_not_holes(tmp_path: Path) -> No
     (tmp_path / "full").write_bytes(b"x" * 3 * 2**20)
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(500 * 2**20)
-    assert service_usage.disk_mib([tmp_path]) == 3
-    assert service_usage.disk_mib([tmp_path / "full"]) == 3
-    assert service_usage.disk_mib([tmp_path / "nowhere"]) == 0
+    assert service_usage.measure_disk_mib([tmp_path]) == 3
+    assert service_usage.measure_disk_mib([tmp_path / "full"]) == 3
+    assert service_usage.measure_disk_mib([tmp_path / "nowhere"]) == 0

@@ -28,7 +28,7 @@ def test_growth_is_the_verdict(monkeypatch: pytest.MonkeyPatch, handles: int, ve
     """Each service is told at the start and at the end; one that grew fails the soak."""
     monkeypatch.setattr(soak.Soak, "go", went(handles))
     ground: Any = SimpleNamespace()
-    result = soak.hold(ground, minutes=1, rate=10)
+    result = soak.run_soak(ground, minutes=1, rate=10)
     assert result.verdict == verdict
     assert [(one.service, one.end.handles) for one in result.processes] == [("kafka", handles), ("source", 10)]
 

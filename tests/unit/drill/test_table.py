@@ -40,7 +40,7 @@ FAULTS = [
 def test_every_fault_that_was_asked_for_is_a_drill() -> None:
     """Each by its name, once; `--all` runs every one but the soak and the one that deletes the topic."""
     assert list(table.WHAT) == FAULTS
-    assert table.of_all() == [name for name in FAULTS if name not in ("recreate-topic", "soak")]
+    assert table.list_of_all() == [name for name in FAULTS if name not in ("recreate-topic", "soak")]
 
 
 def test_every_drill_says_what_it_does_and_what_a_log_must_name() -> None:
@@ -62,4 +62,4 @@ def test_away_is_a_minute() -> None:
 def test_an_unknown_drill_is_named_with_those_that_there_are() -> None:
     """Wrong use, before anything is started."""
     with pytest.raises(UsageError, match=r"'kill-all'.*kill-kafka"):
-        table.known(["kill-kafka", "kill-all"])
+        table.check_names(["kill-kafka", "kill-all"])

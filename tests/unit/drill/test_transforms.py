@@ -22,7 +22,7 @@ def ground(tmp_path: Path) -> Any:
 @pytest.mark.parametrize("row_wise", [True, False])
 def test_the_drills_pipeline_differs_from_the_one_in_force_by_its_transform_alone(ground: Any, row_wise: bool) -> None:
     """It raises for the one record that it was written for, and keeps every other."""
-    poison, other = islice(load.made_up(users.User, users.PIPELINE), 2)
+    poison, other = islice(load.generate_users(users.User, users.PIPELINE), 2)
     file = transforms._write_pipeline(ground, poison, row_wise=row_wise)
     written = pipelines.load(str(file))
     assert (written.topic, written.table, written.record) == (

@@ -11,7 +11,7 @@ import structlog
 from penstock import config
 from penstock.errors import Unreachable
 from penstock.monitoring.alerts import Snapshot
-from penstock.monitoring.regular import Regular
+from penstock.monitoring.regular import ScheduledVerify
 from penstock.retry import wait_until
 
 FINE = Snapshot(at_s=1_000_000.0, topic="t", services={"kafka": ""}, topic_records=5)
@@ -32,7 +32,7 @@ def due(tmp_path):
     return settings
 
 
-def events(regular: Regular, now: Snapshot = FINE) -> list[dict]:
+def events(regular: ScheduledVerify, now: Snapshot = FINE) -> list[dict]:
     """What is logged until a verification has ended; nothing when none begins."""
     with structlog.testing.capture_logs() as logs:
         regular.round(now)
@@ -47,12 +47,13 @@ def events(regular: Regular, now: Snapshot = FINE) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(0, ("verified", True)), (1, ("verified", False)), (3, ("not_verified", 3))]
+    ("code", "told"),
+    [(0, ("verification_finished", True)), (1, ("verification_finished", False)), (3, ("verification_failed", 3))],
 )
 def test_what_is_due_is_verified_once(due, code, told):
     """Balanced or not, it is not due again before the time has passed."""
-    regular = Regular(due, ending(code))
-    assert events(regular) == [("verifying", None), told]
+    regular = ScheduledVerify(due, ending(code))
+    assert events(regular) == [("verification_started", None), told]
     assert events(regular) == []
 
 
@@ -62,22 +63,22 @@ def test_what_is_due_is_verified_once(due, code, told):
 )
 def test_nothing_is_verified_that_cannot_be(due, now):
     """While a service is away, and before the first record."""
-    assert events(Regular(due, ending(0)), now) == []
+    assert events(ScheduledVerify(due, ending(0)), now) == []
 
 
 def test_it_can_be_switched_off(due):
     """0 hours: never."""
-    assert events(Regular(due.model_copy(update={"watch_verify_hours": 0.0}), ending(0))) == []
+    assert events(ScheduledVerify(due.model_copy(update={"watch_verify_hours": 0.0}), ending(0))) == []
 
 
 def test_the_first_comes_after_the_time(tmp_path):
     """A stack that has just been set up is not verified at once."""
-    assert events(Regular(config.read(home=tmp_path), ending(0))) == []
+    assert events(ScheduledVerify(config.read(home=tmp_path), ending(0))) == []
 
 
 def test_one_that_is_under_way_ends_with_the_watch(due):
     """However it takes that."""
-    regular = Regular(due, (sys.executable, "-c", "import time; time.sleep(600)"))
+    regular = ScheduledVerify(due, (sys.executable, "-c", "import time; time.sleep(600)"))
     regular.round(FINE)
     process = regular._process
     regular.close()

@@ -10,7 +10,7 @@ import pytest
 from penstock import config
 from penstock.errors import Unreachable
 from penstock.monitoring import services
-from penstock.monitoring.services import Connections, Services, checks
+from penstock.monitoring.services import Connections, Services, build_checks
 
 HEALTH = "/api/v2/monitor/health"
 Answers = dict[str, tuple[int, str]]
@@ -67,7 +67,7 @@ def connect() -> Iterator[Callable[..., Connections]]:
 def error_of(name: str, connections: Connections) -> str:
     """What is wrong with the service, or nothing."""
     try:
-        checks(connections.settings)[name](connections)
+        build_checks(connections.settings)[name](connections)
     except Unreachable as error:
         return error.message
     return ""
@@ -75,9 +75,9 @@ def error_of(name: str, connections: Connections) -> str:
 
 def test_only_the_local_stacks_job_is_asked() -> None:
     """Where another master's job has its page is not known."""
-    assert "spark-job" in checks(config.read())
-    assert "spark-job" in checks(config.read(spark_port=17077))
-    assert "spark-job" not in checks(config.read(spark_master="spark://elsewhere:7077"))
+    assert "spark-job" in build_checks(config.read())
+    assert "spark-job" in build_checks(config.read(spark_port=17077))
+    assert "spark-job" not in build_checks(config.read(spark_master="spark://elsewhere:7077"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_airflow_is_as_well_as_its_parts(serve, connect, text: str, wrong: str) 
 def test_an_answer_that_is_an_error_is_away(serve, connect, status: int) -> None:
     """A server that refuses is of no use; its status is told."""
     port = serve({"/apis/ccompat/v7/config": (status, "")})
-    assert f"answers {status}" in error_of("registry", connect(registry_port=port))
+    assert f"responded with HTTP {status}" in error_of("registry", connect(registry_port=port))
 
 
 def test_a_password_in_an_address_is_not_told(closed_port: int, connect) -> None:
@@ -137,7 +137,7 @@ def test_all_are_told_and_none_holds_up_another(connect) -> None:
     try:
         for _ in range(2):
             found = asked.read(longest_s=0.2)
-            assert found["a"].startswith("no answer for")
+            assert found["a"].startswith("no response for")
             assert (found["b"], found["c"], found["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
         assert calls == ["hanging"]
         hang.set()

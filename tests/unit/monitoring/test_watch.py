@@ -97,7 +97,7 @@ def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatc
     with structlog.testing.capture_logs() as logs:
         one.round()
         one.round()
-    assert "alerts_not_written" in {log["event"] for log in logs}
+    assert "alert_history_write_failed" in {log["event"] for log in logs}
     monkeypatch.setattr(History, "append", append)
     one.round()
     assert [change.change for change in History(settings).read()] == ["firing", "resolved"]
@@ -120,7 +120,7 @@ def test_the_loop_ends_when_told(settings: Settings, watching: Any) -> None:
 def hook(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What a webhook took; it never answers number 0."""
     taken: list[int] = []
-    monkeypatch.setattr(webhook, "poster", lambda _: lambda body: taken.append(body["number"]))
+    monkeypatch.setattr(webhook, "build_poster", lambda _: lambda body: taken.append(body["number"]))
     return taken
 
 
@@ -147,7 +147,7 @@ def test_a_webhook_that_hangs_holds_nothing_up(settings: Settings, monkeypatch: 
         if not release.wait(30):
             raise Unreachable("never")
 
-    monkeypatch.setattr(webhook, "poster", lambda _: hangs)
+    monkeypatch.setattr(webhook, "build_poster", lambda _: hangs)
     with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
     one = Watch(with_hook, Pipeline(DOWN, FINE, DOWN))
     try:
@@ -161,8 +161,8 @@ def test_a_webhook_that_hangs_holds_nothing_up(settings: Settings, monkeypatch: 
 def test_one_look_waits_for_nothing_and_writes_nothing(tmp_path: Path) -> None:
     """What is wrong now is told though it has not been so for long; the home stays as it is."""
     patient = config.read(home=tmp_path / "home", alert_down_s=1000)
-    assert [one.subject for one in watch.wrong(patient, DOWN)] == ["kafka"]
-    assert watch.wrong(patient, FINE) == []
+    assert [one.subject for one in watch.find_alerts(patient, DOWN)] == ["kafka"]
+    assert watch.find_alerts(patient, FINE) == []
     assert not patient.home.exists()
 
 
@@ -173,14 +173,18 @@ def test_one_look_knows_what_fires(settings: Settings, watching: Any) -> None:
     one = watching(lagging, replace(lagging, at_s=FINE.at_s + 1000))
     one.round()
     one.round()
-    assert [change.name for change in watch.wrong(settings, FINE)] == ["lag"]
-    assert watch.wrong(settings, replace(FINE, lag_records=0)) == []
+    assert [change.name for change in watch.find_alerts(settings, FINE)] == ["lag"]
+    assert watch.find_alerts(settings, replace(FINE, lag_records=0)) == []
 
 
 def test_two_watches_of_one_home_are_one_too_many(settings: Settings) -> None:
     """The second is refused, and told what to do; when the first is gone it may."""
-    with watch.alone(settings), pytest.raises(PenstockError, match="watched already") as caught, watch.alone(settings):
+    with (
+        watch.lock_watcher(settings),
+        pytest.raises(PenstockError, match="another alert watcher is running") as caught,
+        watch.lock_watcher(settings),
+    ):
         pass
     assert "./penstock alerts" in caught.value.hint
-    with watch.alone(settings):
+    with watch.lock_watcher(settings):
         pass

@@ -12,7 +12,7 @@ from penstock import config
 from penstock.errors import Unreachable, WrongSettings
 from penstock.monitoring import webhook
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.webhook import Webhook, payload, poster
+from penstock.monitoring.webhook import Webhook, build_payload, build_poster
 from tests.unit.monitoring.test_history import change
 
 SECRET = "https://hooks.example.com/services/T000/very-secret"
@@ -29,7 +29,7 @@ class FakePost:
     def __call__(self, body: dict[str, Any]) -> None:
         self.tried += 1
         if self.away:
-            raise Unreachable("the webhook answers 503")
+            raise Unreachable("the webhook responded with HTTP 503")
         self.taken.append(body["number"])
 
 
@@ -53,7 +53,7 @@ def delivered(hook: Webhook, changes: list[AlertChange]) -> None:
 
 def test_the_payload_is_the_change_and_a_text(post: FakePost) -> None:
     """Programs read the keys, chat services show the text."""
-    body = payload(change(1))
+    body = build_payload(change(1))
     assert (body["name"], body["subject"], body["change"], body["number"]) == ("service_down", "kafka", "firing", 1)
     assert body["text"] == "firing: service_down kafka: refused (./penstock status)"
 
@@ -104,7 +104,7 @@ def test_it_is_told_once_that_it_is_away(post: FakePost, place: Path) -> None:
         post.away = False
         delivered(hook, [])
     hook.close()
-    assert [log["event"] for log in logs if "webhook" in log["event"]] == ["webhook_away", "webhook_back"]
+    assert [log["event"] for log in logs if "webhook" in log["event"]] == ["webhook_unavailable", "webhook_recovered"]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_the_address_is_never_told(
 
     client = httpx2.Client(transport=httpx2.MockTransport(handle))
     monkeypatch.setattr(webhook.httpx2, "Client", lambda **_: client)
-    hook = Webhook(poster(config.read(alert_webhook_url=SECRET)), place, [])
+    hook = Webhook(build_poster(config.read(alert_webhook_url=SECRET)), place, [])
     with structlog.testing.capture_logs() as logs:
         delivered(hook, [change(1)])
     hook.close()
     said = "".join([str(logs), *capsys.readouterr(), place.read_text()])
-    assert "webhook_away" in said
+    assert "webhook_unavailable" in said
     assert "very-secret" not in said
 
 

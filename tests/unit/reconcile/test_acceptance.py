@@ -25,8 +25,8 @@ def topic(tmp_path):
 
 def accept(topic: Carried, selection: DifferenceSelection) -> list[Difference]:
     with topic.in_place():
-        found = acceptance.find(topic.settings, topic.tables.session, selection)
-        acceptance.accept(topic.settings, topic.tables.session, found, "ann", "a drill")
+        found = acceptance.find_differences(topic.settings, topic.tables.session, selection)
+        acceptance.accept_differences(topic.settings, topic.tables.session, found, "ann", "a drill")
     return found
 
 
@@ -57,7 +57,7 @@ def test_who_accepted_what_and_why_is_kept(topic):
     """With the time, and what differed then."""
     accept(topic, DifferenceSelection(ids=["5"]))
     with topic.in_place():
-        (entry,) = acceptance.accepted_so_far(topic.settings, topic.tables.session)
+        (entry,) = acceptance.list_accepted(topic.settings, topic.tables.session)
     assert (entry.kind, entry.partition, entry.offset, entry.id) == ("missing", 0, 5, "5")
     assert (entry.who, entry.reason, entry.difference) == ("ann", "a drill", "the ledger counts it, and it is nowhere")
 
@@ -75,7 +75,7 @@ def test_who_accepted_what_and_why_is_kept(topic):
 )
 def test_what_is_not_missing_now_cannot_be_accepted(topic, selection):
     """Nothing is kept for a difference to come."""
-    with pytest.raises(UsageError, match="none of the 3 differences"):
+    with pytest.raises(UsageError, match=r"no current difference matches .*: 3"):
         accept(topic, selection)
     assert topic.tables.kept["accepted"] == {}
 
@@ -83,7 +83,7 @@ def test_what_is_not_missing_now_cannot_be_accepted(topic, selection):
 def test_more_than_memory_holds_is_not_accepted(topic, monkeypatch):
     """The table is to be rebuilt then."""
     monkeypatch.setattr(verify, "_ACCEPTED_AT_MOST", 2)
-    with pytest.raises(UsageError, match="3 differences are more"):
+    with pytest.raises(UsageError, match="too many differences to accept individually: 3"):
         accept(topic, DifferenceSelection(kinds=["missing"]))
 
 
@@ -108,7 +108,7 @@ def test_what_an_earlier_topic_lost_is_not_accepted_of_a_new_one(topic):
 
 def acceptance_count(topic: Carried) -> int:
     with topic.in_place():
-        return len(acceptance.accepted_so_far(topic.settings, topic.tables.session))
+        return len(acceptance.list_accepted(topic.settings, topic.tables.session))
 
 
 def test_a_count_that_grew_is_another_difference(topic):
@@ -144,13 +144,13 @@ def test_a_trace_says_that_it_was_accepted(topic):
     accept(topic, DifferenceSelection(ids=["5"]))
     with topic.in_place(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace, "Registry", lambda _settings: None)
-        traced = [trace.trace(topic.settings, topic.tables.session, sensor)[0].outcome for sensor in "57"]
+        traced = [trace.trace_record(topic.settings, topic.tables.session, sensor)[0].outcome for sensor in "57"]
     assert traced == ["accepted", "missing"]
 
 
 def test_nothing_is_accepted_of_a_topic_that_no_job_has_read(topic):
     """All of it waits."""
     topic.tables.generations = {}
-    with pytest.raises(UsageError, match="is selected"):
+    with pytest.raises(UsageError, match="no current difference matches"):
         accept(topic, DifferenceSelection(kinds=["missing"]))
     assert acceptance_count(topic) == 0

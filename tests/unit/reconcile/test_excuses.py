@@ -134,7 +134,9 @@ def test_ttls_are_known_from_one_receipt_to_the_next(topic):
     topic.now_ms += HOUR_MS
     found = topic.verify()
     assert (found.balanced, found.expired, found.lifetimes) == (True, 1, first.lifetimes)
-    assert found.evidence == ["default_time_to_live of readings is 3600 s, known since 2023-11-14T22:13:20+00:00"]
+    assert found.evidence == [
+        "default_time_to_live of readings is 3600 s, in effect since at least 2023-11-14T22:13:20+00:00"
+    ]
     topic.tables.ttl = (0, EPOCH_US + 2 * 10**12)
     assert [lifetime.ttl_s for lifetime in topic.verify().lifetimes] == [HOUR_S, 0]
 
@@ -159,7 +161,7 @@ def test_dead_letters_below_the_log_start_are_pruned(topic):
     found = topic.audit()
     assert outcomes(found) == {"pruned": 2, "rejected": 1, "stored": 1}
     assert found.miscounted == []
-    assert topic.verify().evidence == ["readings.dlq begins at 0:2"]
+    assert topic.verify().evidence == ["log start of readings.dlq: 0:2"]
 
 
 def test_a_dead_letter_that_was_never_there_is_not_pruned(topic):
@@ -263,7 +265,7 @@ def test_what_compaction_removed_is_counted_apart(topic):
     compacted(topic, "1212121233", 4, 6)
     found = topic.verify()
     assert (found.balanced, found.produced, found.stored, found.compacted) == (True, 3, 3, 7)
-    assert found.evidence == ["cleanup.policy of readings holds compact"]
+    assert found.evidence == ["cleanup.policy of readings includes compact"]
 
 
 def test_only_a_compacted_topic_may_lack_records(topic):

@@ -94,7 +94,7 @@ class World:
         self.tasks = [("waiting", 0), ("running", 1), ("success", 1)]
 
     def run(self):
-        return receipt.run(read(), None, {"records": 10, "source_url": None}, self.reports.append)
+        return receipt.run_and_reconcile(read(), None, {"records": 10, "source_url": None}, self.reports.append)
 
 
 class FakeAirflow:
@@ -109,14 +109,14 @@ class FakeAirflow:
     def __exit__(self, *_):
         pass
 
-    def unpause(self):
+    def unpause_dag(self):
         self._world.triggered.append("unpaused")
 
-    def trigger(self, parameters):
+    def trigger_run(self, parameters):
         self._world.triggered.append(parameters)
         return "r1"
 
-    def run(self, run_id):
+    def describe_run(self, run_id):
         states = self._world.states
         state = states.pop(0) if len(states) > 1 else states[0]
         return {"dag_run_id": run_id, "state": state, "queued_at": "q"}
@@ -124,14 +124,14 @@ class FakeAirflow:
     def has_ended(self, run):
         return run["state"] in {"success", "failed"}
 
-    def summary(self, run_id):
+    def fetch_summary(self, run_id):
         return self._world.told
 
-    def task(self, run_id):
+    def fetch_task_state(self, run_id):
         tasks = self._world.tasks
         return tasks.pop(0) if len(tasks) > 1 else tasks[0]
 
-    def error(self, run_id, attempt):
+    def find_error(self, run_id, attempt):
         return f"error of attempt {attempt}"
 
 
@@ -200,7 +200,7 @@ def test_a_receipt_says_how_it_goes(world):
         "attempt 0: waiting",
         "attempt 1: running",
         "attempt 1: success",
-        "4 records on their way to Cassandra",
+        "waiting for 4 records to be stored",
     ]
 
 
@@ -255,7 +255,7 @@ ENDED = {"dag_run_id": "r1", "state": "success", "queued_at": "q"}
 def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     """It is made from what the task returned: nothing is triggered, nothing waited for."""
     monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
-    found = receipt.of_run(read(), None, ENDED, TOLD)
+    found = receipt.reconcile_run(read(), None, ENDED, TOLD)
     assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
     assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
     assert world.triggered == []
@@ -266,8 +266,8 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     [
         ({}, "no offsets"),
         (TOLD | {"topic": ""}, "topic '' does not exist"),
-        (TOLD | {"topic_id": "id-0"}, "made anew"),
-        (TOLD | {"offsets": {"0": [0, 100_000]}}, "too many"),
+        (TOLD | {"topic_id": "id-0"}, "recreated after this run"),
+        (TOLD | {"offsets": {"0": [0, 100_000]}}, "more than the maximum"),
     ],
     ids=["failed", "no-topic", "another-topic", "large"],
 )
@@ -275,5 +275,5 @@ def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
     """It is said why, and no record is read."""
     monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
     with pytest.raises(UsageError, match=why):
-        receipt.of_run(read(), None, ENDED, told)
+        receipt.reconcile_run(read(), None, ENDED, told)
     assert world.audited == []

@@ -30,7 +30,7 @@ def topic(tmp_path, monkeypatch):
 
 
 def passages(topic: Carried, text: str = "7"):
-    return trace.trace(topic.settings, topic.tables.session, text)
+    return trace.trace_record(topic.settings, topic.tables.session, text)
 
 
 def outcomes(topic: Carried) -> list[str]:
@@ -183,7 +183,7 @@ def test_a_refused_record_has_no_place(topic):
     ("frame", "words"),
     [
         (1, "schema 1 (readings-value version 3)"),
-        (2, "schema 2 (of no subject)"),
+        (2, "schema 2 (no subject)"),
         (9, "schema unknown: away"),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_redriven_record_names_its_letter(topic):
         message(0, value(7), topic="readings", key=b"7", headers=[(headers.REDRIVEN, b"readings/1/0/5")])
     )
     (found,) = passages(topic)
-    assert (found.hops[0].name, found.hops[0].detail) == ("redriven", "made of the dead letter readings/1/0/5")
+    assert (found.hops[0].name, found.hops[0].detail) == ("redriven", "from dead letter readings/1/0/5")
 
 
 @pytest.mark.parametrize("fetched", [b"soon", b"", b"-5"])
@@ -236,7 +236,7 @@ def test_an_id_that_nobody_sent_has_no_passages(topic):
 @pytest.mark.parametrize("text", ["", "x", "7.5", "-1"])
 def test_a_text_that_is_no_id_is_wrong_use(topic, text):
     """It says what an id is, before anything is read."""
-    with pytest.raises(UsageError, match="is no id"):
+    with pytest.raises(UsageError, match="invalid id"):
         passages(topic, text)
 
 
@@ -272,7 +272,7 @@ def test_a_row_whose_record_kafka_no_longer_holds(topic):
         ("recorded", False),
         ("stored", False),
     ]
-    assert "no longer holds" in found.hops[0].detail
+    assert "no longer in Kafka" in found.hops[0].detail
 
 
 def test_a_row_before_its_line_is_stored(topic):
@@ -290,7 +290,7 @@ def test_no_row_or_one_of_an_earlier_topic_leads_nowhere(topic):
     assert trace.trace_row(topic.settings, topic.tables.session, "8") is None
     topic.tables.put(7, 0, 0, EPOCH_US - 1)
     assert trace.trace_row(topic.settings, topic.tables.session, "7") is None
-    with pytest.raises(UsageError, match="is no id"):
+    with pytest.raises(UsageError, match="invalid id"):
         trace.trace_row(topic.settings, topic.tables.session, "x")
 
 

@@ -17,7 +17,7 @@ from penstock.process.checkpoint import folder_of
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.reconcile import verify
-from penstock.reconcile.nulls import Nulls, null_shares
+from penstock.reconcile.nulls import Nulls, compute_null_shares
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink.failing_batches import FailingBatches
 from penstock.sink.ledger import REPLAY
@@ -194,7 +194,7 @@ def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatc
     ids=str,
 )
 def test_a_row_that_no_record_explains_is_foreign(topic, row, difference):
-    """Put there by other hands, or with a place that is not its own."""
+    """Put there from other writers, or with a place that is not its own."""
     topic.tables.put(*row)
     assert told(topic.verify()) == [difference]
 
@@ -323,7 +323,7 @@ def test_a_topic_that_is_not_there_is_not_balanced(tmp_path):
 def shares(stored: int, nulls: int, last: tuple[int, int] | None = None) -> tuple[Nulls, list[str]]:
     """The share of one field that may be null."""
     before = None if last is None else {"": last[0], "maybe": last[1]}
-    found, warnings = null_shares(["maybe"], {"": stored, "maybe": nulls}, before)
+    found, warnings = compute_null_shares(["maybe"], {"": stored, "maybe": nulls}, before)
     return found["maybe"], warnings
 
 
@@ -355,7 +355,7 @@ def test_a_field_that_becomes_null_is_warned_of():
 
 def test_a_new_field_is_not_warned_of():
     """Old records do not have it: the last receipt did not know it."""
-    found, warnings = null_shares(["new"], {"": 20, "new": 15}, {"": 10})
+    found, warnings = compute_null_shares(["new"], {"": 20, "new": 15}, {"": 10})
     assert (found["new"].share, warnings) == (0.75, [])
 
 
@@ -403,7 +403,7 @@ def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
 
 def rebuildable(topic: Carried) -> int:
     with topic.in_place():
-        return verify.rows_to_rebuild(topic.settings, topic.tables.session)
+        return verify.count_rows_to_rebuild(topic.settings, topic.tables.session)
 
 
 def test_a_table_that_the_topic_holds_can_be_rebuilt(topic):
@@ -414,10 +414,10 @@ def test_a_table_that_the_topic_holds_can_be_rebuilt(topic):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ((9, 3, 1, EPOCH_US + 1), "1 from older records, 0 by other hands"),
-        ((9, 0, 1, EPOCH_US - 1), "1 from older records, 0 by other hands"),
-        ((9, 0, 1, NOW_US), "0 from older records, 1 by other hands"),
-        ((9, None, None, None), "0 from older records, 1 by other hands"),
+        ((9, 3, 1, EPOCH_US + 1), "1 from older records, 0 from other writers"),
+        ((9, 0, 1, EPOCH_US - 1), "1 from older records, 0 from other writers"),
+        ((9, 0, 1, NOW_US), "0 from older records, 1 from other writers"),
+        ((9, None, None, None), "0 from older records, 1 from other writers"),
     ],
     ids=str,
 )
@@ -431,7 +431,7 @@ def test_a_table_with_rows_of_no_record_is_not_rebuilt(topic, row, words):
 def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
     """Retention took the records of two rows."""
     topic.firsts[0] = 2
-    with pytest.raises(PenstockError, match=r"2 rows of readings .*2 from older records, 0 by other hands"):
+    with pytest.raises(PenstockError, match=r"would lose 2 rows of readings .*2 from older records, 0 from other"):
         rebuildable(topic)
 
 

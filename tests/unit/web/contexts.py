@@ -10,7 +10,8 @@ from penstock.airflow.runs import DagRun
 from penstock.config import Settings
 from penstock.contract.latency import histogram
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.flow import Counts, PartitionProgress, Point, View
+from penstock.monitoring.monitor import Counts, Point, View
+from penstock.monitoring.poller import PartitionProgress
 
 SERVICES = {"kafka": "", "registry": "", "cassandra": "", "airflow": "away", "spark-job": ""}
 ALERT = AlertChange(

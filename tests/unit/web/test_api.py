@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from penstock.config import Settings
-from penstock.monitoring.flow import View
+from penstock.monitoring.monitor import View
 from penstock.web import api
 from tests.unit.web import contexts
 

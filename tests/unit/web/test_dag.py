@@ -2,11 +2,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock.airflow.runs import run_of
+from penstock.airflow.runs import parse_run
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.flow import PartitionProgress
+from penstock.monitoring.poller import PartitionProgress
 from penstock.produce.delivery_log import SoFar
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (
@@ -38,18 +38,18 @@ class FakeAirflow:
         FakeAirflow.signed_in += 1
         return self
 
-    def dag(self):
+    def describe_dag(self):
         return {"is_paused": True, "timetable_description": "At 00:00", "next_dagrun_run_after": None}
 
-    def run(self, run_id):
+    def describe_run(self, run_id):
         if run_id != "r1":
             raise RunFailed("unknown")
         return self.found
 
-    def summary(self, _run_id):
+    def fetch_summary(self, _run_id):
         return SUMMARY
 
-    def attempts(self, _run_id):
+    def list_attempts(self, _run_id):
         return [{"try_number": 1, "state": None}]
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_ordered(order, why):
 
 def detail(summary=SUMMARY, state="success"):
     """A run whose task returned this."""
-    return RunDetail(run_of(FOUND | {"state": state}, summary), [], parse_ranges(summary), summary)
+    return RunDetail(parse_run(FOUND | {"state": state}, summary), [], parse_ranges(summary), summary)
 
 
 def reached(first, second):

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from starlette.testclient import TestClient
 
 from penstock.config import Settings
-from penstock.monitoring.flow import View
+from penstock.monitoring.monitor import View
 from penstock.web import metrics
 from penstock.web.metrics import METRICS
 from penstock.web.metrics_poller import MetricsPoller

@@ -9,7 +9,7 @@ from penstock.airflow.runs import DagRun
 from penstock.config import read
 from penstock.contract.failing import FailingBatch
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.flow import Counts, Point, Problem, View
+from penstock.monitoring.monitor import Counts, Point, Problem, View
 from penstock.sink.progress import Failure
 from penstock.web.pipeline.stages import describe_stages, summarize_pipeline
 

@@ -125,7 +125,7 @@ def test_an_id_that_no_row_has(table):
 
 def test_a_text_that_is_no_id(table):
     """It says why."""
-    with pytest.raises(UsageError, match="'x' is no id"):
+    with pytest.raises(UsageError, match="invalid id 'x'"):
         table.read_row("x")
 
 

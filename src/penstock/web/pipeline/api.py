@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from penstock import remedies
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.flow import Counts, Point, Problem
+from penstock.monitoring.monitor import Counts, Point, Problem
 from penstock.web.app_context import AppContext
 from penstock.web.pipeline.stages import PipelineStatus, StageStatus, describe_stages, summarize_pipeline
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from nicegui import ui
 
 from penstock import remedies
-from penstock.monitoring.flow import Point, View, rate
+from penstock.monitoring.monitor import Point, View, compute_rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
 from penstock.web.app_context import AppContext
@@ -143,7 +143,9 @@ def _build_rate_series(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
     names = {"kafka": "in", "stored": "stored", "rejected": "rejected"}
     return [
-        elements.build_series(name, [(points[at].at_s, rate(points[: at + 1], count)) for at in range(1, len(points))])
+        elements.build_series(
+            name, [(points[at].at_s, compute_rate(points[: at + 1], count)) for at in range(1, len(points))]
+        )
         for count, name in names.items()
     ]
 
@@ -164,7 +166,7 @@ def _two_axes() -> dict[str, object]:
 
 def _render_stage(stage: StageStatus, view: View) -> str:
     points = _sample_points(view)
-    values = [rate(points[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(points))]
+    values = [compute_rate(points[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(points))]
     error = _render_error(stage) if stage.error else ""
     lag = f", lag {format_number(stage.waiting)}" if stage.waiting else ""
     state = state_html(stage.state, _LABELS[stage.state])

@@ -8,7 +8,7 @@ from typing import Literal
 from penstock import remedies
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
-from penstock.monitoring.flow import RATE_S, Point, View
+from penstock.monitoring.monitor import RATE_S, Point, View
 from penstock.sink.progress import Failure
 
 State = Literal["ok", "busy", "idle", "late", "down", "unknown"]

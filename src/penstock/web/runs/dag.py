@@ -9,11 +9,11 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock.airflow.api_client import Airflow
-from penstock.airflow.runs import DagRun, run_of
+from penstock.airflow.runs import DagRun, parse_run
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.flow import PartitionProgress
+from penstock.monitoring.poller import PartitionProgress
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines import started
 from penstock.produce.delivery_log import SoFar
@@ -129,7 +129,7 @@ class Dag:
 
     def read_schedule(self) -> Schedule:
         """Return whether the DAG is paused, and when it runs."""
-        dag = self._get_client().dag()
+        dag = self._get_client().describe_dag()
         return Schedule(
             paused=bool(dag["is_paused"]),
             told=str(dag.get("timetable_description") or dag.get("timetable_summary") or "none"),
@@ -150,32 +150,34 @@ class Dag:
         Raises `WrongSettings`, as `check_pipeline`.
         """
         self.check_pipeline()
-        return self._get_client().trigger(parameters)
+        return self._get_client().trigger_run(parameters)
 
     def read_run(self, run_id: str) -> RunDetail:
         """Return the current state of a run."""
         airflow = self._get_client()
         try:
-            run = airflow.run(run_id)
+            run = airflow.describe_run(run_id)
         except RunFailed:
             raise NotFound(f"no run {run_id} in Airflow: it may have been deleted") from None
-        summary = airflow.summary(run_id) if run["state"] == "success" else {}
+        summary = airflow.fetch_summary(run_id) if run["state"] == "success" else {}
         return RunDetail(
-            run=run_of(run, summary),
-            attempts=[_parse_attempt(attempt) for attempt in airflow.attempts(run_id)],
+            run=parse_run(run, summary),
+            attempts=[_parse_attempt(attempt) for attempt in airflow.list_attempts(run_id)],
             spans=parse_ranges(summary),
             summary=summary,
         )
 
     def read_log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
         """Return an attempt's log, oldest line first."""
-        return parse_log(self._get_client().log(run_id, attempt))
+        return parse_log(self._get_client().fetch_log(run_id, attempt))
 
     def create_receipt(self, run_id: str, session: Session) -> RunReceipt:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._get_client()
         with cassandra.asking(self._settings):
-            return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
+            return receipt.reconcile_run(
+                self._settings, session, airflow.describe_run(run_id), airflow.fetch_summary(run_id)
+            )
 
     def close(self) -> None:
         """Close the connection."""

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 from penstock.contract.evolution import Change
-from penstock.monitoring.services import quick
+from penstock.monitoring.services import with_short_timeouts
 from penstock.web.app_context import AppContext
 from penstock.web.schemas import schema_usage as sampling
 from penstock.web.schemas import subjects
@@ -101,7 +101,8 @@ def compare_versions(held: Catalogue, subject: str, older: int, newer: int) -> S
 
 def sample_usage(context: AppContext, subject: str) -> InUse:
     """Sample the topic for the schemas in use. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
-    sample, registry = sampling.sample_schemas(quick(context.settings), subject), create_catalogue(context)
+    sample = sampling.sample_schemas(with_short_timeouts(context.settings), subject)
+    registry = create_catalogue(context)
     ids = sorted({use.schema_id for use in sample.uses if use.schema_id is not None})
     names = {schema_id: registry.find_names(schema_id) for schema_id in ids[:_NAMED]}
     return InUse(

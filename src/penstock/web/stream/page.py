@@ -176,9 +176,7 @@ def _place_html(state: StreamState, topic: str) -> str:
             format_number(partition.first),
             format_number(partition.reached),
             format_number(partition.end),
-            format_number(
-                None if partition.reached is None else max(0, partition.end - max(partition.first, partition.reached))
-            ),
+            format_number(partition.lag_records),
         ]
         for partition in state.partitions
     ]

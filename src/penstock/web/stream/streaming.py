@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from penstock.errors import PenstockError
-from penstock.monitoring.flow import PartitionProgress
+from penstock.monitoring.poller import PartitionProgress
 from penstock.process.checkpoint import folder_of
 from penstock.web.app_context import AppContext
 from penstock.web.query_cache import QueryCache

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query
 
 from penstock.contract.masking import masked
 from penstock.errors import Unreachable
-from penstock.monitoring.services import quick
+from penstock.monitoring.services import with_short_timeouts
 from penstock.reconcile import trace
 from penstock.reconcile.trace import Passage
 from penstock.sink import cassandra
@@ -121,7 +121,7 @@ def read_node_facts(context: AppContext) -> Nodes:
 def trace_row(context: AppContext, record_id: str) -> RecordPassages:
     """Trace the record that the row was written from. Raises `UsageError` for an invalid id, and as `trace`."""
     with cassandra.asking(context.settings):
-        passage = trace.trace_row(quick(context.settings), context.cassandra(), record_id)
+        passage = trace.trace_row(with_short_timeouts(context.settings), context.cassandra(), record_id)
     return RecordPassages(record_id, [] if passage is None else [passage], is_whole=False)
 
 
@@ -137,7 +137,7 @@ def search_topic(
         raise Unreachable("two searches of the whole topic are already running: try again when one has finished")
     try:
         with cassandra.asking(context.settings):
-            search = trace.TraceSearch(quick(context.settings), context.cassandra(), record_id, SEARCH_S)
+            search = trace.TraceSearch(with_short_timeouts(context.settings), context.cassandra(), record_id, SEARCH_S)
             begun(search)
             passages = search.carry_out()
     finally:

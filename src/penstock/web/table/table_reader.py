@@ -16,7 +16,7 @@ from penstock.contract import cql
 from penstock.contract.fields import key_of
 from penstock.errors import NotFound, UsageError
 from penstock.pipelines import Pipeline
-from penstock.reconcile.trace import id_of
+from penstock.reconcile.trace import parse_id
 from penstock.sink import cassandra
 
 PAGE_ROWS = 50
@@ -80,7 +80,7 @@ class TableReader:
 
     def read_row(self, text: str) -> TableRow:
         """Return the row of the id `text`. Raises `UsageError` if it is no id, `NotFound`, `CassandraUnreachable`."""
-        record_id = id_of(self._pipeline, text)
+        record_id = parse_id(self._pipeline, text)
         with cassandra.asking(self._settings):
             names = self._list_columns()
             columns = ", ".join(map(cql.name, names))

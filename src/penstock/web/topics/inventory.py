@@ -17,7 +17,7 @@ from penstock.broker.topics import Span, settling
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
 from penstock.errors import NotFound
-from penstock.monitoring.gauges import read_topic
+from penstock.monitoring.poller import read_topic
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
 from penstock.retry import bounded

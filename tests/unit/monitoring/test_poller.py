@@ -1,4 +1,4 @@
-"""What the gauges read from Kafka's and Cassandra's answers."""
+"""What a poll reads from Kafka and Cassandra."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -10,9 +10,20 @@ from confluent_kafka import KafkaError
 
 from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
-from penstock.monitoring import gauges
+from penstock.monitoring import poller
 from penstock.monitoring.alerts import Receipt
-from penstock.monitoring.gauges import Count, Gauges, Held, Stored, TopicGauge, Window, as_receipt, read_topic, snapshot
+from penstock.monitoring.poller import (
+    CassandraState,
+    Count,
+    KafkaState,
+    Poll,
+    Poller,
+    TopicState,
+    Window,
+    build_snapshot,
+    parse_receipt,
+    read_topic,
+)
 from tests.unit.fakes import Clock, FakeSession, kafka_error
 
 RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": ["email: null"]}
@@ -83,12 +94,12 @@ def rows(reached: dict[int, int], epoch: int | None = 7) -> Any:
 def make(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gauges over fakes; `away` names the services that are away."""
 
-    def build(topics: Any, session: FakeSession, away: tuple[str, ...] = ()) -> tuple[Gauges, FakeConnections]:
+    def build(topics: Any, session: FakeSession, away: tuple[str, ...] = ()) -> tuple[Poller, FakeConnections]:
         connections = FakeConnections(FakeAdmin(topics), session)
         answers = {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
-        monkeypatch.setattr(gauges, "Connections", lambda _: connections)
-        monkeypatch.setattr(gauges, "Services", lambda *_: SimpleNamespace(read=lambda: answers))
-        return Gauges(settings), connections
+        monkeypatch.setattr(poller, "Connections", lambda _: connections)
+        monkeypatch.setattr(poller, "Services", lambda *_: SimpleNamespace(read=lambda: answers))
+        return Poller(settings), connections
 
     return build
 
@@ -102,14 +113,14 @@ def with_tables(session: FakeSession) -> FakeSession:
 
 def test_a_topic_that_is_not_there_is_empty() -> None:
     """Asking does not make it, and is no error."""
-    assert read_topic(FakeAdmin({}), "nothing") == TopicGauge("", [])  # type: ignore[arg-type]
+    assert read_topic(FakeAdmin({}), "nothing") == TopicState("", [])  # type: ignore[arg-type]
 
 
 def test_everything_is_read(make: Any) -> None:
     """Records that wait are those beyond the ledger, per partition; times and receipt come along."""
     topics = {"users_created": [(0, 10, 5_000), (3, 20, 9_000)], "users_created.dlq": [(0, 4, 1)]}
     reader, _ = make(topics, with_tables(FakeSession(rows({0: 9, 1: 14}))))
-    found = reader.read()
+    found = reader.read_snapshot()
     assert (found.lag_records, found.topic_records, found.newest_record_s) == (5, 27, 9.0)
     assert (found.produced, found.rejected, found.window_s) == (0, 0, 0.0)
     assert found.receipt == Receipt(balanced=True, missing=0)
@@ -119,14 +130,14 @@ def test_everything_is_read(make: Any) -> None:
 def test_before_a_job_has_read_everything_waits(make: Any, epoch: int | None) -> None:
     """Neither a missing generation nor a missing line hides what waits; records that Kafka dropped do not wait."""
     reader, _ = make({"users_created": [(3, 10, 1)]}, with_tables(FakeSession(rows({}, epoch))))
-    assert reader.read().lag_records == 7
+    assert reader.read_snapshot().lag_records == 7
 
 
 def test_without_tables_nothing_is_asked_of_them(make: Any) -> None:
     """Before the first run there is neither a ledger nor a receipt."""
     session = FakeSession()
     reader, _ = make({"users_created": [(0, 5, 1)]}, session)
-    found = reader.read()
+    found = reader.read_snapshot()
     assert (found.lag_records, found.receipt) == (5, None)
     assert all("system_schema.tables" in query for query, _ in session.executed)
 
@@ -140,9 +151,9 @@ def test_without_tables_nothing_is_asked_of_them(make: Any) -> None:
     ],
 )
 def test_what_is_away_is_not_known(make: Any, away: Any, lag: Any, produced: Any, receipt: Any) -> None:
-    """The other service's gauges are read all the same."""
+    """The other service is polled all the same."""
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))), away)
-    found = reader.read()
+    found = reader.read_snapshot()
     assert (found.lag_records, found.produced, found.receipt) == (lag, produced, receipt)
     assert found.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
 
@@ -150,13 +161,13 @@ def test_what_is_away_is_not_known(make: Any, away: Any, lag: Any, produced: Any
 def test_a_cassandra_that_fails_in_between_is_not_known(make: Any) -> None:
     """A time-out makes no crash: the session is dropped."""
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(error=OperationTimedOut())))
-    assert (reader.read().lag_records, connections.dropped) == (None, 1)
+    assert (reader.read_snapshot().lag_records, connections.dropped) == (None, 1)
 
 
 def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> None:
     """The watch and the page go on, and say what is wrong with it."""
     newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
-    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read()
+    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read_snapshot()
     assert "table ledger in format 9, written by penstock 9.1" in found.services["cassandra"]
     assert (found.lag_records, found.topic_records) == (None, 5)
 
@@ -168,19 +179,19 @@ def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: 
         return [{"epoch_us": 7, "topic_id": "id-0"}] if "generations" in query else rows({})(query, values)
 
     topics = {"users_created": [(0, 5, 1)]}
-    change = make(topics, with_tables(FakeSession(recreated)))[0].read().change
+    change = make(topics, with_tables(FakeSession(recreated)))[0].read_snapshot().change
     assert change == "its id is id-of-users_created, that of the ledger's topic was id-0"
-    assert make(topics, with_tables(FakeSession(rows({0: 4}))))[0].read().change == ""
-    assert make(topics, with_tables(FakeSession(rows({}, None))))[0].read().change == ""
-    assert make(topics, FakeSession())[0].read().change == ""
-    assert make(topics, FakeSession(), ("cassandra",))[0].read().change is None
+    assert make(topics, with_tables(FakeSession(rows({0: 4}))))[0].read_snapshot().change == ""
+    assert make(topics, with_tables(FakeSession(rows({}, None))))[0].read_snapshot().change == ""
+    assert make(topics, FakeSession())[0].read_snapshot().change == ""
+    assert make(topics, FakeSession(), ("cassandra",))[0].read_snapshot().change is None
 
 
 def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recreated topic has the same id; marked records are read once a minute, not at every look."""
+    """A recreated topic has the same id; marked records are read once a minute, not at every poll."""
     clock, epochs, asked = Clock(), [7], []
-    monkeypatch.setattr(gauges.time, "monotonic", clock.monotonic)
-    monkeypatch.setattr(gauges, "read_topic", lambda *_: TopicGauge(NO_ID, [Span(0, 0, 5)]))
+    monkeypatch.setattr(poller.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(poller, "read_topic", lambda *_: TopicState(NO_ID, [Span(0, 0, 5)]))
 
     class FakeIncarnation:
         def __init__(self, *_: Any) -> None:
@@ -194,13 +205,13 @@ def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, m
         found = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
         return found if "generations" in query else rows({0: 4})(query, values)
 
-    monkeypatch.setattr(gauges, "Incarnation", FakeIncarnation)
+    monkeypatch.setattr(poller, "Incarnation", FakeIncarnation)
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))
-    assert [reader.look().stored.book.epoch_us for _ in range(3)] == [7, 7, 7]
+    assert [reader.poll().cassandra.book.epoch_us for _ in range(3)] == [7, 7, 7]
     epochs.append(9)
     clock.now_s += 60
-    reader.look()
-    assert reader.look().stored.book.epoch_us == 9
+    reader.poll()
+    assert reader.poll().cassandra.book.epoch_us == 9
     assert len(asked) == 2
 
 
@@ -209,29 +220,29 @@ def test_a_kafka_that_fails_in_between_is_not_known(make: Any, monkeypatch: pyte
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))))
     error = answer(kafka_error(KafkaError.LEADER_NOT_AVAILABLE))
     monkeypatch.setattr(connections.kafka, "list_offsets", lambda wanted, **_: dict.fromkeys(wanted, error))
-    assert (reader.read().lag_records, reader.read().topic_records) == (None, None)
+    assert (reader.read_snapshot().lag_records, reader.read_snapshot().topic_records) == (None, None)
 
 
 def test_the_newest_time_is_asked_for_when_something_came(make: Any) -> None:
     """An idle topic costs no search for its newest record."""
     reader, connections = make({"users_created": [(0, 5, 1000)]}, FakeSession())
-    assert (reader.read().newest_record_s, reader.read().newest_record_s) == (1.0, 1.0)
+    assert (reader.read_snapshot().newest_record_s, reader.read_snapshot().newest_record_s) == (1.0, 1.0)
     assert connections.kafka.asked.count("MaxTimestampSpec") == 1
     connections.kafka.topics["users_created"] = [(0, 6, 2000)]
-    assert reader.read().newest_record_s == 2.0
+    assert reader.read_snapshot().newest_record_s == 2.0
 
 
 def test_the_ledger_is_prepared_once(make: Any) -> None:
     """A topic of the same generation is asked with the statements there are."""
     session = with_tables(FakeSession(rows({0: 4})))
     reader, _ = make({"users_created": [(0, 5, 1)]}, session)
-    reader.read()
-    reader.read()
+    reader.read_snapshot()
+    reader.read_snapshot()
     assert len([1 for query, _ in session.executed if "generations" in query]) == 1
 
 
 def test_the_window_moves() -> None:
-    """Growth is counted over the last minutes; the first look has none."""
+    """Growth is counted over the last minutes; the first poll has none."""
     window, same = Window(length_s=300), ("a", "b")
     assert window.add(same, Count(0, 100, 10, 90)) == (0, 0, 0)
     assert window.add(same, Count(200, 150, 12, 90)) == (50, 2, 200)
@@ -256,11 +267,11 @@ def test_a_topic_made_anew_begins_a_new_window() -> None:
 
 def test_a_receipt_is_read_as_it_was_kept() -> None:
     """One that was kept before there were warnings has none."""
-    assert as_receipt(RECEIPT) == Receipt(balanced=False, missing=2, warnings=("email: null",))
-    assert as_receipt({"balanced": True, "missing": 0}) == Receipt(balanced=True, missing=0)
+    assert parse_receipt(RECEIPT) == Receipt(balanced=False, missing=2, warnings=("email: null",))
+    assert parse_receipt({"balanced": True, "missing": 0}) == Receipt(balanced=True, missing=0)
 
 
 def test_a_ledger_beyond_the_offsets_read_before_is_no_negative_lag() -> None:
-    """The job may store while the gauges are read."""
-    held = Held(TopicGauge("a", [Span(0, 0, 5), Span(1, 0, 5)]), TopicGauge("b", []), None)
-    assert snapshot("t", {}, held, Stored({0: 9, 1: 3}), Window()).lag_records == 2
+    """The job may store rows during a poll."""
+    kafka = KafkaState(TopicState("a", [Span(0, 0, 5), Span(1, 0, 5)]), TopicState("b", []), None)
+    assert build_snapshot("t", Poll({}, kafka, CassandraState({0: 9, 1: 3})), Window()).lag_records == 2

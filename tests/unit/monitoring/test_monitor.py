@@ -1,4 +1,4 @@
-"""The flow: counts, rates and latencies, look by look."""
+"""Counts, rates and latencies, poll by poll."""
 
 import time
 from dataclasses import replace
@@ -12,9 +12,9 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.errors import AirflowUnreachable
-from penstock.monitoring import flow
-from penstock.monitoring.flow import Counts, Flow, PartitionProgress, Point, rate
-from penstock.monitoring.gauges import Held, Look, Stored, TopicGauge
+from penstock.monitoring import monitor
+from penstock.monitoring.monitor import Counts, Monitor, Point, compute_rate
+from penstock.monitoring.poller import CassandraState, KafkaState, PartitionProgress, Poll, TopicState
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.sink.ledger import LedgerEntry
@@ -56,15 +56,15 @@ class FakeBook:
         return sum(one.tally.stored for one in self._begun(span))
 
 
-class FakeGauges:
-    """Gives the looks one after the other; the last again and again."""
+class FakePoller:
+    """Returns the polls one after the other, the last one repeatedly."""
 
     def __init__(self) -> None:
-        self.looks: list[Look] = []
+        self.polls: list[Poll] = []
         self.closed = False
 
-    def look(self) -> Look:
-        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+    def poll(self) -> Poll:
+        return self.polls.pop(0) if len(self.polls) > 1 else self.polls[0]
 
     def session(self) -> FakeSession:
         return FakeSession()
@@ -93,60 +93,60 @@ class FakeRuns:
         """Nothing to end."""
 
 
-def look(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Look:
-    held = Held(TopicGauge("a", [Span(0, 0, end)]), TopicGauge("b", [Span(0, 0, rejected)]), None)
+def poll(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Poll:
+    kafka = KafkaState(TopicState("a", [Span(0, 0, end)]), TopicState("b", [Span(0, 0, rejected)]), None)
     services = {"kafka": "", "cassandra": "", "airflow": ""} | away
-    stored = Stored(
+    stored = CassandraState(
         None if reached is None else {0: reached}, {"balanced": True} if reached is not None else None, book
     )
-    return Look(services, None if services["kafka"] else held, stored)
+    return Poll(services, None if services["kafka"] else kafka, stored)
 
 
 @pytest.fixture
-def gauges(monkeypatch: pytest.MonkeyPatch) -> FakeGauges:
-    gauges = FakeGauges()
-    monkeypatch.setattr(flow, "Gauges", lambda settings: gauges)
-    return gauges
+def poller(monkeypatch: pytest.MonkeyPatch) -> FakePoller:
+    poller = FakePoller()
+    monkeypatch.setattr(monitor, "Poller", lambda settings: poller)
+    return poller
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     runs = FakeRuns()
-    monkeypatch.setattr(flow, "Runs", lambda settings: runs)
+    monkeypatch.setattr(monitor, "Runs", lambda settings: runs)
     return runs
 
 
 @pytest.fixture
-def watched(gauges: FakeGauges, runs: FakeRuns, tmp_path: Any) -> Flow:
-    return Flow(read(home=tmp_path))
+def watched(poller: FakePoller, runs: FakeRuns, tmp_path: Any) -> Monitor:
+    return Monitor(read(home=tmp_path))
 
 
 def test_a_rate_is_the_mean_of_ten_seconds() -> None:
     """Older points do not count; without a second point there is none."""
     points = [point(0, kafka=0), point(10, kafka=900), point(15, kafka=950), point(20, kafka=1000)]
-    assert rate(points, "kafka") == 10.0
-    assert rate(points[:2], "kafka") == 90.0
-    assert rate(points[:1], "kafka") is None
+    assert compute_rate(points, "kafka") == 10.0
+    assert compute_rate(points[:2], "kafka") == 90.0
+    assert compute_rate(points[:1], "kafka") is None
 
 
 def test_a_rate_that_cannot_be_told_is_none() -> None:
     """A count that is not known, or that fell because the topic was made anew, has no rate; zero is a rate."""
-    assert rate([point(0, kafka=None), point(2, kafka=5)], "kafka") is None
-    assert rate([point(0, kafka=9), point(2, kafka=None)], "kafka") is None
-    assert rate([point(0, kafka=9), point(2, kafka=5)], "kafka") is None
-    assert rate([point(0, kafka=9), point(2, kafka=9)], "kafka") == 0.0
+    assert compute_rate([point(0, kafka=None), point(2, kafka=5)], "kafka") is None
+    assert compute_rate([point(0, kafka=9), point(2, kafka=None)], "kafka") is None
+    assert compute_rate([point(0, kafka=9), point(2, kafka=5)], "kafka") is None
+    assert compute_rate([point(0, kafka=9), point(2, kafka=9)], "kafka") == 0.0
 
 
-def test_what_was_stored_before_counts_in_the_total_alone(watched: Flow, gauges: FakeGauges) -> None:
-    """The first look sums the ledger up; latencies are those of what is written since."""
+def test_what_was_stored_before_counts_in_the_total_alone(watched: Monitor, poller: FakePoller) -> None:
+    """The first poll sums the ledger up; latencies are those of what is written since."""
     book = FakeBook(line(0, 9, {100: 10}))
-    gauges.looks = [look(book, 10, 10), look(book, 14, 14)]
-    watched.look()
+    poller.polls = [poll(book, 10, 10), poll(book, 14, 14)]
+    watched.poll()
     now = watched.view.now
     assert now is not None
     assert (now.counts.stored, now.counts.read, now.lag, now.p50_ms) == (10, 10, 0, None)
     book.lines.append(line(10, 13, {250: 4}))
-    watched.look()
+    watched.poll()
     now = watched.view.now
     assert now is not None
     assert (now.counts.stored, watched.view.latencies) == (14, {250: 4})
@@ -155,56 +155,56 @@ def test_what_was_stored_before_counts_in_the_total_alone(watched: Flow, gauges:
     assert now.partitions == [PartitionProgress(0, 0, 14, 14)]
 
 
-def test_a_replay_is_not_late(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_replay_is_not_late(watched: Monitor, poller: FakePoller) -> None:
     """What a replay writes again is neither stored anew nor a latency."""
     book = FakeBook()
-    gauges.looks = [look(book, 0, 0), look(book, 4, 4)]
-    watched.look()
+    poller.polls = [poll(book, 0, 0), poll(book, 4, 4)]
+    watched.poll()
     book.lines += [line(0, 3, {100: 4}), line(0, 3, {86_400_000: 4}, job="replay-1")]
-    watched.look()
+    watched.poll()
     assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
 
 
-def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Monitor, poller: FakePoller) -> None:
     """Nothing is counted twice or left out."""
     book = FakeBook()
-    gauges.looks = [look(book, 0, 0), look(book, 4, 4), look(book, 4, 4)]
-    watched.look()
+    poller.polls = [poll(book, 0, 0), poll(book, 4, 4), poll(book, 4, 4)]
+    watched.poll()
     book.lines.append(line(0, 3, {100: 4}))
     book.error = OperationTimedOut()
-    watched.look()
+    watched.poll()
     book.error = None
-    watched.look()
+    watched.poll()
     assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
 
 
-def test_a_topic_made_anew_is_counted_anew(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_topic_made_anew_is_counted_anew(watched: Monitor, poller: FakePoller) -> None:
     """Its ledger is another one."""
-    gauges.looks = [look(FakeBook(line(0, 9, {})), 10, 10), look(FakeBook(line(0, 1, {}), epoch_us=8), 2, 2)]
-    watched.look()
-    watched.look()
+    poller.polls = [poll(FakeBook(line(0, 9, {})), 10, 10), poll(FakeBook(line(0, 1, {}), epoch_us=8), 2, 2)]
+    watched.poll()
+    watched.poll()
     assert watched.view.points[-1].counts.stored == 2
 
 
-def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Flow, gauges: FakeGauges) -> None:
+def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Monitor, poller: FakePoller) -> None:
     """Counts are None while a service is away; its last error stays to be seen when it is back."""
     book = FakeBook()
-    gauges.looks = [
-        look(book, 5, 5),
-        look(book, 5, None, cassandra="refused"),
-        look(None, 0, None, kafka="gone"),
-        look(book, 5, 5),
+    poller.polls = [
+        poll(book, 5, 5),
+        poll(book, 5, None, cassandra="refused"),
+        poll(None, 0, None, kafka="gone"),
+        poll(book, 5, 5),
     ]
-    watched.look()
-    watched.look()
+    watched.poll()
+    watched.poll()
     now = watched.view.now
     assert now is not None
     assert (now.counts.kafka, now.counts.read, now.counts.stored, now.lag) == (5, None, None, None)
-    watched.look()
+    watched.poll()
     now = watched.view.now
     assert now is not None
     assert (now.counts.kafka, now.rejected_held, now.partitions) == (None, None, [])
-    watched.look()
+    watched.poll()
     assert watched.view.receipt == {"balanced": True}
     problems = watched.view.problems
     assert {name: one.error for name, one in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
@@ -212,30 +212,30 @@ def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Flow, gauges: 
     assert watched.view.now.lag == 0
 
 
-def test_airflow_is_asked_every_few_seconds(watched: Flow, gauges: FakeGauges, runs: FakeRuns, clock: Any) -> None:
+def test_airflow_is_asked_every_few_seconds(watched: Monitor, poller: FakePoller, runs: FakeRuns, clock: Any) -> None:
     """Looks in between keep what it said; its being away keeps it too."""
-    gauges.looks = [look(FakeBook(), 0, 0)]
-    watched.look()
-    watched.look()
+    poller.polls = [poll(FakeBook(), 0, 0)]
+    watched.poll()
+    watched.poll()
     assert (runs.asked, watched.view.runs) == (1, [RUN])
     assert (watched.view.points[-1].counts.produced, watched.view.ran["fetched"]) == (9, 10)
     runs.found = AirflowUnreachable("no")
     clock.now_s += 6
-    watched.look()
+    watched.poll()
     assert (runs.asked, watched.view.runs) == (2, [RUN])
 
 
 def test_runs_under_way_count_as_far_as_their_journals_tell(
-    watched: Flow, gauges: FakeGauges, runs: FakeRuns, clock: Any, tmp_path: Any
+    watched: Monitor, poller: FakePoller, runs: FakeRuns, clock: Any, tmp_path: Any
 ) -> None:
     """So that API and Airflow have a rate while a run goes on; one whose journal lies elsewhere makes them unknown."""
-    gauges.looks = [look(FakeBook(), 0, 0)]
+    poller.polls = [poll(FakeBook(), 0, 0)]
     runs.found = [replace(RUN, run_id="r2", state="running"), RUN]
 
     def counted() -> tuple[int | None, int | None]:
         clock.now_s += 6
-        watched.look()
-        watched.look()  # what was asked for is counted at the next look
+        watched.poll()
+        watched.poll()  # what was asked for is counted at the next poll
         counts = watched.view.points[-1].counts
         return counts.fetched, counts.produced
 
@@ -249,22 +249,22 @@ def test_runs_under_way_count_as_far_as_their_journals_tell(
 
 
 def test_points_are_kept_for_fifteen_minutes(
-    watched: Flow, gauges: FakeGauges, monkeypatch: pytest.MonkeyPatch
+    watched: Monitor, poller: FakePoller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Older ones are forgotten."""
-    gauges.looks = [look(FakeBook(), 0, 0)]
+    poller.polls = [poll(FakeBook(), 0, 0)]
     for at_s in (1000.0, 1500.0, 1950.0):
-        monkeypatch.setattr(flow.time, "time", lambda at_s=at_s: at_s)
-        watched.look()
+        monkeypatch.setattr(monitor.time, "time", lambda at_s=at_s: at_s)
+        watched.poll()
     assert [one.at_s for one in watched.view.points] == [1500.0, 1950.0]
 
 
-def test_a_service_that_starts_has_no_problem(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_service_that_starts_has_no_problem(watched: Monitor, poller: FakePoller) -> None:
     """What it answered before it was up for the first time is no error to remember; what came later is."""
     book = FakeBook()
-    gauges.looks = [look(book, 0, 0, airflow="starts"), look(book, 0, 0), look(book, 0, 0, airflow="gone")]
-    watched.look()
-    watched.look()
+    poller.polls = [poll(book, 0, 0, airflow="starts"), poll(book, 0, 0), poll(book, 0, 0, airflow="gone")]
+    watched.poll()
+    watched.poll()
     assert watched.view.problems == {}
-    watched.look()
+    watched.poll()
     assert {name: one.error for name, one in watched.view.problems.items()} == {"airflow": "gone"}

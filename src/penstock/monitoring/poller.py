@@ -1,9 +1,9 @@
-"""The gauges: a snapshot of the pipeline, read from Kafka's offsets, the ledger and the last receipt."""
+"""Poll Kafka's offsets, the ledger and the last receipt. `Poll` is the only place that computes the lag."""
 
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cassandra import DriverException
@@ -18,7 +18,7 @@ from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
 from penstock.log import get_logger
 from penstock.monitoring.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
-from penstock.monitoring.services import TIMEOUT_S, Connections, Services, checks
+from penstock.monitoring.services import TIMEOUT_S, Connections, Services, build_checks
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, ledger, receipts
 from penstock.sink.failing_batches import FailingBatches
@@ -31,7 +31,7 @@ _CHANGES_S = 60.0
 """Minimum interval between reads of the marked records, where topics have no ids."""
 
 
-class TopicGauge(NamedTuple):
+class TopicState(NamedTuple):
     """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
@@ -48,19 +48,21 @@ class TopicGauge(NamedTuple):
         return sum(span.records for span in self.spans)
 
 
-def read_topic(client: AdminClient, name: str) -> TopicGauge:
+def read_topic(client: AdminClient, name: str) -> TopicState:
     """Return the current state of a topic; empty if it does not exist. Raises `KafkaException`."""
-    found = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
+    future = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
     try:
-        described = found.result()
+        described = future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return TopicGauge("", [])
+            return TopicState("", [])
         raise
-    partitions = sorted(one.id for one in described.partitions)
+    partitions = sorted(partition.id for partition in described.partitions)
     firsts = _get_offsets(client, name, partitions, OffsetSpec.earliest())
     ends = _get_offsets(client, name, partitions, OffsetSpec.latest())
-    return TopicGauge(str(described.topic_id), [Span(one, firsts[one][0], ends[one][0]) for one in partitions])
+    return TopicState(
+        str(described.topic_id), [Span(partition, firsts[partition][0], ends[partition][0]) for partition in partitions]
+    )
 
 
 def read_newest_s(client: AdminClient, name: str, spans: Iterable[Span]) -> float | None:
@@ -74,8 +76,10 @@ def _get_offsets(client: AdminClient, name: str, partitions: list[int], spec: Of
     """Return offset and timestamp in ms of what `spec` selects, per partition."""
     if not partitions:
         return {}
-    asked = client.list_offsets({TopicPartition(name, one): spec for one in partitions}, request_timeout=TIMEOUT_S)
-    answers = {place.partition: found.result() for place, found in asked.items()}
+    futures = client.list_offsets(
+        {TopicPartition(name, partition): spec for partition in partitions}, request_timeout=TIMEOUT_S
+    )
+    answers = {place.partition: future.result() for place, future in futures.items()}
     return {partition: (answer.offset, answer.timestamp) for partition, answer in answers.items()}
 
 
@@ -113,15 +117,15 @@ class Window:
         return max(count.produced - first.produced, handled), count.rejected - first.rejected, count.at_s - first.at_s
 
 
-class Held(NamedTuple):
+class KafkaState(NamedTuple):
     """State of the topics in Kafka. `newest_s` is the timestamp of the newest record, in epoch seconds."""
 
-    topic: TopicGauge
-    dead_letters: TopicGauge
+    topic: TopicState
+    dead_letters: TopicState
     newest_s: float | None
 
 
-class Stored(NamedTuple):
+class CassandraState(NamedTuple):
     """State in Cassandra: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
 
     reached: dict[int, int] | None = None
@@ -134,43 +138,79 @@ class Stored(NamedTuple):
     """The batches on which the stream is stuck."""
 
 
-class Look(NamedTuple):
-    """Result of a poll: the error of each service, or an empty string; `held` is None if Kafka could not be queried."""
+@dataclass(frozen=True)
+class PartitionProgress:
+    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
+
+    partition: int
+    first: int
+    end: int
+    reached: int | None
+
+    @property
+    def lag_records(self) -> int | None:
+        """Return the number of records that are not stored yet; None if unknown."""
+        return None if self.reached is None else max(0, self.end - max(self.first, self.reached))
+
+
+class Poll(NamedTuple):
+    """Result of a poll.
+
+    `services` has the error of each service, or an empty string. `kafka` is None if Kafka could not be queried.
+    """
 
     services: dict[str, str]
-    held: Held | None
-    stored: Stored
+    kafka: KafkaState | None
+    cassandra: CassandraState
+
+    @property
+    def partitions(self) -> list[PartitionProgress]:
+        """Return the progress of each partition of the topic; empty if Kafka could not be queried."""
+        reached = self.cassandra.reached or {}
+        spans = self.kafka.topic.spans if self.kafka else []
+        return [PartitionProgress(span.partition, span.first, span.end, reached.get(span.partition)) for span in spans]
+
+    @property
+    def reached(self) -> int | None:
+        """Return the sum of the offsets that the ledger reaches; None if unknown."""
+        return None if self.cassandra.reached is None else sum(self.cassandra.reached.values())
+
+    @property
+    def lag_records(self) -> int | None:
+        """Return the number of records that are not stored yet; None if Kafka or Cassandra could not be queried."""
+        if self.kafka is None or self.cassandra.reached is None:
+            return None
+        return sum(partition.lag_records or 0 for partition in self.partitions)
 
 
-class Gauges:
+class Poller:
     """Polls the pipeline repeatedly over persistent connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings)
-        self._services = Services(self._connections, checks(settings))
+        self._services = Services(self._connections, build_checks(settings))
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._checkpoint = folder_of(settings, self._pipeline.topic)
         self._window = Window()
-        self._held: Held | None = None
+        self._kafka: KafkaState | None = None
         self._ledger: tuple[Session, str, Ledger] | None = None
         self._settings = settings
         self._change, self._changes_read_s = "", -_CHANGES_S
 
-    def read(self) -> Snapshot:
+    def read_snapshot(self) -> Snapshot:
         """Return a snapshot of the pipeline. What is unknown, because a service is unavailable, is None."""
-        services, held, stored = self.look()
-        return snapshot(self._pipeline.topic, services, held, stored, self._window)
+        return build_snapshot(self._pipeline.topic, self.poll(), self._window)
 
-    def look(self) -> Look:
-        """Poll all services once, and return their answers."""
+    def poll(self) -> Poll:
+        """Poll all services once, and return their state."""
         services = self._services.read()
-        held = None if services["kafka"] else self._from_kafka()
+        kafka = None if services["kafka"] else self._read_kafka()
         try:
-            stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
+            stored = CassandraState() if services["cassandra"] else self._read_cassandra(kafka and kafka.topic)
         except FormatTooNew as error:
-            return Look(services | {"cassandra": error.message}, held, Stored())
-        return Look(services, held, stored)
+            return Poll(services | {"cassandra": error.message}, kafka, CassandraState())
+        return Poll(services, kafka, stored)
 
     def session(self) -> Session:
         """Return the Cassandra session. Raises `CassandraUnreachable`."""
@@ -181,8 +221,8 @@ class Gauges:
         self._services.close()
         self._connections.close()
 
-    def _from_kafka(self) -> Held | None:
-        client, before = self._connections.kafka, self._held
+    def _read_kafka(self) -> KafkaState | None:
+        client, before = self._connections.kafka, self._kafka
         try:
             topic = read_topic(client, self._pipeline.topic)
             dead_letters = read_topic(client, self._pipeline.dead_letter_topic)
@@ -191,35 +231,35 @@ class Gauges:
                 before.newest_s if before and is_same else read_newest_s(client, self._pipeline.topic, topic.spans)
             )
         except KafkaException as error:
-            log.debug("not_measured", service="kafka", error=str(error))
+            log.debug("service_unreachable", service="kafka", error=str(error))
             return None
-        self._held = Held(topic, dead_letters, newest_s)
-        return self._held
+        self._kafka = KafkaState(topic, dead_letters, newest_s)
+        return self._kafka
 
-    def _from_cassandra(self, topic: TopicGauge | None) -> Stored:
+    def _read_cassandra(self, topic: TopicState | None) -> CassandraState:
         try:
             session = self._connections.session()
-            found = receipts.latest(session, self._keyspace, self._pipeline.topic)
+            receipt = receipts.latest(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._read_reached_offsets(session, topic)
             book, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
             )
-            return Stored(reached, found, book, change, self._find_stuck_batches(session, reached or {}))
+            return CassandraState(reached, receipt, book, change, self._find_stuck_batches(session, reached or {}))
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
-            log.debug("not_measured", service="cassandra", error=str(error))
+            log.debug("service_unreachable", service="cassandra", error=str(error))
             self._connections.drop_session()
-            return Stored()
+            return CassandraState()
 
     def _find_stuck_batches(self, session: Session, reached: dict[int, int]) -> tuple[FailingBatch, ...]:
         recorded = FailingBatches(session, self._keyspace, self._pipeline.topic).read()
         return tuple(stuck_batches(recorded, self._checkpoint, reached))
 
-    def _read_reached_offsets(self, session: Session, topic: TopicGauge) -> dict[int, int]:
+    def _read_reached_offsets(self, session: Session, topic: TopicState) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
         book = self._open_ledger(session, topic.id)
         return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
 
-    def _find_change(self, session: Session, topic: TopicGauge) -> str:
+    def _find_change(self, session: Session, topic: TopicState) -> str:
         """Return what shows that the topic was recreated; empty if nothing does.
 
         Without topic ids, records are read for that, at most every `_CHANGES_S` seconds.
@@ -248,32 +288,32 @@ class Gauges:
         return self._ledger[2]
 
 
-def as_receipt(found: dict[str, Any]) -> Receipt:
+def parse_receipt(stored: dict[str, Any]) -> Receipt:
     """Return the parts of a stored receipt that alerts need."""
-    return Receipt(bool(found["balanced"]), int(found["missing"]), tuple(map(str, found.get("warnings") or ())))
+    return Receipt(bool(stored["balanced"]), int(stored["missing"]), tuple(map(str, stored.get("warnings") or ())))
 
 
-def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:
+def build_snapshot(topic: str, poll: Poll, window: Window) -> Snapshot:
     """Return the snapshot that results from a poll, and advance the window."""
-    receipt = as_receipt(stored.receipt) if stored.receipt else None
+    kafka, stored = poll.kafka, poll.cassandra
     now = Snapshot(
-        at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change, stuck=stored.stuck
+        at_s=time.time(),
+        topic=topic,
+        services=poll.services,
+        receipt=parse_receipt(stored.receipt) if stored.receipt else None,
+        change=stored.change,
+        stuck=stored.stuck,
     )
-    if held is None:
+    if kafka is None:
         return now
-    reached = stored.reached
-    count = Count(now.at_s, held.topic.end, held.dead_letters.end, None if reached is None else sum(reached.values()))
-    produced, rejected, window_s = window.add((held.topic.id, held.dead_letters.id), count)
+    count = Count(now.at_s, kafka.topic.end, kafka.dead_letters.end, poll.reached)
+    produced, rejected, window_s = window.add((kafka.topic.id, kafka.dead_letters.id), count)
     return replace(
         now,
-        lag_records=None if reached is None else _compute_lag(held.topic, reached),
+        lag_records=poll.lag_records,
         produced=produced,
         rejected=rejected,
         window_s=window_s,
-        topic_records=held.topic.records,
-        newest_record_s=held.newest_s,
+        topic_records=kafka.topic.records,
+        newest_record_s=kafka.newest_s,
     )
-
-
-def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
-    return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)

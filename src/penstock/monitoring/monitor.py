@@ -1,6 +1,6 @@
-"""The flow: how many records passed each stage, how fast, with what latency, and what is wrong.
+"""Counts, rates and latencies of each stage of the pipeline, and its current problems.
 
-A `Flow` polls repeatedly, and keeps the polls of the last fifteen minutes. What is unknown, because a service is
+A `Monitor` polls repeatedly, and keeps the polls of the last fifteen minutes. What is unknown, because a service is
 unavailable, is None, never zero.
 """
 
@@ -22,8 +22,8 @@ from penstock.contract.latency import Histogram, joined, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.gauges import Gauges, Look, TopicGauge
 from penstock.monitoring.history import History, file_version, is_watched
+from penstock.monitoring.poller import PartitionProgress, Poll, Poller, TopicState
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import SoFar
 from penstock.sink import cassandra
@@ -70,17 +70,7 @@ class Point:
     rejected_held: int | None
     p50_ms: int | None
     p99_ms: int | None
-    partitions: list["PartitionProgress"] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class PartitionProgress:
-    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
-
-    partition: int
-    first: int
-    end: int
-    reached: int | None
+    partitions: list[PartitionProgress] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -120,10 +110,10 @@ class View:
 
     def rate(self, count: str) -> float | None:
         """Return the rate of one of the `Counts`, in records per second over the last ten seconds."""
-        return rate(self.points, count)
+        return compute_rate(self.points, count)
 
 
-def rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
+def compute_rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
     """Return the rate of one of the `Counts` up to the last point, in records per second over `over_s`.
 
     None if it is unknown, or the count was reset.
@@ -131,7 +121,7 @@ def rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float |
     if len(points) < 2:
         return None
     last = points[-1]
-    first = next(one for one in points if last.at_s - one.at_s <= over_s or one is points[-2])
+    first = next(point for point in points if last.at_s - point.at_s <= over_s or point is points[-2])
     before, after = getattr(first.counts, count), getattr(last.counts, count)
     if before is None or after is None or after < before:
         return None
@@ -153,7 +143,7 @@ class _LedgerTail:
         self.stored = 0
         self.latencies: Histogram = {}
 
-    def read(self, book: Ledger, topic: TopicGauge, reached: dict[int, int]) -> None:
+    def read(self, book: Ledger, topic: TopicState, reached: dict[int, int]) -> None:
         """Count what was written since the last call; on the first call, everything."""
         if book.epoch_us != self._epoch_us:
             self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
@@ -177,31 +167,31 @@ class _LedgerTail:
         """Return the latencies of the last five minutes."""
         while self._recent and now_s - self._recent[0].at_s > LATENCY_S:
             self._recent.popleft()
-        return joined(one.latencies for one in self._recent)
+        return joined(entry.latencies for entry in self._recent)
 
 
-class Flow:
+class Monitor:
     """Polls the pipeline. `view` is the result of the last poll, and may be read by any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
-        self._gauges = Gauges(settings)
+        self._poller = Poller(settings)
         self._history = History(settings)
         self._read_of: tuple[int, int] | None = None
         self._alerts: list[AlertChange] = []
         self._runs = Runs(settings)
-        self._tail = _LedgerTail()
+        self._ledger_tail = _LedgerTail()
         self._points: deque[Point] = deque()
-        self._asked_s = -_SLOW_S
+        self._slow_poll_s = -_SLOW_S
         self._been_up: set[str] = set()
         self.view = View()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Poll once, and replace `view`."""
-        found = self._gauges.look()
-        now = self._build_point(found)
+        poll = self._poller.poll()
+        now = self._build_point(poll)
         self._been_up |= {name for name, error in now.services.items() if not error}
         self._points.append(now)
         while now.at_s - self._points[0].at_s > KEPT_S:
@@ -213,15 +203,15 @@ class Flow:
             under_way=self.view.under_way,
             alerts=self._open_alerts(),
             is_watched=is_watched(self._settings),
-            receipt=found.stored.receipt or self.view.receipt,
+            receipt=poll.cassandra.receipt or self.view.receipt,
             failures=self.view.failures,
-            stuck=self.view.stuck if found.stored.stuck is None else list(found.stored.stuck),
+            stuck=self.view.stuck if poll.cassandra.stuck is None else list(poll.cassandra.stuck),
             problems=self.view.problems | _find_problems(now, self._been_up),
-            latencies=self._tail.latencies,
+            latencies=self._ledger_tail.latencies,
         )
-        if time.monotonic() - self._asked_s >= _SLOW_S:
-            self._asked_s = time.monotonic()
-            self._ask_slowly(view, found)
+        if time.monotonic() - self._slow_poll_s >= _SLOW_S:
+            self._slow_poll_s = time.monotonic()
+            self._poll_slow_sources(view, poll)
         self.view = view
 
     def _open_alerts(self) -> list[AlertChange]:
@@ -231,29 +221,32 @@ class Flow:
             self._read_of, self._alerts = now, self._history.open()
         return self._alerts
 
-    def _ask_slowly(self, view: View, found: Look) -> None:
-        if not found.services["airflow"]:
+    def _poll_slow_sources(self, view: View, poll: Poll) -> None:
+        if not poll.services["airflow"]:
             try:
                 view.runs = self._runs.read()
                 view.ran = self._runs.totals()
                 view.under_way = self._sum_progress(view.runs)
             except PenstockError as error:
-                log.debug("not_measured", service="airflow", error=str(error))
-        if not found.services["cassandra"]:
+                log.debug("service_unreachable", service="airflow", error=str(error))
+        if not poll.services["cassandra"]:
             try:
-                session = self._gauges.session()
+                session = self._poller.session()
                 view.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
             except (DriverException, NoHostAvailable, PenstockError) as error:
-                log.debug("not_measured", service="cassandra", error=str(error))
+                log.debug("service_unreachable", service="cassandra", error=str(error))
 
     def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = delivery_log.folder_of(self._settings)
-        found = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
-        known = [one for one in found if one is not None]
-        if len(known) < len(found):
+        progress = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        known = [run_progress for run_progress in progress if run_progress is not None]
+        if len(known) < len(progress):
             return None
-        return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
+        return SoFar(
+            sum(run_progress.fetched for run_progress in known),
+            sum(run_progress.acknowledged for run_progress in known),
+        )
 
     def _count_run_records(self) -> tuple[int | None, int | None]:
         """Return the records fetched and produced so far, by ended and active runs."""
@@ -262,54 +255,44 @@ class Flow:
             return None, None
         return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
 
-    def _build_point(self, found: Look) -> Point:
-        held, stored = found.held, found.stored
+    def _build_point(self, poll: Poll) -> Point:
+        kafka, reached = poll.kafka, poll.reached
         now_s = time.time()
-        self._follow_ledger(found)
-        recent = self._tail.recent(now_s)
-        known = held is not None and stored.reached is not None
+        self._follow_ledger(poll)
+        recent = self._ledger_tail.recent(now_s)
         fetched, produced = self._count_run_records()
         return Point(
             at_s=now_s,
-            services=found.services,
+            services=poll.services,
             counts=Counts(
                 fetched=fetched,
                 produced=produced,
-                kafka=held and held.topic.end,
-                read=sum(stored.reached.values()) if stored.reached is not None else None,
-                stored=self._tail.stored if known else None,
-                rejected=held and held.dead_letters.end,
+                kafka=kafka and kafka.topic.end,
+                read=reached,
+                stored=self._ledger_tail.stored if kafka is not None and reached is not None else None,
+                rejected=kafka and kafka.dead_letters.end,
             ),
-            lag=_compute_lag(held.topic, stored.reached) if held and stored.reached is not None else None,
-            kafka_held=held and held.topic.records,
-            rejected_held=held and held.dead_letters.records,
+            lag=poll.lag_records,
+            kafka_held=kafka and kafka.topic.records,
+            rejected_held=kafka and kafka.dead_letters.records,
             p50_ms=quantile_ms(recent, 0.5),
             p99_ms=quantile_ms(recent, 0.99),
-            partitions=_list_partitions(held.topic, stored.reached) if held else [],
+            partitions=poll.partitions,
         )
 
-    def _follow_ledger(self, found: Look) -> None:
-        held, stored = found.held, found.stored
-        if held is None or stored.reached is None or stored.book is None:
+    def _follow_ledger(self, poll: Poll) -> None:
+        kafka, stored = poll.kafka, poll.cassandra
+        if kafka is None or stored.reached is None or stored.book is None:
             return
         try:
-            self._tail.read(stored.book, held.topic, stored.reached)
+            self._ledger_tail.read(stored.book, kafka.topic, stored.reached)
         except (DriverException, NoHostAvailable) as error:
-            log.debug("not_measured", service="cassandra", error=str(error))
+            log.debug("service_unreachable", service="cassandra", error=str(error))
 
     def close(self) -> None:
         """Close all connections."""
-        self._gauges.close()
+        self._poller.close()
         self._runs.close()
-
-
-def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
-    return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)
-
-
-def _list_partitions(topic: TopicGauge, reached: dict[int, int] | None) -> list[PartitionProgress]:
-    known = reached or {}
-    return [PartitionProgress(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
 
 
 def _find_problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
