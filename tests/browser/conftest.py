@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Start the installed Chromium."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """What a browser did behind a page's back: errors, and requests to other hosts."""
+    """Record a page's errors, and its requests to other hosts."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -43,7 +43,7 @@ class Watched:
         self.foreign: list[str] = []
 
     def watch(self, page: Page) -> None:
-        """Note what goes wrong on a page."""
+        """Record the errors and requests of a page."""
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", self._request)
@@ -59,13 +59,13 @@ class Watched:
 
 @pytest.fixture
 def address(stack: Stack) -> str:
-    """Where the control center of the test stack is."""
+    """Return the address of the test stack's control center."""
     return f"http://127.0.0.1:{stack.settings.control_port}"
 
 
 @pytest.fixture
 def context(browser: Browser, address: str) -> Iterator[BrowserContext]:
-    """A new browser profile."""
+    """Create a new browser profile."""
     context = browser.new_context(base_url=address, viewport={"width": 1360, "height": 900}, color_scheme="light")
     context.set_default_timeout(20_000)
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
@@ -75,7 +75,7 @@ def context(browser: Browser, address: str) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext, address: str) -> Iterator[Page]:
-    """A page; it may neither log an error nor ask another host."""
+    """Return a page that may neither log an error nor request another host."""
     watched = Watched(address)
     page = context.new_page()
     watched.watch(page)
@@ -86,7 +86,7 @@ def page(context: BrowserContext, address: str) -> Iterator[Page]:
 
 @pytest.fixture
 def shot(page: Page) -> Callable[[str], None]:
-    """Takes a screenshot of the whole page; kept in .penstock/shots, to be looked at."""
+    """Return a function that saves a screenshot of the page in .penstock/shots."""
 
     def take(name: str) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)

@@ -33,12 +33,12 @@ _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", 
 
 @pytest.fixture(scope="session")
 def carried(stack: Stack) -> None:
-    """Some records on every page."""
+    """Run once, so that every page has records."""
     assert stack.json("run", "--records", "100")["stored"] == 100
 
 
 def opened(page: Page, path: str) -> None:
-    """The page, once it is whole."""
+    """Open a page and wait until it has loaded."""
     page.goto(path)
     expect(page.locator("h1")).to_be_visible()
     page.wait_for_load_state("networkidle")
@@ -50,9 +50,9 @@ def test_a_page_is_accessible(page: Page, carried: None, path: str, scheme: str)
     """axe-core finds nothing that WCAG 2.1 AA forbids, contrast included."""
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     opened(page, path)
-    found = Axe().run(page, options=_RULES).response["violations"]
-    told = [f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:5]}" for one in found]
-    assert told == []
+    violations = Axe().run(page, options=_RULES).response["violations"]
+    found = [f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']][:5]}" for rule in violations]
+    assert found == []
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -71,17 +71,17 @@ def test_a_page_is_pictured(page: Page, carried: None, path: str, shot: Callable
 
 
 def test_the_first_key_leads_to_the_content(page: Page) -> None:
-    """Tab shows the way past the pages' names, Enter takes it; the next ones are the pages."""
+    """Tab focuses the link that skips the navigation, and Enter follows it."""
     opened(page, "/")
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to the content")
+    skip = page.get_by_role("link", name="Skip to content")
     expect(skip).to_be_focused()
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
 
 
 def test_the_pages_are_reached_by_keyboard(page: Page) -> None:
-    """The names of the pages follow, and Enter opens one."""
+    """The navigation follows the skip link, and Enter opens a page."""
     opened(page, "/")
     for _ in range(4):
         page.keyboard.press("Tab")
@@ -91,23 +91,23 @@ def test_the_pages_are_reached_by_keyboard(page: Page) -> None:
 
 
 def test_colours_stay_as_chosen(page: Page) -> None:
-    """Dark, light or as the browser likes it, from page to page."""
+    """Dark, light or the browser's preference, on every page."""
     opened(page, "/")
-    page.get_by_role("button", name="Colours: as the browser").click()
+    page.get_by_role("button", name="Theme: system").click()
     expect(page.locator("body.body--dark")).to_be_visible()
     opened(page, "/runs")
     expect(page.locator("body.body--dark")).to_be_visible()
 
 
 def test_a_name_is_copied(page: Page, carried: None) -> None:
-    """The button beside it puts it where the viewer can paste it from."""
+    """The copy button puts it into the clipboard."""
     opened(page, "/schemas/users_created-value")
     page.get_by_role("button", name="Copy the subject's name").click()
     assert page.evaluate("navigator.clipboard.readText()") == "users_created-value"
 
 
-def test_showing_personal_data_is_written_down(page: Page, stack: Stack) -> None:
-    """They are hidden first; the viewer may show them, which the audit log tells."""
+def test_showing_personal_data_is_recorded(page: Page, stack: Stack) -> None:
+    """It is hidden by default; showing it is recorded in the audit log."""
     opened(page, "/table")
     expect(page.locator("td", has_text="•••").first).to_be_visible()
     page.get_by_role("button", name="Personal data: hidden").click()

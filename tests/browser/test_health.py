@@ -34,7 +34,7 @@ def test_every_service_is_ready_with_version_ports_and_memory(
 
 
 def test_a_log_is_searched_and_followed(page: Page, stack: Stack, unique: str, shot: Callable[[str], None]) -> None:
-    """A search finds a line; a line that comes is shown; the address can be shared."""
+    """A search filters lines; new lines appear; the URL holds the search."""
     path = layout.resolve_layout(stack.settings).log("watch")
     page.goto("/health")
     with path.open("a") as log:
@@ -42,7 +42,7 @@ def test_a_log_is_searched_and_followed(page: Page, stack: Stack, unique: str, s
     page.get_by_role("row").filter(has_text="Alert watcher").get_by_role("link", name="Log").click()
     lines = page.get_by_role("log")
     expect(lines.locator(".level-warning").filter(has_text=f"{unique}-first <b>no markup</b>")).to_be_visible()
-    page.get_by_label("Search in the log").fill(unique.upper())
+    page.get_by_label("Search the log").fill(unique.upper())
     expect(lines.locator("[class^=level-]")).to_have_count(1)
     with path.open("a") as log:
         log.write(f"{unique}-second\nanother line\n")
@@ -96,8 +96,8 @@ def test_a_service_is_restarted_and_that_is_in_the_audit_log(page: Page, stack: 
     expect(row).to_contain_text("done")
 
 
-def test_an_unknown_log_is_told(page: Page) -> None:
-    """With the services that there are."""
+def test_an_unknown_log_is_an_error(page: Page) -> None:
+    """It names the known services."""
     page.goto("/health")
     page.goto("/health/logs/nothing")
     expect(page.get_by_role("alert")).to_contain_text("unknown service 'nothing'")

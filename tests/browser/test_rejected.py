@@ -1,4 +1,4 @@
-"""Rejected records on the page: found under their reason, mended, sent again, given up, exported."""
+"""Dead letters on the page: found by reason, repaired, redriven, discarded, exported."""
 
 import json
 import re
@@ -24,8 +24,8 @@ expect.set_options(timeout=20_000)
 SECRET = "nobody knows this"
 
 
-class Aside:
-    """A record that the stream set aside."""
+class Rejected:
+    """A record that the stream rejected."""
 
     def __init__(self, stack: Stack, entry: dict[str, Any], **changes: Any) -> None:
         self.stack = stack
@@ -34,7 +34,7 @@ class Aside:
         client = create_producer(stack.settings)
         client.produce(users.PIPELINE.topic, value=json.dumps(fields).encode(), key=self.id.encode())
         assert client.flush(30) == 0
-        self.letter = wait_until(self._letter, timeout_s=60, every_s=0.5, what="the record to be set aside")
+        self.letter = wait_until(self._letter, timeout_s=60, every_s=0.5, what="the dead letter")
 
     def _letter(self) -> DeadLetter:
         for letter in read_dead_letters(self.stack.settings, pipelines.of(self.stack.settings)):
@@ -51,12 +51,12 @@ class Aside:
 
 
 @pytest.fixture
-def aside(stack: Stack, captured: list[dict[str, Any]]) -> Any:
-    """Makes records that were set aside; those that still wait at the end are given up."""
-    made: list[Aside] = []
+def reject(stack: Stack, captured: list[dict[str, Any]]) -> Any:
+    """Return a factory of rejected records; those still pending at the end are discarded."""
+    made: list[Rejected] = []
 
-    def make(**changes: Any) -> Aside:
-        made.append(Aside(stack, captured[len(made)], **changes))
+    def make(**changes: Any) -> Rejected:
+        made.append(Rejected(stack, captured[len(made)], **changes))
         return made[-1]
 
     yield make
@@ -69,14 +69,14 @@ def show_personal(page: Page) -> None:
     expect(page.get_by_role("button", name="Personal data: shown")).to_be_visible()
 
 
-def test_a_record_is_found_under_its_reason_mended_and_sent_again(
-    page: Page, aside: Callable[..., Aside], stack: Stack, shot: Callable[[str], None]
+def test_a_record_is_found_by_its_reason_repaired_and_redriven(
+    page: Page, reject: Callable[..., Rejected], stack: Stack, shot: Callable[[str], None]
 ) -> None:
-    """Group, record, rule, edit with the rules checked as typed, send: the row is there, and the record is redriven."""
-    one = aside(phone="")
+    """Group, record, rule, edit with validation as typed, redrive: the row is stored, and the record is redriven."""
+    one = reject(phone="")
     page.goto("/rejected")
     page.get_by_role("row").filter(has_text="email:pattern phone:length").get_by_role("link").first.click()
-    expect(page.get_by_role("heading", name="Samples, beside the rules that they break")).to_be_visible()
+    expect(page.get_by_role("heading", name="Samples and violated rules")).to_be_visible()
     shot("rejected-group")
     page.get_by_role("link", name=one.letter.place, exact=True).click()
     rules = page.locator("ul.rules")
@@ -86,15 +86,15 @@ def test_a_record_is_found_under_its_reason_mended_and_sent_again(
     page.get_by_role("button", name="Show personal data and edit").click()
     editor = page.get_by_label("Record as JSON")
     expect(editor).to_have_value(re.compile(SECRET))
-    expect(page.get_by_text("Still broken")).to_be_visible()
+    expect(page.get_by_text("Still invalid")).to_be_visible()
     fields = json.loads(editor.input_value())
     editor.fill(json.dumps(fields | {"email": "mended@example.org"}))
-    expect(page.get_by_text("Still broken")).to_be_visible()
+    expect(page.get_by_text("Still invalid")).to_be_visible()
     editor.fill(json.dumps(fields | {"email": "mended@example.org", "phone": "1"}))
-    expect(page.get_by_text("No rule is broken")).to_be_visible()
+    expect(page.get_by_text("Valid: it can be redriven")).to_be_visible()
     shot("rejected-record")
-    page.get_by_role("button", name="Send the edited record").click()
-    page.get_by_role("dialog").get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Redrive the edited record").click()
+    page.get_by_role("dialog").get_by_role("button", name="Redrive").click()
     expect(page.locator("dl.facts").first).to_contain_text("redriven")
 
     def stored() -> Any:
@@ -106,33 +106,33 @@ def test_a_record_is_found_under_its_reason_mended_and_sent_again(
     assert wait_until(stored, timeout_s=60, what="the row")["email"] == "mended@example.org"
 
 
-def test_a_field_is_set_for_all_records_of_a_group(page: Page, aside: Callable[..., Aside]) -> None:
-    """A trial tells how many would be sent; then they are, and none waits in the group."""
-    one, other = aside(email="e@example.org", nationality="zz"), aside(email="e@example.org", nationality="xx")
+def test_a_field_is_set_for_all_records_of_a_group(page: Page, reject: Callable[..., Rejected]) -> None:
+    """A dry run shows how many would be sent; then they are, and none of the group is pending."""
+    one, other = reject(email="e@example.org", nationality="zz"), reject(email="e@example.org", nationality="xx")
     page.goto("/rejected?reason=contract_broken&rules=nationality:pattern&state=waiting")
     page.get_by_label("Field").click()
     page.get_by_role("option", name="nationality").click()
     page.get_by_label("New value").fill("wrong")
-    page.get_by_role("button", name="Try", exact=True).click()
+    page.get_by_role("button", name="Dry run", exact=True).click()
     outcome = page.locator(".outcome")
     expect(outcome.get_by_role("alert")).to_contain_text("^[A-Z]{2}$")
     page.get_by_label("New value").fill("SE")
-    page.get_by_role("button", name="Try", exact=True).click()
+    page.get_by_role("button", name="Dry run", exact=True).click()
     expect(outcome).to_contain_text("would be sent2")
-    page.get_by_role("button", name="Mend and send").click()
-    page.get_by_role("dialog").get_by_role("button", name="Send").click()
-    expect(outcome).to_contain_text("What happened")
-    expect(page.get_by_text("No rejected record fits")).to_be_visible()
+    page.get_by_role("button", name="Repair and redrive").click()
+    page.get_by_role("dialog").get_by_role("button", name="Redrive").click()
+    expect(outcome).to_contain_text("Result")
+    expect(page.get_by_text("No matching dead letters")).to_be_visible()
     for each in (one, other):
         page.goto(each.path)
         expect(page.locator("dl.facts").first).to_contain_text("redriven")
 
 
-def test_a_record_is_given_up_with_a_note(page: Page, aside: Callable[..., Aside]) -> None:
-    """Its place has to be typed; then it says who gave it up and why, and cannot be sent."""
-    one = aside()
+def test_a_record_is_discarded_with_a_reason(page: Page, reject: Callable[..., Rejected]) -> None:
+    """Its position has to be typed; then it shows by whom and why, and cannot be redriven."""
+    one = reject()
     page.goto(one.path)
-    page.get_by_label("Why (kept with who and when)").fill("a test")
+    page.get_by_label("Reason (stored with user and time)").fill("a test")
     page.get_by_role("button", name="Discard").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("button", name="Discard")).to_be_disabled()
@@ -144,9 +144,9 @@ def test_a_record_is_given_up_with_a_note(page: Page, aside: Callable[..., Aside
     expect(page.get_by_role("button", name="Redrive")).to_have_count(0)
 
 
-def test_an_export_needs_personal_data_to_be_shown(page: Page, aside: Callable[..., Aside], tmp_path: Path) -> None:
-    """Hidden: the button is off and nothing personal is in the page. Shown: the file is as the command writes it."""
-    one = aside()
+def test_an_export_needs_personal_data_to_be_shown(page: Page, reject: Callable[..., Rejected], tmp_path: Path) -> None:
+    """Hidden: the button is disabled and the page has no personal data. Shown: the file is that of the command."""
+    one = reject()
     page.goto("/rejected?rule=email:pattern")
     expect(page.get_by_role("button", name="Export")).to_be_disabled()
     assert SECRET not in page.content()
@@ -160,7 +160,7 @@ def test_an_export_needs_personal_data_to_be_shown(page: Page, aside: Callable[.
     assert (line["value"]["email"], line["reason"]) == (SECRET, "contract_broken")
 
 
-def test_a_place_without_a_record_says_where_some_are(page: Page) -> None:
-    """A link to a record that is gone does not break the page."""
+def test_a_position_without_a_record_is_an_error(page: Page) -> None:
+    """A link to a deleted record does not break the page."""
     page.goto("/rejected/0/999999")
     expect(page.get_by_role("alert")).to_contain_text("no dead letter at 0:999999")

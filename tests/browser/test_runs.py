@@ -1,4 +1,4 @@
-"""The runs: one is ordered, followed and read."""
+"""The runs: one is triggered, followed and its log read."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def unpaused(stack: Stack) -> Iterator[None]:
 
 @pytest.mark.usefixtures("unpaused")
 def test_a_run_is_triggered_followed_and_its_log_read(page: Page, shot: Callable[[str], None]) -> None:
-    """From the form to the rows: its own page counts its records, shows its log and makes its receipt."""
+    """From the form to the rows: its own page counts its records, shows its log and creates its receipt."""
     page.goto("/runs")
     page.get_by_label("Records", exact=True).fill("50")
     page.get_by_role("button", name="Trigger").click()
@@ -35,7 +35,7 @@ def test_a_run_is_triggered_followed_and_its_log_read(page: Page, shot: Callable
     page.get_by_label("Search").fill("response_fetched")
     expect(page.get_by_role("log")).not_to_contain_text("run_finished")
     expect(page.get_by_role("log")).to_contain_text("fetched=50")
-    page.get_by_role("button", name="Make the receipt").click()
+    page.get_by_role("button", name="Create receipt").click()
     expect(page.get_by_text("nothing is missing")).to_be_visible(timeout=60_000)
     shot("run")
     page.reload()
@@ -48,8 +48,8 @@ def test_a_run_is_triggered_followed_and_its_log_read(page: Page, shot: Callable
     shot("runs")
 
 
-def test_a_wrong_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) -> None:
-    """It says why; no run comes of it."""
+def test_an_invalid_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) -> None:
+    """It says why, and triggers no run."""
     with Airflow(stack.settings) as airflow:
         before = len(airflow.list_runs(100))
     page.goto("/runs?records=5")
@@ -66,7 +66,7 @@ def test_a_wrong_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) 
 
 
 def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, stack: Stack) -> None:
-    """The form names what differs and what to restart; no run comes of it."""
+    """The form names what differs and what to restart, and triggers no run."""
     note = started.path_of(stack.settings, "spark-job")
     noted = note.read_text()
     with Airflow(stack.settings) as airflow:
@@ -84,13 +84,13 @@ def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, st
 
 @pytest.mark.usefixtures("unpaused")
 def test_the_dag_is_paused_and_unpaused(page: Page, stack: Stack) -> None:
-    """Both are confirmed first; an order meanwhile says that it would wait."""
+    """Both need confirmation; a run triggered while paused says that it would stay queued."""
     page.goto("/runs")
     page.get_by_role("button", name="Pause", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Unpause", exact=True)).to_be_enabled(timeout=30_000)
     page.get_by_role("button", name="Trigger").click()
-    expect(page.get_by_role("dialog")).to_contain_text("A run would stay queued", timeout=30_000)
+    expect(page.get_by_role("dialog")).to_contain_text("The run would stay queued", timeout=30_000)
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_role("button", name="Unpause", exact=True).click()
@@ -101,7 +101,7 @@ def test_the_dag_is_paused_and_unpaused(page: Page, stack: Stack) -> None:
 
 
 def test_a_run_that_is_not_there(page: Page) -> None:
-    """The page says so, and stays whole."""
+    """The page says so, and keeps its navigation."""
     page.goto("/runs/manual__nothing")
     expect(page.get_by_role("alert")).to_contain_text("no run manual__nothing")
     expect(page.get_by_role("link", name=re.compile("Runs"))).to_be_visible()

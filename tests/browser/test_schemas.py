@@ -27,24 +27,24 @@ def subject(stack: Stack, unique: str) -> Iterator[str]:
 
 
 def test_a_subject_and_what_differs_between_its_versions(page: Page, subject: str, shot: Callable[[str], None]) -> None:
-    """From the list to the difference, line by line, and what it means; the address can be shared."""
+    """From the list to the diff, line by line, and its effect; the URL holds the versions."""
     page.goto(f"/schemas?find={subject}")
     page.get_by_role("link", name=subject).click()
     diff = page.locator(".table.diff")
     expect(diff.locator("tr.removed").filter(has_text='"required"')).to_have_count(1)
     expect(page.locator(".table.changes")).to_contain_text("`a` is optional and was required")
-    expect(page.get_by_text("There is no topic")).to_be_visible()
+    expect(page.get_by_text("does not exist or is empty")).to_be_visible()
     shot("schemas-diff")
     page.goto(f"/schemas/{subject}?from=2&to=1")
     expect(page.locator(".table.diff tr.added").filter(has_text='"required"')).to_have_count(1)
     page.goto(f"/schemas/{subject}?from=2&to=2")
     expect(page.get_by_text("Versions 2 and 2 have the same text.")).to_be_visible()
     page.goto(f"/schemas/{subject}?from=1&to=9")
-    expect(page.get_by_role("alert")).to_contain_text("has no version '9'; it has 1, 2")
+    expect(page.get_by_role("alert")).to_contain_text("has no version '9' (available: 1, 2)")
 
 
 def test_a_draft_is_checked_and_not_registered(page: Page, subject: str, stack: Stack) -> None:
-    """Text that is no JSON is said to be none; a schema that older records break is refused."""
+    """Invalid JSON is an error; a schema that older records violate is rejected."""
     page.goto(f"/schemas/{subject}")
     field, result = page.get_by_label("Schema", exact=True), page.locator(".draft-result")
     field.fill('{"type": "object"')
@@ -52,11 +52,11 @@ def test_a_draft_is_checked_and_not_registered(page: Page, subject: str, stack: 
     expect(result.get_by_role("alert")).to_contain_text("the schema is not JSON")
     field.fill(json.dumps(FIRST | {"properties": {"a": {"type": "integer"}}}))
     page.get_by_role("button", name="Check").click()
-    expect(result).to_contain_text("The registry would refuse it (version 2, level BACKWARD)")
+    expect(result).to_contain_text("The registry would reject it (version 2, level BACKWARD)")
     expect(result).to_contain_text("type_changed")
     field.fill(json.dumps(SECOND | {"title": "Another"}))
     page.get_by_role("button", name="Check").click()
-    expect(result).to_contain_text("The registry would take it")
+    expect(result).to_contain_text("The registry would accept it")
     assert httpx2.get(f"{stack.settings.registry_url}/subjects/{subject}/versions").json() == [1, 2]
 
 
@@ -76,4 +76,4 @@ def test_a_subject_that_is_not_there(page: Page) -> None:
     page.goto("/schemas/nobody-value")
     expect(page.get_by_role("alert")).to_contain_text("nobody-value")
     page.goto("/schemas?find=nobody")
-    expect(page.get_by_text("No subject's name holds 'nobody'.")).to_be_visible()
+    expect(page.get_by_text("No subjects match 'nobody'.")).to_be_visible()

@@ -28,7 +28,7 @@ class Served(NamedTuple):
     address: str
     home: Path
 
-    def deeds(self) -> list[dict[str, str]]:
+    def audit_entries(self) -> list[dict[str, str]]:
         path = self.home / "data" / "audit.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -94,21 +94,21 @@ def sign_in(page: Page, address: str, password: str = PASSWORD) -> None:
 
 
 def test_every_page_needs_the_password(locked: Served, stranger: BrowserContext) -> None:
-    """A page leads to the form, a wrong password stays there and is written down, the right one leads to the page."""
+    """A page leads to the form, a wrong password stays there and is recorded, the right one leads to the page."""
     page = stranger.new_page()
     page.goto(f"{locked.address}/topics")
     expect(page).to_have_url(re.compile("/sign-in"))
     assert stranger.cookies() == []
     page.get_by_label("Password").fill("wrong horse")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("That is not the password.")
-    assert {"action": "sign_in", "outcome": "wrong password"}.items() <= locked.deeds()[-1].items()
+    expect(page.get_by_role("alert")).to_have_text("Wrong password.")
+    assert {"action": "sign_in", "outcome": "wrong password"}.items() <= locked.audit_entries()[-1].items()
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{locked.address}/topics")
     expect(page.locator("main h1")).to_have_text("Topics")
-    assert {"action": "sign_in", "outcome": "done"}.items() <= locked.deeds()[-1].items()
-    assert "horse" not in json.dumps(locked.deeds())
+    assert {"action": "sign_in", "outcome": "done"}.items() <= locked.audit_entries()[-1].items()
+    assert "horse" not in json.dumps(locked.audit_entries())
 
 
 def test_cookies_are_out_of_reach(locked: Served, stranger: BrowserContext) -> None:
@@ -122,7 +122,7 @@ def test_cookies_are_out_of_reach(locked: Served, stranger: BrowserContext) -> N
 
 
 def test_signing_out_ends_the_session(locked: Served, stranger: BrowserContext) -> None:
-    """The cookie of before opens nothing any more; that it ended is written down."""
+    """The cookie of before opens nothing any more; the sign-out is recorded."""
     page = stranger.new_page()
     sign_in(page, locked.address)
     expect(page.locator("main h1")).to_have_text("Pipeline")
@@ -133,7 +133,7 @@ def test_signing_out_ends_the_session(locked: Served, stranger: BrowserContext) 
     expect(page).to_have_url(re.compile("/sign-in"))
     assert locked.ask("/", cookies=jar).status_code == 303
     assert locked.ask("/api/v1/pipeline", cookies=jar).status_code == 401
-    assert [one["outcome"] for one in locked.deeds() if one["action"] == "sign_out"][-1] == "done"
+    assert [one["outcome"] for one in locked.audit_entries() if one["action"] == "sign_out"][-1] == "done"
 
 
 def test_signing_out_closes_the_other_tab(locked: Served, stranger: BrowserContext) -> None:
@@ -174,22 +174,22 @@ def test_another_address_without_a_password_is_refused(stack: Stack, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_showing_personal_data_is_written_down(unlocked: Served, stranger: BrowserContext) -> None:
+def test_showing_personal_data_is_recorded(unlocked: Served, stranger: BrowserContext) -> None:
     """By the switch on the page, and by the API's parameter."""
     page = stranger.new_page()
     page.goto(unlocked.address)
     page.get_by_role("button", name="Personal data: hidden").click()
     expect(page.get_by_role("button", name="Personal data: shown")).to_be_visible()
-    assert {"action": "personal_data", "outcome": "shown"}.items() <= unlocked.deeds()[-1].items()
+    assert {"action": "personal_data", "outcome": "shown"}.items() <= unlocked.audit_entries()[-1].items()
     page.get_by_role("button", name="Personal data: shown").click()
     expect(page.get_by_role("button", name="Personal data: hidden")).to_be_visible()
-    assert {"action": "personal_data", "outcome": "hidden"}.items() <= unlocked.deeds()[-1].items()
+    assert {"action": "personal_data", "outcome": "hidden"}.items() <= unlocked.audit_entries()[-1].items()
     path = _personal_path(unlocked)
-    before = len(unlocked.deeds())
+    before = len(unlocked.audit_entries())
     unlocked.ask(f"/api/v1{path}")
-    assert len(unlocked.deeds()) == before
+    assert len(unlocked.audit_entries()) == before
     unlocked.ask(f"/api/v1{path}?personal=true")
-    assert unlocked.deeds()[-1]["subject"] == f"/api/v1{path}"
+    assert unlocked.audit_entries()[-1]["subject"] == f"/api/v1{path}"
 
 
 def _personal_path(served: Served) -> str:

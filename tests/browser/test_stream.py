@@ -10,7 +10,7 @@ from tests.conftest import Stack
 
 
 def test_micro_batches_appear_as_records_come(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
-    """Without the page being loaded again: in the table, with links to the records, and in the charts."""
+    """Without reloading the page: in the table, with links to the records, and in the charts."""
     page.goto("/stream")
     expect(page.locator("#stream-state")).to_contain_text("running", timeout=60_000)
     newest = page.get_by_role("region", name="Newest micro-batches").locator("tbody tr").first
@@ -19,12 +19,12 @@ def test_micro_batches_appear_as_records_come(page: Page, stack: Stack, shot: Ca
     expect(newest).not_to_have_text(before or "-", timeout=30_000)
     expect(newest.get_by_role("link").first).to_have_attribute("href", re.compile(r"^/topics/users_created/messages/"))
     expect(page.locator(".chart svg")).to_have_count(3)
-    expect(page.get_by_text("does the work: reads, checks")).to_be_visible()
+    expect(page.get_by_text("reads, validates and writes the records")).to_be_visible()
     shot("stream")
 
 
 def test_spark_is_a_click_away(page: Page, stack: Stack) -> None:
-    """Its own pages of this stack, and who works for the application."""
+    """The UIs of this stack, and the executors of the application."""
     page.goto("/stream")
     ports = {"job": "spark_job_ui_port", "master": "spark_ui_port", "worker": "spark_worker_ui_port"}
     for name, port in ports.items():
@@ -35,7 +35,7 @@ def test_spark_is_a_click_away(page: Page, stack: Stack) -> None:
 
 
 def test_the_job_is_stopped_and_started_from_the_page(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
-    """It is confirmed first, shown while it happens, and what came meanwhile is stored afterwards."""
+    """It needs confirmation, and its progress is shown."""
     state = page.locator("#stream-state")
     page.goto("/stream")
     try:
@@ -43,7 +43,7 @@ def test_the_job_is_stopped_and_started_from_the_page(page: Page, stack: Stack, 
         page.get_by_role("button", name="Stop the job").click()
         page.get_by_role("dialog").get_by_role("button", name="Stop the job").click()
         expect(page.get_by_role("button", name="Stopping")).to_be_disabled()
-        expect(state).to_contain_text("none is lost", timeout=90_000)
+        expect(state).to_contain_text("none are lost", timeout=90_000)
         expect(page.get_by_role("button", name="Start the job")).to_be_enabled(timeout=90_000)
         assert json.loads(stack.cli("status", "spark-job", "--json").stdout)[0]["state"] == "stopped"
         shot("stream-stopped")

@@ -12,14 +12,14 @@ from tests.conftest import Stack
 
 @pytest.fixture(scope="module")
 def record_id(stack: Stack) -> str:
-    """The id of a row, of at least 60."""
+    """Return the id of one of at least 60 rows."""
     stack.json("run", "--records", "60")
     with cassandra.open_session(stack.settings) as session:
         return str(session.execute("SELECT id FROM spark_streams.created_users LIMIT 1").one()["id"])
 
 
 def ids(page: Page) -> set[str]:
-    """Those of the rows that the page shows."""
+    """Return the ids of the rows on the page."""
     expect(page.locator(".table.rows")).to_be_visible()
     return set(page.locator(".table.rows tbody td:first-child").all_inner_texts())
 
@@ -29,11 +29,11 @@ def test_a_record_is_found_by_its_id_and_its_trace_followed(
 ) -> None:
     """Fetched, produced, recorded, stored, in this order, each with its time; the whole topic has no other."""
     page.goto("/table")
-    page.get_by_label("Id of a record").fill(record_id)
-    page.get_by_label("Id of a record").press("Enter")
-    hops = page.locator("ol.trace li")
-    expect(hops.locator("strong")).to_have_text(["fetched", "produced", "recorded", "stored"])
-    times = hops.locator("local-time").evaluate_all("all => all.map(one => one.getAttribute('datetime'))")
+    page.get_by_label("Record id").fill(record_id)
+    page.get_by_label("Record id").press("Enter")
+    stages = page.locator("ol.trace li")
+    expect(stages.locator("strong")).to_have_text(["fetched", "produced", "recorded", "stored"])
+    times = stages.locator("local-time").evaluate_all("all => all.map(time => time.getAttribute('datetime'))")
     assert len(times) == 4
     assert times == sorted(times)
     page.get_by_role("button", name="Search the whole topic").click()
@@ -43,7 +43,7 @@ def test_a_record_is_found_by_its_id_and_its_trace_followed(
 
 
 def test_pages_of_rows_show_other_rows(page: Page, record_id: str, shot: Callable[[str], None]) -> None:
-    """Each address shows its own rows, and the browser's way back leads back."""
+    """Each URL shows its own rows, and the browser's back button works."""
     page.goto("/table?size=20")
     first = ids(page)
     assert len(first) == 20
@@ -69,22 +69,22 @@ def test_rows_hide_personal_data_until_they_are_shown(page: Page, record_id: str
 
 
 def test_an_id_without_a_row_and_a_text_that_is_no_id(page: Page, record_id: str) -> None:
-    """What it may mean, and where to look; the search finds none."""
+    """The page says what it may mean; the search finds none."""
     other = uuid.uuid4()
     page.goto(f"/table/rows/{other}")
     expect(page.get_by_text(f"has no row with the id {other}")).to_be_visible()
     page.get_by_role("button", name="Search the whole topic").click()
-    expect(page.get_by_text("Neither the topic nor the rejected records have this id.")).to_be_visible()
+    expect(page.get_by_text("No record with this id in the topic or among the dead letters.")).to_be_visible()
     page.goto("/table/rows/nobody")
     expect(page.get_by_role("alert")).to_contain_text("invalid id 'nobody'")
     page.goto("/table?page=nothing")
-    expect(page.get_by_role("alert")).to_contain_text("no page of the table")
+    expect(page.get_by_role("alert")).to_contain_text("invalid page")
 
 
 def test_facts_of_the_nodes_and_the_definition(page: Page, record_id: str) -> None:
-    """Writes, compactions, SSTables, disk; the statement that makes the table."""
+    """Writes, compactions, SSTables, disk; the CREATE TABLE statement."""
     page.goto("/table")
-    for fact in ("writes of rows since the nodes' start", "compactions wait", "SSTables", "the table's files"):
+    for fact in ("row writes since node start", "pending compactions", "SSTables", "table size on disk"):
         expect(page.locator(".big").get_by_text(fact)).to_be_visible()
-    page.get_by_text("The statement that makes the table as it is").click()
+    page.get_by_text("CREATE TABLE statement").click()
     expect(page.get_by_label("Definition in CQL")).to_contain_text("CREATE TABLE spark_streams.created_users")

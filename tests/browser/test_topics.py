@@ -1,4 +1,4 @@
-"""Topics in a browser: listed, looked into, tailed, written to, made and deleted."""
+"""Topics in a browser: listed, searched, tailed, produced to, created and deleted."""
 
 import json
 import re
@@ -48,14 +48,14 @@ def shown(page: Page) -> Page:
     return page
 
 
-def test_topics_are_listed_with_what_they_hold(page: Page, settings: Settings, topic: str, shot: Callable[[str], None]):
+def test_topics_are_listed_with_their_size(page: Page, settings: Settings, topic: str, shot: Callable[[str], None]):
     """Each topic with its records, bytes and retention; the Spark query's positions; the registry's groups apart."""
     visit(page, "/topics")
     line = page.get_by_role("row", name=topic)
     expect(line).to_contain_text("7.0 d")
     expect(line.get_by_role("cell").nth(1)).to_have_text("1")
     expect(line.get_by_role("cell").nth(3)).to_have_text(re.compile(r"^[0-9.]+ (B|KiB)$"))
-    expect(page.get_by_text("Where the query is, by offset")).to_be_visible()
+    expect(page.get_by_text("Offsets of the query")).to_be_visible()
     expect(page.get_by_role("heading", name="Consumer groups")).to_be_visible()
     shot("topics")
     page.get_by_role("link", name=topic).click()
@@ -64,7 +64,7 @@ def test_topics_are_listed_with_what_they_hold(page: Page, settings: Settings, t
 
 
 def test_a_message_is_found_by_key_text_and_field(shown: Page, settings: Settings, topic: str):
-    """Each search narrows the list, and stands in the address; what is not there is said to be so."""
+    """Each search filters the list, and is in the URL; an empty result says so."""
     message_draft.deliver_message(settings, topic, b"second", b'{"colour": "blue"}')
     visit(shown, f"/topics/{topic}?key=second")
     expect(shown.locator("li.message")).to_have_count(1)
@@ -75,16 +75,16 @@ def test_a_message_is_found_by_key_text_and_field(shown: Page, settings: Setting
     shown.get_by_label("Text in key or value").press("Enter")
     expect(shown).to_have_url(re.compile("text=GREEN"))
     expect(rows(shown, "first")).to_be_visible()
-    expect(shown.get_by_role("status").filter(has_text="2 looked through")).to_be_visible()
+    expect(shown.get_by_role("status").filter(has_text="2 scanned")).to_be_visible()
     visit(shown, f"/topics/{topic}?field=inner.size&value=3")
     expect(rows(shown, "first")).to_be_visible()
     expect(shown.locator("li.message")).to_have_count(1)
     visit(shown, f"/topics/{topic}?field=inner.size&value=4")
-    expect(shown.get_by_text("No message is like that.")).to_be_visible()
+    expect(shown.get_by_text("No matching messages.")).to_be_visible()
 
 
-def test_a_live_tail_shows_what_comes_and_can_be_paused(shown: Page, settings: Settings, topic: str):
-    """A new message appears by itself; while paused none does; going on shows what came meanwhile."""
+def test_a_live_tail_shows_new_messages_and_can_be_paused(shown: Page, settings: Settings, topic: str):
+    """New messages appear; none while paused; resuming shows those that arrived meanwhile."""
     visit(shown, f"/topics/{topic}")
     shown.get_by_role("button", name="Live tail").click()
     expect(shown.get_by_role("button", name="Pause")).to_be_visible()
@@ -95,12 +95,12 @@ def test_a_live_tail_shows_what_comes_and_can_be_paused(shown: Page, settings: S
     place = message_draft.deliver_message(settings, topic, b"while-off", b"{}")
     assert place.offset >= 0
     expect(rows(shown, "while-off")).to_have_count(0)
-    shown.get_by_role("button", name="Go on").click()
+    shown.get_by_role("button", name="Resume").click()
     expect(rows(shown, "while-off")).to_be_visible()
     expect(rows(shown, "while-on")).to_have_count(1)
 
 
-def test_personal_data_are_hidden_until_they_are_asked_for(page: Page, settings: Settings, topic: str):
+def test_personal_data_is_hidden_until_it_is_requested(page: Page, settings: Settings, topic: str):
     """Text, hex and a key that is no id of the pipeline are hidden; then they are shown."""
     place = message_draft.deliver_message(settings, topic, b"somebody", b"Ada Lovelace")
     visit(page, f"/topics/{topic}/messages/{place.partition}/{place.offset}")
@@ -128,7 +128,7 @@ def test_a_valid_message_is_produced_and_opened(page: Page, settings: Settings, 
 
 
 def test_an_invalid_message_is_refused_then_sent_as_typed_and_rejected(page: Page, settings: Settings, address: str):
-    """Every broken rule is named, nothing is sent; sent anyway, the stream sets it aside."""
+    """Every broken rule is named, nothing is sent; sent anyway, the stream rejects it."""
     pipeline = pipelines.of(settings)
     visit(page, f"/topics/{pipeline.topic}/produce")
     typed = json.loads(page.get_by_label("Value").input_value())
@@ -136,7 +136,7 @@ def test_an_invalid_message_is_refused_then_sent_as_typed_and_rejected(page: Pag
     page.get_by_role("button", name="Send", exact=True).click()
     expect(page.get_by_role("listitem").filter(has_text="email:")).to_be_visible()
     expect(page.get_by_role("listitem").filter(has_text="nationality:")).to_be_visible()
-    page.get_by_role("button", name="Send anyway, as typed").click()
+    page.get_by_role("button", name="Send without validation").click()
     expect(page.get_by_text("Kafka acknowledged it")).to_be_visible()
     asked = f"{address}/api/v1/topics/{pipeline.dead_letter_topic}/messages?text={typed['id']}"
 
@@ -155,7 +155,7 @@ def test_an_invalid_message_is_refused_then_sent_as_typed_and_rejected(page: Pag
 
 
 def test_a_value_is_checked_against_the_schema_of_its_topic(page: Page, settings: Settings, topic: str):
-    """What breaks it is named and not sent; what keeps it is sent framed."""
+    """An invalid value is named and not sent; a valid one is sent with its header."""
     address = f"{settings.registry_url}/subjects/{topic}-value"
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     body = {"schema": json.dumps(schema), "schemaType": "JSON"}
@@ -175,20 +175,20 @@ def test_a_value_is_checked_against_the_schema_of_its_topic(page: Page, settings
 
 
 def test_a_topic_is_created_changed_and_deleted_by_its_name(page: Page, unique: str):
-    """Made with the settings that were typed; deleted only once its name is typed."""
+    """Created with the settings from the form; deleted only once its name is typed."""
     visit(page, "/topics")
     page.get_by_role("button", name="Create a topic").click()
     page.get_by_label("Name").fill(unique)
     page.get_by_label("Partitions").fill("3")
     page.get_by_role("button", name="Create", exact=True).click()
     expect(page).to_have_url(re.compile(f"/topics/{unique}$"))
-    expect(page.get_by_text("The topic holds no message.")).to_be_visible()
+    expect(page.get_by_text("The topic is empty.")).to_be_visible()
     visit(page, f"/topics/{unique}/settings")
     page.get_by_label("Value").fill("60000")
     page.get_by_role("button", name="Change", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Change").click()
     expect(page.get_by_role("row", name="retention.ms").first).to_contain_text("60000")
-    page.get_by_role("button", name="Delete the topic").click()
+    page.get_by_role("button", name="Delete topic").click()
     delete = page.get_by_role("dialog").get_by_role("button", name="Delete")
     expect(delete).to_be_disabled()
     page.get_by_label(f"Type {unique} to confirm").fill(unique)
@@ -198,19 +198,19 @@ def test_a_topic_is_created_changed_and_deleted_by_its_name(page: Page, unique: 
 
 
 def test_records_are_deleted_up_to_an_offset(page: Page, settings: Settings, topic: str):
-    """Once the topic's name is typed, nothing of it is left."""
+    """Once the topic's name is typed, the topic is empty."""
     visit(page, f"/topics/{topic}/settings")
     page.get_by_role("button", name="Delete records").click()
     page.get_by_label(f"Type {topic} to confirm").fill(topic)
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("The topic holds no message.")).to_be_visible()
+    expect(page.get_by_text("The topic is empty.")).to_be_visible()
 
 
-def test_a_topic_that_a_service_keeps_is_shown_and_not_touched(page: Page):
+def test_an_internal_topic_is_read_only(page: Page):
     """No producing, no deleting; the settings are shown."""
     visit(page, "/topics/kafkasql-journal/settings")
-    expect(page.get_by_text("A service keeps this topic for itself")).to_be_visible()
-    expect(page.get_by_role("button", name="Delete the topic")).to_have_count(0)
+    expect(page.get_by_text("This topic is internal to a service")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete topic")).to_have_count(0)
     visit(page, "/topics/kafkasql-journal/produce")
     expect(page.get_by_role("alert")).to_contain_text("the schema registry")
 

@@ -13,7 +13,7 @@ from penstock.errors import NotFound
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import AttemptProgress
 from penstock.sink.cassandra import open_session
-from penstock.web.runs.dag import Dag, fetched_of
+from penstock.web.runs.dag import Dag, find_latest_number
 from tests.conftest import Stack
 
 
@@ -97,12 +97,12 @@ def test_a_topic_that_does_not_exist_is_named_at_once(
 def test_pausing_and_unpausing(settings: Settings) -> None:
     """Airflow tells each at once; the DAG is left as it was."""
     dag = Dag(settings)
-    was = dag.schedule().paused
+    was = dag.read_schedule().paused
     try:
         dag.set_paused(True)
-        assert dag.schedule().paused
+        assert dag.read_schedule().paused
         dag.set_paused(False)
-        assert not dag.schedule().paused
+        assert not dag.read_schedule().paused
     finally:
         dag.set_paused(was)
         dag.close()
@@ -114,19 +114,19 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
         airflow.unpause_dag()
     run_id = stack.json("run", "--records", "20")["run_id"]
     dag = Dag(settings)
-    found = dag.detail(run_id)
+    found = dag.read_run(run_id)
     assert (found.run.state, found.run.asked, found.run.produced) == ("success", 20, 20)
     assert sum(span.records for span in found.spans) >= 20
     assert [(one.number, one.state) for one in found.attempts] == [(1, "success")]
-    log = dag.log(run_id, 1)
-    assert fetched_of(log, "fetched") == 20
+    log = dag.read_log(run_id, 1)
+    assert find_latest_number(log, "fetched") == 20
     assert "run_finished" in [line.event for line in log]
     assert delivery_log.read_progress(delivery_log.folder_of(settings), run_id) == AttemptProgress(20, 20)
     with open_session(settings) as session:
-        receipt = dag.receipt(run_id, session)
+        receipt = dag.create_receipt(run_id, session)
     assert (receipt.asked, receipt.produced, receipt.stored, receipt.missing) == (20, 20, 20, 0)
     with pytest.raises(NotFound):
-        dag.detail("manual__nothing")
+        dag.read_run("manual__nothing")
     dag.close()
 
 

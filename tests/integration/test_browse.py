@@ -17,9 +17,9 @@ from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.retry import wait_until
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics.browse import Browser, MessagePage, Question
-from penstock.web.topics.content import Looker
-from penstock.web.topics.inventory import Inventory, spans_of
+from penstock.web.topics.browse import Browser, MessagePage, MessageQuery
+from penstock.web.topics.content import MessageRenderer
+from penstock.web.topics.inventory import Inventory, read_ranges
 
 Look = Callable[..., MessagePage]
 
@@ -41,11 +41,11 @@ def look(settings: Settings, client: Any, unique: str) -> Look:
         producer.produce(unique, value, b"k%d" % at, partition=at % 3, timestamp=began_ms + at * 1000)
     assert producer.flush(30) == 0
     reader = ContentReader(Registry(settings))
-    looker = Looker(reader, pipelines.of(settings).record, False)
+    renderer = MessageRenderer(reader, pipelines.of(settings).record, False)
     browser = Browser(client, settings, unique)
 
-    def find(question: Question) -> MessagePage:
-        return browser.find(question, looker)
+    def find(question: MessageQuery) -> MessagePage:
+        return browser.search(question, renderer)
 
     return find
 
@@ -56,17 +56,17 @@ def numbers(found: MessagePage) -> list[int]:
 
 def test_messages_are_found_newest_first_and_from_a_place_on(look: Look) -> None:
     """Across partitions by time, page after page; from an offset, from a time, and by search."""
-    first = look(Question(most=20))
+    first = look(MessageQuery(most=20))
     assert numbers(first) == list(range(29, 9, -1))
-    rest = look(Question(most=20, go_on=first.go_on))
+    rest = look(MessageQuery(most=20, go_on=first.go_on))
     assert (numbers(rest), rest.go_on) == (list(range(9, -1, -1)), "")
-    assert numbers(look(Question("offset", partition=1, offset=8))) == [25, 28]
+    assert numbers(look(MessageQuery("offset", partition=1, offset=8))) == [25, 28]
     moment = datetime.fromisoformat(first.messages[4].at)
-    assert numbers(look(Question("time", time=moment))) == [25, 26, 27, 28, 29]
-    assert numbers(look(Question("time", time=datetime.now(UTC)))) == []
-    assert numbers(look(Question(key="k7"))) == [7]
-    assert numbers(look(Question(field="n", value="12"))) == [12]
-    nothing = look(Question(text="nowhere"))
+    assert numbers(look(MessageQuery("time", time=moment))) == [25, 26, 27, 28, 29]
+    assert numbers(look(MessageQuery("time", time=datetime.now(UTC)))) == []
+    assert numbers(look(MessageQuery(key="k7"))) == [7]
+    assert numbers(look(MessageQuery(field="n", value="12"))) == [12]
+    nothing = look(MessageQuery(text="nowhere"))
     assert (nothing.messages, nothing.looked_through, nothing.go_on) == ([], 30, "")
 
 
@@ -76,12 +76,14 @@ def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: An
     one = message_draft.validate_text(pipeline, registry, message_draft.build_template(pipeline.record))
     key, value = message_draft.encode_record(settings, pipeline, registry, one)  # type: ignore[arg-type]
     place = message_draft.deliver_message(settings, pipeline.topic, key, value)
-    looker = Looker(ContentReader(registry), pipeline.record, True)
-    seen = Browser(client, settings, pipeline.topic).at(place.partition, place.offset, looker)
+    renderer = MessageRenderer(ContentReader(registry), pipeline.record, True)
+    seen = Browser(client, settings, pipeline.topic).read_message(place.partition, place.offset, renderer)
     assert seen is not None
     assert seen.schema_id is not None
     assert (seen.kind, seen.key, seen.value["email"]) == ("json", key.decode(), "•••")
-    assert Browser(client, settings, pipeline.topic).at(place.partition, place.offset + 10**6, looker) is None
+    assert (
+        Browser(client, settings, pipeline.topic).read_message(place.partition, place.offset + 10**6, renderer) is None
+    )
 
 
 def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client: Any, unique: str) -> None:
@@ -89,20 +91,20 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
     admin.create_topic(client, settings, unique, 2, {"retention.ms": "60000"})
     for _ in range(5):
         message_draft.deliver_message(settings, unique, b"same", b"x" * 1000)
-    held = Inventory(client, settings).topic(unique)
+    held = Inventory(client, settings).get_topic(unique)
     assert (held.partitions, held.records, held.retention_ms, held.is_internal) == (2, 5, 60_000, False)
     assert held.disk_bytes is not None
     assert held.disk_bytes > 0
     admin.alter_setting(client, settings, unique, "retention.ms", "70000")
-    assert Inventory(client, settings).topic(unique).retention_ms == 70_000
-    (part,) = [one for one in spans_of(client, settings, unique) if one.records]
+    assert Inventory(client, settings).get_topic(unique).retention_ms == 70_000
+    (part,) = [one for one in read_ranges(client, settings, unique) if one.records]
     assert admin.delete_records(client, settings, unique, [Place(part.partition, 3)]) == {part.partition: 3}
-    assert Inventory(client, settings).topic(unique).records == 2
+    assert Inventory(client, settings).get_topic(unique).records == 2
     admin.delete_topic(client, settings, unique)
 
     def is_gone() -> None:
         try:
-            spans_of(client, settings, unique)
+            read_ranges(client, settings, unique)
         except UsageError:
             return
         raise KafkaUnreachable("it is still there")
@@ -126,6 +128,6 @@ def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, uniq
 
 def test_the_registrys_group_is_told_from_others(settings: Settings, client: Any) -> None:
     """Its journal is read by a group of its own."""
-    found = observe_groups.groups(client, settings)
+    found = observe_groups.list_groups(client, settings)
     assert [one for one in found if one.is_registry and one.members]
     assert all(one.lag is None for one in found if one.is_stale)

@@ -39,10 +39,10 @@ def table(settings: Settings, session: Session) -> TableReader:
 
 def test_pages_hold_every_row_once(settings: Settings, session: Session, table: TableReader) -> None:
     """As many as a scan finds, in the order of their tokens."""
-    page = table.page(rows=25)
+    page = table.read_page(rows=25)
     ids = [row["id"] for row in page.rows]
     while page.next is not None:
-        before, page = page.passed, table.page(page.next, rows=25)
+        before, page = page.passed, table.read_page(page.next, rows=25)
         assert page.passed > before
         ids += [row["id"] for row in page.rows]
     scanned = [row["id"] for row in session.execute(f"SELECT id FROM {table.name}")]
@@ -54,9 +54,9 @@ def test_a_row_leads_to_the_passage_that_a_search_finds(
     settings: Settings, session: Session, table: TableReader
 ) -> None:
     """The row's own record, hop by hop, without reading the topic."""
-    first = table.page(rows=1).rows[0]
+    first = table.read_page(rows=1).rows[0]
     record_id = str(first["id"])
-    row = table.row(record_id)
+    row = table.read_row(record_id)
     assert row.columns == first
     assert row.written_us is not None
     found = trace.trace_row(settings, session, record_id)
@@ -70,20 +70,20 @@ def test_an_id_that_nobody_has(settings: Settings, session: Session, table: Tabl
     """No row, and no passage."""
     record_id = str(uuid4())
     with pytest.raises(NotFound):
-        table.row(record_id)
+        table.read_row(record_id)
     assert trace.trace_row(settings, session, record_id) is None
 
 
 def test_the_definition_and_the_node(settings: Settings, session: Session, table: TableReader) -> None:
     """Cassandra's own words; its files appear when it flushes."""
-    assert table.definition().startswith(f"CREATE TABLE {table.name} (")
+    assert table.read_definition().startswith(f"CREATE TABLE {table.name} (")
     keyspace, _, name = table.name.partition(".")
-    (node,) = nodes.read(settings, session, keyspace, name)
+    (node,) = nodes.read_nodes(settings, session, keyspace, name)
     assert node.error == ""
     assert (node.writes or 0) >= RECORDS
     assert (node.node_bytes or 0) > 0
     assert node.compactions_pending is not None
-    found = nodes.files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
+    found = nodes.measure_table_files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
     assert found is not None
     assert (found.sstables > 0) == (found.bytes > 0)
 
@@ -91,10 +91,10 @@ def test_the_definition_and_the_node(settings: Settings, session: Session, table
 def test_the_schema_of_the_topic_is_in_use(settings: Settings, session: Session) -> None:
     """The subject's version is found in the sample, under its name."""
     catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
-    subject = catalogue.subject(pipelines.of(settings).subject)
-    found = schema_usage.usage(settings, subject.name)
+    subject = catalogue.read_subject(pipelines.of(settings).subject)
+    found = schema_usage.sample_schemas(settings, subject.name)
     assert found.looked >= RECORDS
-    names = {name for use in found.uses if use.schema_id for name in catalogue.named(use.schema_id)}
+    names = {name for use in found.uses if use.schema_id for name in catalogue.find_names(use.schema_id)}
     assert f"{subject.name} version {subject.versions[-1]}" in names
 
 
@@ -114,7 +114,7 @@ def test_a_draft_is_checked_by_the_registry(settings: Settings, draft: tuple[str
     """Held against the level that is in force, and not registered."""
     name, first = draft
     catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
-    assert catalogue.subject(name).compatibility == "BACKWARD"
-    assert catalogue.check(name, json.dumps(first | {"title": "T"})).is_compatible
-    assert not catalogue.check(name, json.dumps(first | {"properties": {"a": {"type": "integer"}}})).is_compatible
-    assert catalogue.subject(name).versions == [1]
+    assert catalogue.read_subject(name).compatibility == "BACKWARD"
+    assert catalogue.check_draft(name, json.dumps(first | {"title": "T"})).is_compatible
+    assert not catalogue.check_draft(name, json.dumps(first | {"properties": {"a": {"type": "integer"}}})).is_compatible
+    assert catalogue.read_subject(name).versions == [1]

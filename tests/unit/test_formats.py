@@ -30,7 +30,7 @@ from penstock.produce.delivery_log import Acknowledgement, AttemptProgress, Deli
 from penstock.sink import cassandra, receipts
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Staging
-from penstock.web.audit_log import Trail
+from penstock.web.audit_log import AuditLog
 from tests.unit.fakes import FakeSession, created
 
 UNVERSIONED = Path(__file__).parents[1] / "data" / "unversioned"
@@ -74,8 +74,8 @@ def test_alerts_and_audit_log_without_a_version_are_read(tmp_path: Path) -> None
         copied(name, tmp_path / "data" / name)
     (alert,) = History(settings).open()
     assert (alert.key, alert.number) == (("service_down", "kafka"), 1)
-    Trail(settings).note("bob", "act", "t", "done")
-    assert [(entry.who, entry.action) for entry in Trail(settings).newest()] == [
+    AuditLog(settings).record("bob", "act", "t", "done")
+    assert [(entry.who, entry.action) for entry in AuditLog(settings).read_newest()] == [
         ("bob", "act"),
         ("ann@127.0.0.1", "restart service"),
     ]
@@ -151,9 +151,9 @@ def an_alert_history(home: Path) -> tuple[Path, Reading]:
 
 
 def an_audit_log(home: Path) -> tuple[Path, Reading]:
-    trail = Trail(read(home=home))
-    trail.note("ann", "act", "t", "done")
-    return trail.path, trail.newest
+    audit_log = AuditLog(read(home=home))
+    audit_log.record("ann", "act", "t", "done")
+    return audit_log.path, audit_log.read_newest
 
 
 FILES = [

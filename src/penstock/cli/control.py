@@ -24,4 +24,4 @@ def control(
 
     settings = config.load()
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # the page shows these errors
-    app.serve(settings, port or settings.control_port)
+    app.serve_app(settings, port or settings.control_port)

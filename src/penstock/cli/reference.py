@@ -31,7 +31,7 @@ def render_metrics_page() -> str:
     """Render all metrics: name, type, labels, meaning."""
     from penstock.web import metrics
 
-    return f"{_NOTICE}\n\n{metrics.page()}"
+    return f"{_NOTICE}\n\n{metrics.render_page()}"
 
 
 def render_config_page() -> str:

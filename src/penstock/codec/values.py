@@ -49,7 +49,7 @@ class ContentReader:
         if value is None:
             return Content("null")
         if len(value) > MAX_VALUE_BYTES:
-            return _wrap_undecoded(value, problem=f"not decoded: a record has at most {MAX_VALUE_BYTES:,} bytes")
+            return _wrap_undecoded(value, problem=f"not decoded: larger than {MAX_VALUE_BYTES:,} bytes")
         return self._decode_by_schema(value) if is_framed(value) else _decode_json(value, None)
 
     def _decode_by_schema(self, value: bytes) -> Content:
@@ -75,9 +75,9 @@ def _decode_json(value: bytes, schema_id: int | None) -> Content:
     try:
         decoded = msgspec.json.decode(memoryview(value)[HEADER_BYTES:] if framed else value)
     except MALFORMED_JSON as error:
-        return _wrap_undecoded(value, schema_id, f"no JSON: {error}")
+        return _wrap_undecoded(value, schema_id, f"invalid JSON: {error}")
     if is_deep(decoded):
-        return _wrap_undecoded(value, schema_id, f"not decoded: it is nested more than {_MAX_DEPTH} levels deep")
+        return _wrap_undecoded(value, schema_id, f"not decoded: nested more than {_MAX_DEPTH} levels deep")
     return Content("json", decoded, schema_id, framed)
 
 
@@ -86,10 +86,10 @@ def _decode_avro(value: bytes, reader: AvroReader) -> Content:
     if isinstance(result, Fault):
         # fastavro's message may quote the value
         why = f"not decoded: {result.message}" if result.rules else result.message.partition(":")[0]
-        return _wrap_undecoded(value, reader.schema_id, f"no Avro of schema {reader.schema_id}: {why}")
+        return _wrap_undecoded(value, reader.schema_id, f"invalid Avro of schema {reader.schema_id}: {why}")
     decoded, left_bytes = result
     plain = msgspec.json.decode(msgspec.json.encode(decoded, enc_hook=str))
-    problem = "bytes are left after the record" if left_bytes else ""
+    problem = "extra bytes after the record" if left_bytes else ""
     return Content("avro", plain, reader.schema_id, True, problem)
 
 

@@ -19,23 +19,23 @@ from penstock.web.security import SESSION
 PARTS = ("pipeline", "topics", "schemas", "stream", "table", "runs", "rejected", "health")
 
 
-def register(app: FastAPI, desk: AppContext) -> None:
+def register(app: FastAPI, context: AppContext) -> None:
     """Mount the API at /api/v1."""
     api = FastAPI(
         title="penstock",
         version=__version__,
-        description="The pipeline as the control center sees it. Read-only.",
+        description="Read-only access to everything that the control center shows.",
         docs_url=None,
         redoc_url=None,
     )
-    api.state.desk = desk
+    api.state.context = context
     for name in PARTS:
-        import_module(f"penstock.web.{name}.api").register(api, desk)
-    api.add_exception_handler(PenstockError, told)
+        import_module(f"penstock.web.{name}.api").register(api, context)
+    api.add_exception_handler(PenstockError, handle_error)
     app.mount("/api/v1", api)
 
 
-def told(_request: Request, error: Exception) -> JSONResponse:
+def handle_error(_request: Request, error: Exception) -> JSONResponse:
     """Translate a `PenstockError` into an HTTP response."""
     assert isinstance(error, PenstockError)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
@@ -47,12 +47,14 @@ _STATUS: tuple[tuple[type[PenstockError], int], ...] = ((NotFound, 404), (UsageE
 
 def _shows_personal(
     request: Request,
-    personal: Annotated[bool, Query(description="Show personal data as they are; written to the audit log.")] = False,
+    personal: Annotated[
+        bool, Query(description="Return personal data unmasked. The request is recorded in the audit log.")
+    ] = False,
 ) -> bool:
     if personal:
         session = request.scope.get(SESSION)
         who = session.name if session else f"api@{request.client.host if request.client else 'unknown'}"
-        request.app.state.desk.trail.note(who, "personal_data", request.url.path, "shown")
+        request.app.state.context.audit_log.record(who, "personal_data", request.url.path, "shown")
     return personal
 
 

@@ -28,28 +28,28 @@ _HEAD = """
 """
 
 
-def build(settings: Settings) -> tuple[ASGIApp, AppContext]:
+def build_app(settings: Settings) -> tuple[ASGIApp, AppContext]:
     """Return the application and its `AppContext`, which polls the pipeline while the application runs.
 
     Call once per process: NiceGUI keeps its pages and head elements in process-wide state.
     """
-    desk = AppContext(settings)
+    context = AppContext(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         executor = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
         asyncio.get_running_loop().set_default_executor(executor)
-        desk.start()
+        context.start()
         yield
-        await asyncio.to_thread(desk.close)
+        await asyncio.to_thread(context.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.mount("/assets", StaticFiles(directory=_STATIC))
     for name in ("readiness", "metrics", "api"):
-        import_module(f"penstock.web.{name}").register(app, desk)
+        import_module(f"penstock.web.{name}").register(app, context)
     ui.add_head_html(_HEAD, shared=True)
     for name in PAGES:
-        import_module(f"penstock.web.{name}.page").register(desk)
+        import_module(f"penstock.web.{name}.page").register(context)
     ui.run_with(
         app,
         title="penstock",
@@ -61,12 +61,12 @@ def build(settings: Settings) -> tuple[ASGIApp, AppContext]:
         reconnect_timeout=15.0,
         show_welcome_message=False,
     )
-    return SecurityMiddleware(app, settings, desk.sessions, desk.trail), desk
+    return SecurityMiddleware(app, settings, context.sessions, context.audit_log), context
 
 
-def serve(settings: Settings, port: int) -> None:
+def serve_app(settings: Settings, port: int) -> None:
     """Serve the control center until SIGTERM or SIGINT."""
-    app, _ = build(settings)
+    app, _ = build_app(settings)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -15,8 +15,8 @@ from penstock.log import get_logger
 from penstock.monitoring.monitor import Monitor, View
 from penstock.monitoring.services import Connections
 from penstock.sink import cassandra
-from penstock.web.audit_log import Trail
-from penstock.web.host import Host, host_of
+from penstock.web.audit_log import AuditLog
+from penstock.web.host import Host, create_host
 from penstock.web.runs.dag import Dag
 from penstock.web.sessions import Sessions
 from penstock.web.topics.inventory import Inventory
@@ -24,7 +24,7 @@ from penstock.web.topics.inventory import Inventory
 log = get_logger(__name__)
 
 T = TypeVar("T")
-LOOK_EVERY_S = 2.0
+POLL_EVERY_S = 2.0
 ACTING_THREADS, ASKING_THREADS = 8, 64
 """Asking threads mostly wait for services; asyncio's default pool is sized by the number of cores."""
 
@@ -40,8 +40,8 @@ class AppContext:
         self.pipeline = pipelines.of(settings)
         self.keyspace = cassandra.keyspace_of(settings, self.pipeline)
         self.sessions = Sessions()
-        self.trail = Trail(settings)
-        self.host: Host = host_of(settings)
+        self.audit_log = AuditLog(settings)
+        self.host: Host = create_host(settings)
         self._connections = Connections(settings)
         self.registry = Registry(self._connections.settings)
         self.acting = ThreadPoolExecutor(ACTING_THREADS, thread_name_prefix="act")
@@ -53,7 +53,7 @@ class AppContext:
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._run_poller, name="flow", daemon=True)
 
-    def one(self, make: Callable[["AppContext"], T]) -> T:
+    def get_shared(self, make: Callable[["AppContext"], T]) -> T:
         """Return `make(self)`, created on first use and shared by all pages and the API."""
         with self._making:
             if make not in self._singletons:
@@ -97,7 +97,7 @@ class AppContext:
                 self._monitor.poll()
             except Exception:
                 log.exception("poll_failed")  # the thread's edge: the next poll may succeed
-            self._stop.wait(max(0.2, began_s + LOOK_EVERY_S - time.monotonic()))
+            self._stop.wait(max(0.2, began_s + POLL_EVERY_S - time.monotonic()))
 
     def close(self) -> None:
         """Stop polling and close every connection."""
@@ -109,11 +109,11 @@ class AppContext:
         self._connections.close()
 
 
-def inventory_of(desk: AppContext) -> Inventory:
+def create_inventory(context: AppContext) -> Inventory:
     """Return a new `Inventory` of topics; share it with `AppContext.one`."""
-    return Inventory(desk.kafka, desk.settings)
+    return Inventory(context.kafka, context.settings)
 
 
-def dag_of(desk: AppContext) -> Dag:
+def create_dag(context: AppContext) -> Dag:
     """Return a new client of the DAG; share it with `AppContext.one`."""
-    return Dag(desk.settings)
+    return Dag(context.settings)

@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Deed:
+class AuditEntry:
     """An entry of the audit log. `at` is ISO 8601, UTC."""
 
     at: str
@@ -26,7 +26,7 @@ class Deed:
     outcome: str
 
 
-class Trail:
+class AuditLog:
     """The audit log.
 
     Entries that cannot be written to disk are still in the application log.
@@ -36,24 +36,24 @@ class Trail:
         self.path = settings.home / "data" / "audit.jsonl"
         self._log = RotatedLog(self.path, max_bytes)
 
-    def note(self, who: str, action: str, subject: str, outcome: str) -> None:
+    def record(self, who: str, action: str, subject: str, outcome: str) -> None:
         """Append an entry."""
-        entry = Deed(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
-        log.info("acted", who=who, action=action, subject=subject, outcome=outcome)
+        entry = AuditEntry(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
+        log.info("action_recorded", who=who, action=action, subject=subject, outcome=outcome)
         try:
             self._log.append(formats.encode_marked(formats.AUDIT_LOG, entry) + b"\n")
         except OSError as error:
-            log.warning("deed_not_written", path=str(self.path), error=str(error))
+            log.warning("audit_entry_not_written", path=str(self.path), error=str(error))
 
-    def newest(self, most: int = 100) -> list[Deed]:
+    def read_newest(self, most: int = 100) -> list[AuditEntry]:
         """Return up to `most` entries, newest first. Raises `FormatTooNew`."""
         lines = deque(self._log.lines(), maxlen=most)
         return [entry for path, line in reversed(lines) if (entry := _decode_entry(path, line)) is not None]
 
 
-def _decode_entry(path: Path, line: bytes) -> Deed | None:
+def _decode_entry(path: Path, line: bytes) -> AuditEntry | None:
     try:
         formats.check_marked(formats.AUDIT_LOG, line, str(path))
-        return msgspec.json.decode(line, type=Deed)
+        return msgspec.json.decode(line, type=AuditEntry)
     except msgspec.DecodeError:
         return None

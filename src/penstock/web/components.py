@@ -14,25 +14,25 @@ Draw = Callable[[], None]
 """Builds the elements of a section once its data is loaded."""
 
 
-def soon(placeholder: str, ask: Callable[[], Awaitable[Draw]]) -> ui.element:
+def add_deferred(placeholder: str, ask: Callable[[], Awaitable[Draw]]) -> ui.element:
     """Return a section that shows `placeholder` until `ask`, started once the page is up, has loaded it."""
     part = ui.element("div").props("aria-live=polite")
     with part:
-        elements.markup(escape(placeholder), tag="p").classes("quiet")
+        elements.add_html(escape(placeholder), tag="p").classes("quiet")
 
     async def load() -> None:
-        await fill(part, ask())
+        await fill_section(part, ask())
 
     ui.timer(0.05, load, once=True)
     return part
 
 
-async def fill(part: ui.element, asked: Awaitable[Draw]) -> None:
+async def fill_section(part: ui.element, asked: Awaitable[Draw]) -> None:
     """Replace the content of `part` with what `asked` draws, or with its error."""
     try:
         draw = await asked
     except PenstockError as error:
-        draw = partial(elements.trouble, error)
+        draw = partial(elements.add_error, error)
     if part.is_deleted:
         return
     part.clear()

@@ -24,7 +24,7 @@ STATES = {
 """Icon and tone of each state."""
 
 
-def number(value: float | None, unit: str = "") -> str:
+def format_number(value: float | None, unit: str = "") -> str:
     """Format a number with thousands separators; a dash if unknown."""
     if value is None:
         return UNKNOWN
@@ -32,7 +32,7 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}".rstrip()
 
 
-def duration(ms: float | None) -> str:
+def format_duration(ms: float | None) -> str:
     """Format a duration in its largest fitting unit; a dash if unknown."""
     if ms is None:
         return UNKNOWN
@@ -42,7 +42,7 @@ def duration(ms: float | None) -> str:
     return f"{ms:.0f} ms"
 
 
-def size(count: float | None) -> str:
+def format_size(count: float | None) -> str:
     """Format a number of bytes in its largest fitting unit; a dash if unknown."""
     if count is None:
         return UNKNOWN
@@ -52,7 +52,7 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B"
 
 
-def iso(moment: datetime | float | int | str | None) -> str:
+def format_iso(moment: datetime | float | int | str | None) -> str:
     """Return a time as ISO 8601, from a datetime, epoch milliseconds or ISO text; empty for None."""
     if moment is None:
         return ""
@@ -63,21 +63,16 @@ def iso(moment: datetime | float | int | str | None) -> str:
 
 def moment_html(moment: datetime | float | int | str | None) -> str:
     """Return HTML for a time: shown in the viewer's time zone, in UTC on hover; a dash if unknown."""
-    text = iso(moment)
+    text = format_iso(moment)
     return f'<local-time datetime="{escape(text)}">{escape(text)}</local-time>' if text else UNKNOWN
 
 
-def moment(at: datetime | float | int | str | None) -> ui.html:
-    """Add a time, shown in the viewer's time zone, in UTC on hover."""
-    return markup(moment_html(at))
-
-
-def markup(text: str, tag: str = "span") -> ui.html:
+def add_html(text: str, tag: str = "span") -> ui.html:
     """Add HTML unsanitized. Callers must escape everything that is not theirs."""
     return ui.html(text, sanitize=False, tag=tag)
 
 
-def put(part: ui.html, content: str) -> None:
+def update_html(part: ui.html, content: str) -> None:
     """Replace the content of an element. Unchanged content is not sent to the browser again."""
     if part.content != content:
         part.content = content
@@ -89,10 +84,10 @@ def state_html(state: str, text: str) -> str:
     return f'<span class="state {tone}"><i class="material-icons" aria-hidden="true">{icon}</i>{escape(text)}</span>'
 
 
-def copyable(text: str, what: str = "") -> ui.element:
+def add_copyable(text: str, what: str = "") -> ui.element:
     """Add a command or an id with a copy button."""
     with ui.element("span").classes("copyable") as wrapper:
-        markup(escape(text), tag="code")
+        add_html(escape(text), tag="code")
         button = ui.button(icon="content_copy").props("flat dense size=sm")
         button.props["aria-label"] = f"Copy {what or text}"
         button.on("click", js_handler=f"() => copyText({json.dumps(text)})")
@@ -109,47 +104,47 @@ def command_html(text: str) -> str:
     return f'<span class="copyable"><code>{escaped}</code>{button}</span>'
 
 
-def heading(text: str, level: int = 2) -> ui.html:
+def add_heading(text: str, level: int = 2) -> ui.html:
     """Add a heading."""
-    return markup(escape(text), tag=f"h{level}")
+    return add_html(escape(text), tag=f"h{level}")
 
 
-def empty(what: str, todo: str, command: str = "") -> None:
+def add_empty_state(what: str, todo: str, command: str = "") -> None:
     """Add an empty state: what is missing, and what to do about it."""
     with ui.element("div").classes("empty"):
-        markup(escape(what), tag="strong")
-        markup(escape(todo), tag="p")
+        add_html(escape(what), tag="strong")
+        add_html(escape(todo), tag="p")
         if command:
-            copyable(command)
+            add_copyable(command)
 
 
-def trouble(error: PenstockError) -> None:
+def add_error(error: PenstockError) -> None:
     """Add an error: its message, and its hint with a copy button."""
     with ui.element("div").classes("trouble").props('role="alert"'):
-        markup(escape(error.message), tag="p")
+        add_html(escape(error.message), tag="p")
         if error.hint:
-            copyable(error.hint)
+            add_copyable(error.hint)
 
 
-def link(text: str, to: str) -> ui.link:
+def add_link(text: str, to: str) -> ui.link:
     """Add a link."""
     return ui.link(text, to)
 
 
-def message_address(topic: str, partition: int | str, offset: int | str) -> str:
+def message_path(topic: str, partition: int | str, offset: int | str) -> str:
     """Return the path of a message's page."""
     return f"/topics/{quote(topic, safe='')}/messages/{partition}/{offset}"
 
 
 def message_link(topic: str, partition: int, offset: int, text: str = "") -> str:
     """Return HTML for a link to a message. The text defaults to its offset."""
-    return f'<a href="{message_address(topic, partition, offset)}">{escape(text) or f"{offset:,}"}</a>'
+    return f'<a href="{message_path(topic, partition, offset)}">{escape(text) or f"{offset:,}"}</a>'
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> ui.html:
+def add_facts(pairs: Iterable[tuple[str, str]]) -> ui.html:
     """Add a list of names and values. Values are HTML, already escaped."""
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in pairs)
-    return markup(lines, tag="dl").classes("facts")
+    return add_html(lines, tag="dl").classes("facts")
 
 
 def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -164,9 +159,9 @@ def region_html(label: str, table: str) -> str:
     return f'<div class="table" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> ui.html:
+def add_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> ui.html:
     """Add a table that scrolls horizontally. Cells are HTML, already escaped."""
-    region = markup(table_html(caption, heads, rows), tag="div").classes("table")
+    region = add_html(table_html(caption, heads, rows), tag="div").classes("table")
     region.props("tabindex=0 role=region")
     region.props["aria-label"] = caption
     return region
@@ -193,7 +188,7 @@ def sparkline_html(values: Sequence[float | None], label: str, width: int = 150,
     )
 
 
-def chart(options: dict[str, Any], label: str) -> ui.echart:
+def add_chart(options: dict[str, Any], label: str) -> ui.echart:
     """Add a chart in the page's colours. `label` describes it for screen readers."""
     shared = {
         "animation": False,
@@ -211,14 +206,14 @@ def chart(options: dict[str, Any], label: str) -> ui.echart:
     return element
 
 
-def series(name: str, points: Iterable[tuple[float, float | None]], *, area: bool = False) -> dict[str, Any]:
+def build_series(name: str, points: Iterable[tuple[float, float | None]], *, area: bool = False) -> dict[str, Any]:
     """Return a time series for `chart`. Times are epoch seconds."""
     data = [[round(at_s * 1000), value] for at_s, value in points]
     line: dict[str, Any] = {"name": name, "type": "line", "showSymbol": False, "data": data, "lineStyle": {"width": 2}}
     return line | ({"areaStyle": {"opacity": 0.15}} if area else {})
 
 
-def time_axes(unit: str) -> dict[str, Any]:
+def build_time_axes(unit: str) -> dict[str, Any]:
     """Return the axes of a time series chart."""
     return {
         "xAxis": {"type": "time", "axisLabel": {"hideOverlap": True}},
@@ -226,11 +221,11 @@ def time_axes(unit: str) -> dict[str, Any]:
     }
 
 
-async def confirmed(title: str, text: str, *, name: str = "", verb: str = "Do it") -> bool:
+async def ask_confirmation(title: str, text: str, *, name: str = "", verb: str = "Confirm") -> bool:
     """Ask for confirmation and return the answer. With `name`, the viewer must type it first."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
-        heading(title)
-        markup(escape(text), tag="p")
+        add_heading(title)
+        add_html(escape(text), tag="p")
         typed = ui.input(f"Type {name} to confirm").props("outlined dense autofocus") if name else None
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
@@ -238,10 +233,10 @@ async def confirmed(title: str, text: str, *, name: str = "", verb: str = "Do it
             confirm = ui.button(verb, on_click=submit).props("no-caps color=negative" if name else "no-caps")
             if typed is not None:
                 confirm.bind_enabled_from(typed, "value", lambda value: value == name)
-    return bool(await answered(dialog))
+    return bool(await await_answer(dialog))
 
 
-async def answered(dialog: ui.dialog) -> Any:
+async def await_answer(dialog: ui.dialog) -> Any:
     """Wait for the viewer's answer to a dialog, and delete the dialog."""
     answer = await dialog
     if not dialog.is_deleted:  # it may be gone with its page

@@ -15,10 +15,10 @@ class Host(Protocol):
 
     is_local: bool
 
-    def services(self) -> list[Status]:
+    def list_services(self) -> list[Status]:
         """Return the current state of every service; empty if they run elsewhere."""
 
-    def log_of(self, service: str) -> Path:
+    def locate_log(self, service: str) -> Path:
         """Return the path of a service's log. Raises `UsageError` for an unknown service."""
 
     def stop(self, service: str) -> None:
@@ -36,11 +36,11 @@ class Elsewhere:
 
     is_local = False
 
-    def services(self) -> list[Status]:
+    def list_services(self) -> list[Status]:
         """Return an empty list."""
         return []
 
-    def log_of(self, service: str) -> Path:
+    def locate_log(self, service: str) -> Path:
         """Raise `UsageError`."""
         raise _make_mismatch_error(f"the log of {service}")
 
@@ -59,11 +59,12 @@ class Elsewhere:
 
 def _make_mismatch_error(what: str) -> UsageError:
     return UsageError(
-        f"{what}: the local stack of this home is not what the settings name", hint=remedies.show_settings()
+        f"{what} is not available here: the settings do not point to the local stack of this data directory",
+        hint=remedies.show_settings(),
     )
 
 
-def host_of(settings: Settings) -> Host:
+def create_host(settings: Settings) -> Host:
     """Return the local stack if the settings point at its Kafka and this data directory has one, else `Elsewhere`."""
     is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
     if not (is_ours and layout.resolve_layout(settings).credentials.exists()):

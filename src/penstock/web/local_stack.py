@@ -15,11 +15,11 @@ class LocalStack:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def services(self) -> list[Status]:
+    def list_services(self) -> list[Status]:
         """Return the state of every service."""
         return status.read_statuses(self._settings)
 
-    def log_of(self, service: str) -> Path:
+    def locate_log(self, service: str) -> Path:
         """Return the path of a service's log."""
         return launch.log_path(self._settings, service)
 

@@ -7,8 +7,8 @@ from typing import Literal
 from penstock import remedies
 from penstock.errors import NotFound, UsageError
 from penstock.stack.logs import size_bytes
+from penstock.web.effective_settings import Secrets
 from penstock.web.host import Host
-from penstock.web.in_force import Secrets
 
 SEARCHED_BYTES = 2 * 1024 * 1024
 """How much of a log's tail is read and searched."""
@@ -42,14 +42,14 @@ class Logbook:
 
     def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
-            raise NotFound(f"no service is called {service!r}", hint=remedies.show_status())
+            raise NotFound(f"unknown service {service!r}", hint=remedies.show_status())
         try:
-            self.path = host.log_of(service)
+            self.path = host.locate_log(service)
         except UsageError as error:
             raise NotFound(error.message, hint=error.hint) from None
         self._secrets = secrets
 
-    def last(self, lines: int, search: str = "") -> Read:
+    def read_last(self, lines: int, search: str = "") -> Read:
         """Return the last lines within the last 2 MiB that contain `search`, ignoring case."""
         end = size_bytes(self.path)
         start = max(0, end - SEARCHED_BYTES - 1)
@@ -58,7 +58,7 @@ class Logbook:
             del read[:1]  # incomplete: it begins before `start`
         return Read(_filter_lines(read, search)[-lines:], position)
 
-    def since(self, position: int, search: str = "") -> Read:
+    def read_since(self, position: int, search: str = "") -> Read:
         """Return the lines added since `position`, at most `MOST_LINES` from the last 2 MiB.
 
         A file shorter than `position` was rotated and is read from its start.

@@ -26,7 +26,7 @@ from penstock.monitoring.monitor import Point, View
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
 from penstock.web.app_context import AppContext
-from penstock.web.metrics_poller import Followed
+from penstock.web.metrics_poller import MetricsPoller
 from penstock.web.readiness import LATE_S
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
@@ -39,14 +39,14 @@ class MetricsInput(NamedTuple):
     pipeline: Pipeline
     view: View
     now: Point
-    followed: Followed
+    polled: MetricsPoller
 
 
-class Said(NamedTuple):
+class MetricDescription(NamedTuple):
     """The description of a metric."""
 
     kind: str
-    told: str
+    meaning: str
     labels: tuple[str, ...] = ()
 
 
@@ -56,14 +56,14 @@ class Metric:
 
     name: str
     kind: Literal["counter", "gauge"]
-    told: str
+    meaning: str
     read: Callable[[MetricsInput], Samples]
     labels: tuple[str, ...] = ()
 
     def family(self, seen: MetricsInput) -> Family:
         """Return the current samples, without unknown values."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        family = make(self.name, self.told, labels=self.labels)
+        family = make(self.name, self.meaning, labels=self.labels)
         for values, value in self.read(seen):
             if value is not None:
                 family.add_metric(values, value)
@@ -83,13 +83,13 @@ def _label_by_topic(seen: MetricsInput, records: float | None, letters: float | 
 
 
 def _iter_lags(seen: MetricsInput) -> Samples:
-    for one in seen.now.partitions:
-        yield (str(one.partition),), one.lag_records
+    for partition in seen.now.partitions:
+        yield (str(partition.partition),), partition.lag_records
 
 
 def _iter_alert_counts(seen: MetricsInput) -> Samples:
     for name, rule in RULES.items():
-        yield (name, rule.severity), sum(one.name == name for one in seen.view.alerts)
+        yield (name, rule.severity), sum(alert.name == name for alert in seen.view.alerts)
 
 
 def _sample_receipt(name: str) -> Callable[[MetricsInput], Samples]:
@@ -107,20 +107,23 @@ def _given_s(seen: MetricsInput) -> float | None:
 
 
 def _list_phase_durations(seen: MetricsInput) -> Samples:
-    batch = seen.followed.batch
+    batch = seen.polled.batch
     return [((phase,), ms / 1000) for phase, ms in sorted(batch.durations_ms.items())] if batch else []
 
 
 BUILD = "penstock_build_info"
-LOOK = "penstock_look_timestamp_seconds"
+LAST_POLL = "penstock_look_timestamp_seconds"
 LATENCY = "penstock_latency_seconds"
 ALWAYS = {
-    BUILD: Said("gauge", "Always 1; the label says which penstock this is.", ("version",)),
-    LOOK: Said("gauge", "When the control center last looked at the pipeline. Older than 15 s: nothing else is told."),
-    LATENCY: Said(
+    BUILD: MetricDescription("gauge", "Always 1. The label is the version of penstock.", ("version",)),
+    LAST_POLL: MetricDescription(
+        "gauge",
+        "Time of the last poll of the pipeline. While it is older than 15 s, all other pipeline metrics are omitted.",
+    ),
+    LATENCY: MetricDescription(
         "histogram",
-        "From Kafka's timestamp of a record to the acknowledgement of its row, for rows stored since the control center"
-        " started. Buckets alone: no sum is kept.",
+        "Latency from a record's Kafka timestamp to the acknowledgement of its row, for rows stored since the control"
+        " center started. Buckets only, without a sum.",
     ),
 }
 """Metrics that are read in other ways than the rest."""
@@ -131,123 +134,132 @@ METRICS = (
     Metric(
         "penstock_produced_records_total",
         "counter",
-        "Records that Kafka acknowledged to runs.",
+        "Records of runs that Kafka acknowledged.",
         _sample_runs("produced"),
     ),
+    Metric("penstock_produced_bytes_total", "counter", "Bytes of the values of these records.", _sample_runs("bytes")),
     Metric(
-        "penstock_produced_bytes_total", "counter", "Bytes of the values acknowledged to runs.", _sample_runs("bytes")
-    ),
-    Metric(
-        "penstock_refused_records_total", "counter", "Records that runs set aside themselves.", _sample_runs("refused")
+        "penstock_refused_records_total",
+        "counter",
+        "Records that runs rejected at the source.",
+        _sample_runs("refused"),
     ),
     Metric(
         "penstock_kafka_records_total",
         "counter",
-        "Records that ever came to the topic: the sum of its end offsets.",
+        "Records appended to the topic since its creation: the sum of its end offsets.",
         lambda seen: _label_by_topic(seen, seen.now.counts.kafka, seen.now.counts.rejected),
         ("topic",),
     ),
     Metric(
         "penstock_kafka_held_records",
         "gauge",
-        "Offsets that the topic holds.",
+        "Offsets that the topic currently holds.",
         lambda seen: _label_by_topic(seen, seen.now.kafka_held, seen.now.rejected_held),
         ("topic",),
     ),
     Metric(
         "penstock_kafka_held_bytes",
         "gauge",
-        "Bytes of the topic on the brokers' disks, compressed, every replica counted; not told by clusters with SASL.",
-        lambda seen: [((name,), count) for name, count in seen.followed.held_bytes.items()],
+        "Size of the topic on the brokers' disks, compressed, counting all replicas. Unavailable with SASL.",
+        lambda seen: [((name,), count) for name, count in seen.polled.held_bytes.items()],
         ("topic",),
     ),
     Metric(
         "penstock_read_records_total",
         "counter",
-        "Records that the stream has dealt with: the sum of the offsets that the ledger reaches.",
+        "Records that the stream has processed: the sum of the offsets that the ledger reaches.",
         _sample_value(lambda seen: seen.now.counts.read),
     ),
     Metric(
         "penstock_stored_records_total",
         "counter",
-        "Rows that Cassandra acknowledged, as the ledger counts them.",
+        "Rows that Cassandra acknowledged, as counted by the ledger.",
         _sample_value(lambda seen: seen.now.counts.stored),
     ),
     Metric(
         "penstock_rejected_records_total",
         "counter",
-        "Records set aside since the control center was first asked for metrics, copies too.",
-        lambda seen: [((reason,), count) for reason, count in seen.followed.dead_letters.counts.records.items()],
+        "Dead letters since the control center's first scrape, duplicates included.",
+        lambda seen: [((reason,), count) for reason, count in seen.polled.dead_letters.counts.records.items()],
         ("reason",),
     ),
     Metric(
         "penstock_rejected_bytes_total",
         "counter",
-        "Bytes of their values.",
-        lambda seen: [((reason,), count) for reason, count in seen.followed.dead_letters.counts.value_bytes.items()],
+        "Bytes of the values of these dead letters.",
+        lambda seen: [((reason,), count) for reason, count in seen.polled.dead_letters.counts.value_bytes.items()],
         ("reason",),
     ),
-    Metric("penstock_lag_records", "gauge", "Records that wait to be stored.", _iter_lags, ("partition",)),
+    Metric(
+        "penstock_lag_records",
+        "gauge",
+        "Lag of the stream: records that it has not processed yet.",
+        _iter_lags,
+        ("partition",),
+    ),
     Metric(
         "penstock_batch_seconds",
         "gauge",
-        "How long the newest micro-batch took, by Spark's phase; triggerExecution is all of it.",
+        "Duration of the newest micro-batch by Spark phase. triggerExecution is the total.",
         _list_phase_durations,
         ("phase",),
     ),
     Metric(
         "penstock_batch_records",
         "gauge",
-        "Records of the newest micro-batch.",
-        _sample_value(lambda seen: None if seen.followed.batch is None else seen.followed.batch.rows),
+        "Records in the newest micro-batch.",
+        _sample_value(lambda seen: None if seen.polled.batch is None else seen.polled.batch.rows),
     ),
     Metric(
         "penstock_batch_timestamp_seconds",
         "gauge",
-        "When the newest micro-batch began.",
-        _sample_value(lambda seen: None if seen.followed.batch is None else seen.followed.batch.began_at.timestamp()),
+        "Start time of the newest micro-batch.",
+        _sample_value(lambda seen: None if seen.polled.batch is None else seen.polled.batch.began_at.timestamp()),
     ),
     Metric(
         "penstock_stream_stuck",
         "gauge",
-        "1: the stream is stuck on a batch that keeps failing; 0: it is not.",
+        "1 if the stream is stuck on a batch that keeps failing, else 0.",
         _sample_value(lambda seen: float(bool(seen.view.stuck))),
     ),
     Metric(
         "penstock_stuck_since_timestamp_seconds",
         "gauge",
-        "When the batch first failed on which the stream is stuck.",
+        "Time of the first failure of the batch on which the stream is stuck.",
         lambda seen: [((), batch.first_at.timestamp()) for batch in seen.view.stuck[:1]],
     ),
     Metric(
         "penstock_service_up",
         "gauge",
-        "1: the service answered at the last look; 0: it did not.",
+        "1 if the service responded to the last poll, else 0.",
         lambda seen: [((name,), float(not error)) for name, error in seen.now.services.items()],
         ("service",),
     ),
     Metric(
         "penstock_receipt_balanced",
         "gauge",
-        "1: by the last receipt nothing is missing and no two sources differ; 0: otherwise.",
+        "1 if the last receipt has no missing records and no differences between its sources, else 0.",
         _sample_receipt("balanced"),
     ),
-    Metric("penstock_receipt_missing_records", "gauge", "Missing by the last receipt.", _sample_receipt("missing")),
+    Metric(
+        "penstock_receipt_missing_records", "gauge", "Missing records in the last receipt.", _sample_receipt("missing")
+    ),
     Metric(
         "penstock_receipt_excused_records",
         "gauge",
-        "Absent by the last receipt, and excused: by a TTL, compaction, a pruned dead-letter topic, or an operator.",
+        "Absent records in the last receipt, excused by a TTL, compaction, a pruned dead-letter topic, or an operator.",
         _iter_excused,
         ("excuse",),
     ),
     Metric(
         "penstock_receipt_timestamp_seconds",
         "gauge",
-        "When the last receipt was given.",
+        "Creation time of the last receipt.",
         _sample_value(_given_s),
     ),
     Metric(
-        "penstock_alerts_firing", "gauge", "Alerts of this name that fire.", _iter_alert_counts, ("name", "severity")
+        "penstock_alerts_firing", "gauge", "Active alerts with this name.", _iter_alert_counts, ("name", "severity")
     ),
 )
 
@@ -255,9 +267,9 @@ METRICS = (
 class Collector:
     """Collects every metric of an `AppContext`, read again at each scrape."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
-        self._followed = Followed(desk)
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._poller = MetricsPoller(context)
 
     def describe(self) -> Iterator[Family]:
         """Return nothing, so that the registry does not collect metrics before the first scrape."""
@@ -266,55 +278,55 @@ class Collector:
     def collect(self) -> Iterator[Family]:
         """Yield the metric families. If the last poll is too old, yield only its time."""
         yield _build_gauge(BUILD, 1, version=__version__)
-        view = self._desk.view
+        view = self._context.view
         if view.now is None:
             return
-        yield _build_gauge(LOOK, view.now.at_s)
+        yield _build_gauge(LAST_POLL, view.now.at_s)
         if time.time() - view.now.at_s > LATE_S:
             return
-        self._followed.follow(view.now)
-        seen = MetricsInput(self._desk.pipeline, view, view.now, self._followed)
+        self._poller.schedule_poll(view.now)
+        seen = MetricsInput(self._context.pipeline, view, view.now, self._poller)
         yield from (metric.family(seen) for metric in METRICS)
-        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].told, buckets=_accumulate_buckets(view.latencies))
+        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].meaning, buckets=_accumulate_buckets(view.latencies))
 
 
 def _build_gauge(name: str, value: float, **labels: str) -> Family:
-    family = GaugeMetricFamily(name, ALWAYS[name].told, labels=list(labels))
+    family = GaugeMetricFamily(name, ALWAYS[name].meaning, labels=list(labels))
     family.add_metric(list(labels.values()), value)
     return family
 
 
-def _accumulate_buckets(found: Histogram) -> list[tuple[str, float]]:
+def _accumulate_buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Return cumulative counts by upper bound in seconds. The last bucket has no bound."""
     bounds = [*(str(bound / 1000) for bound in BOUNDS_MS[:-1]), "+Inf"]
-    return list(zip(bounds, accumulate(float(found.get(bound, 0)) for bound in BOUNDS_MS), strict=True))
+    return list(zip(bounds, accumulate(float(histogram.get(bound, 0)) for bound in BOUNDS_MS), strict=True))
 
 
 _PAGE = """# Metrics
 
 `GET /metrics` of the [control center](control-center.md), in Prometheus's text format or as OpenMetrics, whichever is
-asked for. Asking costs the services nothing: it tells what the control center last saw, at most some seconds ago.
+requested. A scrape sends no request to any service: it returns the results of the last poll, a few seconds old.
 
-What is not known, because a service is away, is left out, never zero: `absent()` finds it. Counters begin anew when the
-control center restarts (`fetched`, `produced`, `refused`, `rejected`, the latencies) or when the topic is made anew
-(`kafka`, `read`, `stored`); `rate` and `increase` allow for that. What a run did is known when it has ended. The names
-`process_...` are those of the control center's own process.
+Values that are unknown because a service is unavailable are omitted, never zero: use `absent()`. Counters restart from
+zero when the control center restarts (`fetched`, `produced`, `refused`, `rejected`, the latencies) or the topic is
+recreated (`kafka`, `read`, `stored`); `rate` and `increase` allow for that. The counts of a run are added when it ends.
+The metrics `process_...` describe the control center's own process.
 
 """
 
 
-def page() -> str:
+def render_page() -> str:
     """Return docs/metrics.md, the list of all metrics."""
-    said = [(name, one.kind, one.labels, one.told) for name, one in ALWAYS.items()]
-    said += [(one.name, one.kind, one.labels, one.told) for one in METRICS]
-    lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {told} |" for name, kind, labels, told in said]
+    rows = [(name, metric.kind, metric.labels, metric.meaning) for name, metric in ALWAYS.items()]
+    rows += [(metric.name, metric.kind, metric.labels, metric.meaning) for metric in METRICS]
+    lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {meaning} |" for name, kind, labels, meaning in rows]
     return _PAGE + "\n".join(["| name | kind | labels | meaning |", "|---|---|---|---|", *lines]) + "\n"
 
 
-def register(app: FastAPI, desk: AppContext) -> None:
+def register(app: FastAPI, context: AppContext) -> None:
     """Serve /metrics in the requested format."""
     registry = CollectorRegistry()
-    registry.register(Collector(desk))
+    registry.register(Collector(context))
     ProcessCollector(registry=registry)
 
     @app.get("/metrics", include_in_schema=False)

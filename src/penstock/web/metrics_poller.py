@@ -23,28 +23,28 @@ log = get_logger(__name__)
 EVERY_S = 5.0
 
 
-class Followed:
+class MetricsPoller:
     """Dead letters by reason, the newest micro-batch, and topic sizes on the brokers, as of the last poll."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._future: Future[None] | None = None
         self._polled_s = -EVERY_S
         self._read: int | None = None
         self._rejected: int | None = None
-        self.dead_letters = DeadLetterCounter(desk.settings, desk.pipeline)
+        self.dead_letters = DeadLetterCounter(context.settings, context.pipeline)
         self.batch: Batch | None = None
         self.held_bytes: dict[str, int] = {}
 
-    def follow(self, now: Point) -> None:
+    def schedule_poll(self, now: Point) -> None:
         """Schedule a poll if none is running and the last began at least `EVERY_S` ago. Does not block."""
         is_free = self._future is None or self._future.done()
         if is_free and time.monotonic() - self._polled_s >= EVERY_S:
             self._polled_s = time.monotonic()
-            self._future = self._pool.submit(self.look, now)
+            self._future = self._pool.submit(self.poll, now)
 
-    def look(self, now: Point) -> None:
+    def poll(self, now: Point) -> None:
         """Poll what has changed. Values of a service that fails keep their last reading."""
         polls: list[tuple[str, Callable[[Point], None]]] = [
             ("kafka", self._poll_rejects),
@@ -55,23 +55,25 @@ class Followed:
             try:
                 poll(now)
             except (PenstockError, KafkaException, DriverException, NoHostAvailable, OSError) as error:
-                log.debug("not_measured", service=service, error=str(error))
+                log.debug("service_unreachable", service=service, error=str(error))
 
     def _poll_rejects(self, now: Point) -> None:
         if now.counts.rejected is not None and now.counts.rejected != self._rejected:
-            topic = read_topic(self._desk.kafka, self._desk.pipeline.dead_letter_topic)
+            topic = read_topic(self._context.kafka, self._context.pipeline.dead_letter_topic)
             self.dead_letters.count_new(topic.id, topic.spans)
             self._rejected = now.counts.rejected if self.dead_letters.is_done else None
 
     def _poll_batches(self, now: Point) -> None:
         if now.counts.read is not None and now.counts.read != self._read:
-            progress = Progress(self._desk.cassandra(), self._desk.keyspace, self._desk.pipeline.topic)
+            progress = Progress(self._context.cassandra(), self._context.keyspace, self._context.pipeline.topic)
             self.batch = next(iter(progress.batches(1)), None)
             self._read = now.counts.read
 
     def _poll_sizes(self, now: Point) -> None:
         if not now.services.get("kafka"):
-            brokers = self._desk.kafka.list_topics(timeout=TIMEOUT_S).brokers.values()
-            bytes_by_topic = fetch_sizes(self._desk.settings, [(broker.host, broker.port) for broker in brokers]) or {}
-            topics = (self._desk.pipeline.topic, self._desk.pipeline.dead_letter_topic)
+            brokers = self._context.kafka.list_topics(timeout=TIMEOUT_S).brokers.values()
+            bytes_by_topic = (
+                fetch_sizes(self._context.settings, [(broker.host, broker.port) for broker in brokers]) or {}
+            )
+            topics = (self._context.pipeline.topic, self._context.pipeline.dead_letter_topic)
             self.held_bytes = {topic: bytes_by_topic[topic] for topic in topics if topic in bytes_by_topic}

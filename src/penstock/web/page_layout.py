@@ -14,7 +14,7 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.audit_log import Trail
+from penstock.web.audit_log import AuditLog
 from penstock.web.security import SESSION
 from penstock.web.sessions import Session
 
@@ -28,7 +28,7 @@ PAGES = {
     "/stream": "Stream",
     "/table": "Table",
     "/runs": "Runs",
-    "/rejected": "Rejected",
+    "/rejected": "Dead letters",
     "/health": "Health",
 }
 REFRESH_S = 2.0
@@ -37,8 +37,8 @@ REFRESH_S = 2.0
 class PageContext:
     """One viewer's visit to one page. `path` and `query` hold the parameters of the URL."""
 
-    def __init__(self, desk: AppContext, session: Session, request: Request) -> None:
-        self.desk = desk
+    def __init__(self, context: AppContext, session: Session, request: Request) -> None:
+        self.context = context
         self.session = session
         self.path: dict[str, str] = dict(request.path_params)
         self.query: dict[str, str] = dict(request.query_params)
@@ -59,17 +59,17 @@ class PageContext:
         keeps it out of the audit log.
         """
         if self.session.ended or not self.session.signed_in:
-            ui.notify("This session has ended: load the page again.", type="negative")
+            ui.notify("This session has ended. Reload the page.", type="negative")
             return None
-        audited = partial(noted, self.desk.trail, self.session.name, action, subject, operation)
+        audited = partial(run_audited, self.context.audit_log, self.session.name, action, subject, operation)
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self.desk.acting, audited)
+            result = await asyncio.get_running_loop().run_in_executor(self.context.acting, audited)
         except PenstockError as error:
             ui.notify(str(error), type="negative", multi_line=True, timeout=15_000, close_button="Close")
             return None
         except Exception:
-            log.exception("deed_failed", action=action, subject=subject)  # the page's edge
-            text = f"{action} failed, and nobody foresaw how: {remedies.show_logs('control-center')}"
+            log.exception("action_failed", action=action, subject=subject)  # the page's edge
+            text = f"{action} failed unexpectedly. See the log: {remedies.show_logs('control-center')}"
             ui.notify(text, type="negative", timeout=15_000, close_button="Close")
             return None
         ui.notify(f"{action}: done", type="positive")
@@ -84,40 +84,40 @@ class PageContext:
                 if inspect.isawaitable(result):
                     await result
             except PenstockError as error:
-                log.debug("not_refreshed", error=error.message)
+                log.debug("refresh_failed", error=error.message)
 
         return ui.timer(seconds, run, immediate=True)
 
 
-def noted(trail: Trail, who: str, action: str, subject: str, operation: Callable[[], T]) -> T:
+def run_audited(audit_log: AuditLog, who: str, action: str, subject: str, operation: Callable[[], T]) -> T:
     """Run `operation`, record its outcome in the audit log and return its result. Raises whatever it raises."""
     try:
         result = operation()
     except BaseException as error:
         reason = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
-        trail.note(who, action, subject, f"failed: {reason}")
+        audit_log.record(who, action, subject, f"failed: {reason}")
         raise
-    trail.note(who, action, subject, "done")
+    audit_log.record(who, action, subject, "done")
     return result
 
 
 Build = Callable[[PageContext], Any]
 
 
-def page(desk: AppContext, path: str, title: str) -> Callable[[Build], Build]:
+def page(context: AppContext, path: str, title: str) -> Callable[[Build], Build]:
     """Serve the page built by the decorated function at `path`. A `PenstockError` is shown on the page."""
 
     def decorate(build: Build) -> Build:
         async def serve_page(request: Request) -> None:
             session = request.scope[SESSION]
-            visit = PageContext(desk, session, request)
+            visit = PageContext(context, session, request)
             with _build_layout(visit, title, request.url.path):
                 try:
                     result = build(visit)
                     if inspect.isawaitable(result):
                         await result
                 except PenstockError as error:
-                    elements.trouble(error)
+                    elements.add_error(error)
 
         ui.page(path, title=f"{title} · penstock", response_timeout=30)(serve_page)
         return build
@@ -129,38 +129,38 @@ def _build_layout(visit: PageContext, title: str, path: str) -> ui.element:
     """Build the page layout and return the element for the page's content."""
     session = visit.session
     dark = ui.dark_mode(session.dark)
-    ui.element("a").classes("skip").props('href="#main"').add_slot("default", "Skip to the content")
+    ui.element("a").classes("skip").props('href="#main"').add_slot("default", "Skip to content")
     with ui.element("header").classes("top"):
         with ui.element("div").classes("brand"):
-            elements.markup('<a href="/" class="name">penstock</a>')
-            elements.markup(f'<span class="topic">{visit.desk.pipeline.topic}</span>')
+            elements.add_html('<a href="/" class="name">penstock</a>')
+            elements.add_html(f'<span class="topic">{visit.context.pipeline.topic}</span>')
         with ui.element("nav").props('aria-label="Pages"'):
             for address, name in PAGES.items():
                 is_current = path == address or (address != "/" and path.startswith(f"{address}/"))
-                elements.markup(f'<a href="{address}"{" aria-current=page" if is_current else ""}>{name}</a>')
+                elements.add_html(f'<a href="{address}"{" aria-current=page" if is_current else ""}>{name}</a>')
         with ui.element("div").classes("choices"):
             _add_personal_button(visit)
             _add_theme_button(session, dark)
-            if visit.desk.settings.control_password.get_secret_value():
+            if visit.context.settings.control_password.get_secret_value():
                 sign_out = partial(_sign_out, visit)
                 ui.button(icon="logout", on_click=sign_out).props('flat round dense aria-label="Sign out"')
     main = ui.element("div").props("id=main tabindex=-1")  # not a <main>: NiceGUI wraps every page in one
     with main:
-        elements.heading(title, 1)
+        elements.add_heading(title, 1)
     return main
 
 
 def _add_theme_button(session: Session, dark: ui.dark_mode) -> None:
-    icons = {None: ("brightness_auto", "as the browser"), True: ("dark_mode", "dark"), False: ("light_mode", "light")}
+    icons = {None: ("brightness_auto", "system"), True: ("dark_mode", "dark"), False: ("light_mode", "light")}
     next_choice: dict[bool | None, bool | None] = {None: True, True: False, False: None}
 
     def switch() -> None:
         session.dark = next_choice[session.dark]
         dark.value = session.dark
-        button.props(f'icon={icons[session.dark][0]} aria-label="Colours: {icons[session.dark][1]}"')
+        button.props(f'icon={icons[session.dark][0]} aria-label="Theme: {icons[session.dark][1]}"')
 
     icon, name = icons[session.dark]
-    button = ui.button(icon=icon, on_click=switch).props(f'flat round dense aria-label="Colours: {name}"')
+    button = ui.button(icon=icon, on_click=switch).props(f'flat round dense aria-label="Theme: {name}"')
 
 
 def _add_personal_button(visit: PageContext) -> None:
@@ -169,16 +169,16 @@ def _add_personal_button(visit: PageContext) -> None:
     def switch() -> None:
         session.shows_personal = not session.shows_personal
         outcome = "shown" if session.shows_personal else "hidden"
-        visit.desk.trail.note(session.name, "personal_data", "", outcome)
+        visit.context.audit_log.record(session.name, "personal_data", "", outcome)
         ui.navigate.reload()
 
     icon, name = ("visibility", "shown") if session.shows_personal else ("visibility_off", "hidden")
     label = f"Personal data: {name}"
     button = ui.button(label, icon=icon, on_click=switch).props("flat dense no-caps").classes("personal")
-    button.tooltip("What the contract marks as personal. Showing it is written to the audit log.")
+    button.tooltip("Fields that the contract marks as personal data. Showing them is recorded in the audit log.")
 
 
 def _sign_out(visit: PageContext) -> None:
-    visit.desk.trail.note(visit.session.name, "sign_out", "", "done")
-    visit.desk.sessions.end(visit.session)
+    visit.context.audit_log.record(visit.session.name, "sign_out", "", "done")
+    visit.context.sessions.end(visit.session)
     ui.navigate.to("/sign-in")

@@ -11,8 +11,8 @@ _PLACES = 10_000
 class Password:
     """The password, with rate limiting: five wrong attempts within a minute lock out the client address.
 
-    Attempts are counted per `door` (the sign-in form or the API), so that people and programs behind one address do not
-    lock each other out.
+    Attempts are counted per `auth_method` (the sign-in form or the API), so that people and programs behind one address
+    do not lock each other out.
     """
 
     def __init__(self, password: str) -> None:
@@ -24,16 +24,16 @@ class Password:
         """Return whether a password is required."""
         return bool(self._password)
 
-    def is_right(self, typed: str, door: str, address: str) -> bool:
+    def verify(self, typed: str, auth_method: str, address: str) -> bool:
         """Return whether `typed` is the password. A wrong one counts as an attempt."""
         if hmac.compare_digest(typed.encode(), self._password):
             return True
-        self._attempts.setdefault((door, address), deque(maxlen=_TRIES)).append(time.monotonic())
+        self._attempts.setdefault((auth_method, address), deque(maxlen=_TRIES)).append(time.monotonic())
         while len(self._attempts) > _PLACES:
             self._attempts.popitem(last=False)
         return False
 
-    def is_closed(self, door: str, address: str) -> bool:
+    def is_locked_out(self, auth_method: str, address: str) -> bool:
         """Return whether the address is locked out: too many wrong attempts in the last minute."""
-        attempts = self._attempts.get((door, address))
+        attempts = self._attempts.get((auth_method, address))
         return attempts is not None and len(attempts) == _TRIES and time.monotonic() - attempts[0] < _TRIES_S

@@ -10,7 +10,7 @@ from penstock.errors import PenstockError
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class QueryCache(Generic[T]):
     """Cache of a query's result, or of the `PenstockError` it raised, for `for_s` seconds. Thread-safe.
 
     Call the object to get the result. Callers that arrive while the query runs wait for its result.
@@ -40,7 +40,7 @@ class Shared(Generic[T]):
             self._error = error
         self._until_s = self._clock() + self._for_s
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the cached result."""
         with self._lock:
             self._until_s = None

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.config import LOOPBACKS, Settings
 from penstock.log import get_logger
 from penstock.web import sign_in
-from penstock.web.audit_log import Trail
+from penstock.web.audit_log import AuditLog
 from penstock.web.password import Password
 from penstock.web.sessions import COOKIE, Session, Sessions
 
@@ -50,10 +50,10 @@ _HEADERS = {
 class SecurityMiddleware:
     """Security middleware around the application; itself an ASGI application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions, trail: Trail) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions, audit_log: AuditLog) -> None:
         self._app = app
         self._sessions = sessions
-        self._trail = trail
+        self._audit_log = audit_log
         self._password = Password(settings.control_password.get_secret_value())
         own = {settings.control_host, *filter(None, settings.control_names.replace(" ", "").split(","))}
         self._names = LOOPBACKS | {name.lower() for name in own}
@@ -99,12 +99,10 @@ class SecurityMiddleware:
         host = request.headers.get("host", "")
         name = _host_name(host)
         if name not in self._names:
-            return PlainTextResponse(
-                f"penstock does not answer to the name {name!r}: set PENSTOCK_CONTROL_NAMES\n", status_code=421
-            )
+            return PlainTextResponse(f"unknown host name {name!r}: add it to PENSTOCK_CONTROL_NAMES\n", status_code=421)
         if _is_cross_site(request, host):
-            log.warning("cross_site_request", address=_client_address(request), path=request.scope["path"])
-            return PlainTextResponse("penstock refuses what another site sends\n", status_code=403)
+            log.warning("cross_site_request_rejected", address=_client_address(request), path=request.scope["path"])
+            return PlainTextResponse("request from another site rejected\n", status_code=403)
         return None
 
     def _check_signed_in(self, request: HTTPConnection, session: Session | None) -> Response | None:
@@ -114,7 +112,7 @@ class SecurityMiddleware:
             return None
         if path.startswith(_SOCKET):
             is_signed_in = session is not None and session.signed_in
-            return None if is_signed_in else PlainTextResponse("no session: load the page again\n", status_code=403)
+            return None if is_signed_in else PlainTextResponse("no session: reload the page\n", status_code=403)
         if not self._password.is_set or (session is not None and session.signed_in):
             return None
         if not path.startswith(_PROGRAMS):
@@ -138,25 +136,25 @@ class SecurityMiddleware:
         if not self._password.is_set:
             return RedirectResponse("/", status_code=303)
         if request.method != "POST":
-            return HTMLResponse(sign_in.form(to))
-        if self._password.is_closed("form", _client_address(request)):
-            return HTMLResponse(sign_in.form(to, "Too many tries. Wait a minute."), status_code=429)
+            return HTMLResponse(sign_in.render_form(to))
+        if self._password.is_locked_out("form", _client_address(request)):
+            return HTMLResponse(sign_in.render_form(to, "Too many attempts. Wait a minute."), status_code=429)
         if not self._verify_password(await _read_password(request), request, "form"):
-            return HTMLResponse(sign_in.form(to, "That is not the password."), status_code=401)
+            return HTMLResponse(sign_in.render_form(to, "Wrong password."), status_code=401)
         session = self._sessions.begin(_client_address(request), signed_in=True)
-        self._trail.note(session.name, "sign_in", "", "done")
+        self._audit_log.record(session.name, "sign_in", "", "done")
         response = RedirectResponse(to, status_code=303)
         response.headers["Set-Cookie"] = _cookie_header(session, request)
         return response
 
-    def _verify_password(self, password: str, request: HTTPConnection, door: str) -> bool:
+    def _verify_password(self, password: str, request: HTTPConnection, auth_method: str) -> bool:
         """Return whether the password is right. A wrong one is audited; a locked-out address is always refused."""
         address = _client_address(request)
-        if self._password.is_closed(door, address):
+        if self._password.is_locked_out(auth_method, address):
             return False
-        if self._password.is_right(password, door, address):
+        if self._password.verify(password, auth_method, address):
             return True
-        self._trail.note(address, "sign_in", door, "wrong password")
+        self._audit_log.record(address, "sign_in", auth_method, "wrong password")
         return False
 
     def _receive_while_valid(self, session: Session, receive: Receive, send: Send) -> Receive:
@@ -182,7 +180,7 @@ class SecurityMiddleware:
 
 
 _UNAUTHORIZED = JSONResponse(
-    {"error": "sign in, or send the password by HTTP Basic authentication", "hint": "curl -u any:PASSWORD"},
+    {"error": "authentication required: sign in, or use HTTP Basic authentication", "hint": "curl -u any:PASSWORD"},
     status_code=401,
     headers={"WWW-Authenticate": 'Basic realm="penstock"'},
 )

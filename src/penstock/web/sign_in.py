@@ -19,8 +19,8 @@ _FORM = Template("""<!doctype html>
 <input id="password" name="password" type="password" autocomplete="current-password" autofocus required
  aria-describedby="told">
 <button type="submit">Sign in</button>
-<p id="told" role="alert">$told</p>
-<p>It is what <code>PENSTOCK_CONTROL_PASSWORD</code> says.</p>
+<p id="told" role="alert">$error</p>
+<p>The password is the value of <code>PENSTOCK_CONTROL_PASSWORD</code>.</p>
 </form>
 </main>
 </body>
@@ -28,9 +28,9 @@ _FORM = Template("""<!doctype html>
 """)
 
 
-def form(to: str, told: str = "") -> str:
-    """Render the form that leads to the page `to`; `told` is the error of the previous attempt."""
-    return _FORM.substitute(to=quote(to), told=escape(told))
+def render_form(to: str, error: str = "") -> str:
+    """Render the form that leads to the page `to`; `error` is the error of the previous attempt."""
+    return _FORM.substitute(to=quote(to), error=escape(error))
 
 
 def safe_path(to: str) -> str:

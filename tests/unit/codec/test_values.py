@@ -45,7 +45,7 @@ def reader():
         (b"[" * 200 + b"]" * 200, "text", None, None),
     ],
 )
-def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema_id):
+def test_each_encoding_is_recognized(reader, value, kind, decoded, schema_id):
     """JSON and Avro, framed or not, text, bytes and null; nothing of it is an error."""
     found = reader.read(value)
     assert (found.kind, found.value, found.schema_id) == (kind, decoded, schema_id)
@@ -54,17 +54,17 @@ def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (b"{", "no JSON"),
-        (encode_header(JSON_ID) + b"{", "no JSON"),
-        (encode_header(AVRO_ID) + b"\x01", "no Avro of schema 2: "),
-        (build_serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "bytes are left after the record"),
+        (b"{", "invalid JSON"),
+        (encode_header(JSON_ID) + b"{", "invalid JSON"),
+        (encode_header(AVRO_ID) + b"\x01", "invalid Avro of schema 2: "),
+        (build_serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "extra bytes after the record"),
         (encode_header(9), "no schema 9"),
         (b"\x00\x00", "truncated schema-registry header: 2 of 5 bytes"),
-        (b"x" * 1_000_001, "not decoded: a record has at most 1,000,000 bytes"),
+        (b"x" * 1_000_001, "not decoded: larger than 1,000,000 bytes"),
     ],
 )
 def test_what_cannot_be_decoded_says_why(reader, value, problem):
-    """The reason stands beside the bytes."""
+    """The reason is shown with the bytes."""
     assert problem in reader.read(value).problem
 
 
@@ -85,10 +85,10 @@ def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
     ids=["too many values", "a decimal that takes long"],
 )
 def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, problem):
-    """It is not decoded, as the stream does not, and the reason stands beside it."""
+    """It is not decoded, as the stream does not, and the reason is shown with it."""
     found = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(encode_header(3) + body)
     assert (found.kind, found.value) == ("bytes", None)
-    assert f"no Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
+    assert f"invalid Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
 
 
 def test_a_refused_schema_is_asked_for_once():
@@ -117,7 +117,7 @@ def test_avro_values_that_json_has_not_are_shown_in_its_terms():
     assert found.value["odd"] is None
 
 
-def test_a_registry_that_is_away_is_asked_once():
+def test_an_unavailable_registry_is_queried_once():
     """A page of framed messages does not wait for it again and again; plain ones are shown."""
     schemas = FakeSchemas(error=RegistryUnreachable("away"))
     reader = ContentReader(schemas)

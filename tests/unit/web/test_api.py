@@ -1,4 +1,4 @@
-"""The API's description, and its answers on the whole pipeline."""
+"""The API's description, and its responses about the whole pipeline."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,18 +10,18 @@ from starlette.testclient import TestClient
 from penstock.config import Settings
 from penstock.monitoring.monitor import View
 from penstock.web import api
-from tests.unit.web import desks
+from tests.unit.web import contexts
 
 
 def client(settings: Settings, found: View) -> TestClient:
     app = FastAPI()
-    api.register(app, desks.desk(settings, found))
+    api.register(app, contexts.context(settings, found))
     return TestClient(app)
 
 
 @pytest.fixture
 def document(settings: Settings) -> Any:
-    return client(settings, desks.view()).get("/api/v1/openapi.json").json()
+    return client(settings, contexts.view()).get("/api/v1/openapi.json").json()
 
 
 def routes(document: Any) -> Any:
@@ -53,17 +53,17 @@ def test_every_parameter_of_a_query_is_explained_or_speaks_for_itself(document: 
                 assert one["schema"]["default"] is False, path
 
 
-def test_the_pipeline_is_told_in_words_and_numbers(settings: Settings) -> None:
-    """Each hop, the verdict, and the newest look."""
-    told = client(settings, desks.view(desks.point())).get("/api/v1/pipeline").json()
+def test_the_pipeline_is_described_in_words_and_numbers(settings: Settings) -> None:
+    """Each stage, the summary, and the newest poll."""
+    told = client(settings, contexts.view(contexts.point())).get("/api/v1/pipeline").json()
     assert [hop["name"] for hop in told["hops"]] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
     assert told["verdict"]["tone"] == "bad"
     assert told["now"]["counts"]["kafka"] == 8
     assert set(told["rates_s"]) == set(told["now"]["counts"])
 
 
-def test_before_the_first_look_there_is_none(settings: Settings) -> None:
-    """The answer is whole, and says that nothing is known yet."""
+def test_before_the_first_poll_there_is_none(settings: Settings) -> None:
+    """The response is complete, and says that nothing is known yet."""
     told = client(settings, View()).get("/api/v1/pipeline").json()
     assert (told["now"], told["hops"]) == (None, [])
     assert told["verdict"]["text"]
@@ -71,7 +71,7 @@ def test_before_the_first_look_there_is_none(settings: Settings) -> None:
 
 def test_the_past_can_be_asked_for_in_parts(settings: Settings) -> None:
     """Looks after a time, and each so-many-th."""
-    asking = client(settings, desks.view(*(desks.point(1000.0 + at) for at in range(10))))
+    asking = client(settings, contexts.view(*(contexts.point(1000.0 + at) for at in range(10))))
     times = [one["at_s"] for one in asking.get("/api/v1/pipeline/history?after_s=1003&every=2").json()["points"]]
     assert times == [1004, 1006, 1008]
     assert asking.get("/api/v1/pipeline/history?every=0").status_code == 422
@@ -81,18 +81,18 @@ def test_a_receipt_that_is_not_there_says_how_to_get_one(settings: Settings) -> 
     """404, and the command."""
     none = client(settings, View()).get("/api/v1/receipt")
     assert (none.status_code, none.json()["hint"]) == (404, "./penstock verify")
-    assert client(settings, desks.view()).get("/api/v1/receipt").json() == {"receipt": desks.RECEIPT}
+    assert client(settings, contexts.view()).get("/api/v1/receipt").json() == {"receipt": contexts.RECEIPT}
 
 
 def test_personal_data_shown_are_written_down() -> None:
     """Asking for them leaves a line that says who and what."""
     noted: list[tuple[str, ...]] = []
-    desk = SimpleNamespace(trail=SimpleNamespace(note=lambda *deed: noted.append(deed)))
+    context = SimpleNamespace(audit_log=SimpleNamespace(record=lambda *entry: noted.append(entry)))
     request: Any = SimpleNamespace(
         scope={},
         client=SimpleNamespace(host="10.0.0.1"),
         url=SimpleNamespace(path="/api/v1/x"),
-        app=SimpleNamespace(state=SimpleNamespace(desk=desk)),
+        app=SimpleNamespace(state=SimpleNamespace(context=context)),
     )
     assert api._shows_personal(request, False) is False
     assert noted == []

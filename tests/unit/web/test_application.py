@@ -3,7 +3,7 @@ import pytest
 
 from penstock.config import read
 from penstock.errors import Unreachable
-from penstock.web.stream.application import Master, Pages, application, master, pages
+from penstock.web.stream.application import Master, Pages, fetch_application, fetch_master, ui_urls
 
 API = "/api/v1/applications"
 EXECUTOR = {
@@ -56,7 +56,7 @@ def http(answers):
 
 def test_the_application_and_its_executors():
     """Times in UTC; a peak that Spark has not measured yet is not known."""
-    found = application(http(ANSWERS), "http://h:2")
+    found = fetch_application(http(ANSWERS), "http://h:2")
     assert (found.id, found.name, found.spark_version) == ("app-1", "penstock t", "4.1.1")
     assert found.started_at == "2026-01-01T00:00:00.000+00:00"
     assert [(one.id, one.failed_tasks, one.peak_heap_bytes) for one in found.executors] == [("0", 3, None), ("1", 3, 7)]
@@ -64,24 +64,29 @@ def test_the_application_and_its_executors():
 
 def test_the_master():
     """What it has, and what of it is in use."""
-    assert master(http(ANSWERS), "http://h:2") == Master("spark://h:1", "alive", 1, 2, 2, 1024, 640, 1, 1)
+    assert fetch_master(http(ANSWERS), "http://h:2") == Master("spark://h:1", "alive", 1, 2, 2, 1024, 640, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("answer", "why"),
-    [(httpx2.ConnectError("refused"), "refused"), (500, "answers 500"), ("<html>", "not JSON"), ([], "no application")],
+    [
+        (httpx2.ConnectError("refused"), "refused"),
+        (500, "returned status 500"),
+        ("<html>", "not JSON"),
+        ([], "no application"),
+    ],
     ids=str,
 )
-def test_spark_is_away(answer, why):
-    """Or only just starting: it is said where it was looked for, and what to type."""
+def test_spark_is_unavailable(answer, why):
+    """Or still starting: the error has the address and a command."""
     with pytest.raises(Unreachable, match=why) as failed:
-        application(http({API: answer}), "http://h:2")
+        fetch_application(http({API: answer}), "http://h:2")
     assert "http://h:2" in failed.value.message
     assert failed.value.hint == "./penstock status spark-job"
 
 
 def test_spark_pages_are_known_of_the_local_stack_alone():
     """Elsewhere only others know them."""
-    found = pages(read(spark_job_ui_port=1, spark_ui_port=2, spark_worker_ui_port=3))
+    found = ui_urls(read(spark_job_ui_port=1, spark_ui_port=2, spark_worker_ui_port=3))
     assert found == Pages("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
-    assert pages(read(spark_master="spark://elsewhere:7077")) is None
+    assert ui_urls(read(spark_master="spark://elsewhere:7077")) is None

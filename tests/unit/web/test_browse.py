@@ -9,8 +9,8 @@ from penstock.codec.values import ContentReader
 from penstock.config import read
 from penstock.errors import UsageError
 from penstock.web.topics import browse
-from penstock.web.topics.browse import Browser, MessageSearch, Question, Walk
-from penstock.web.topics.content import Looker
+from penstock.web.topics.browse import Browser, MessageQuery, MessageSearch, Walk
+from penstock.web.topics.content import MessageRenderer
 from tests.unit.fakes import FakeSchemas, message
 from tests.unit.records import Reading
 
@@ -22,7 +22,7 @@ class Topic:
         self.parts: dict[int, list] = {}
         self.read: list[Span] = []
         monkeypatch.setattr(browse, "create_reader", lambda _settings, **_more: self)
-        monkeypatch.setattr(browse, "spans_of", lambda *_: self.spans())
+        monkeypatch.setattr(browse, "read_ranges", lambda *_: self.spans())
         monkeypatch.setattr(browse.topics, "span_records", lambda _c, _t, span, _s: self.records(span))
         monkeypatch.setattr(
             browse.topics, "read_records", lambda _s, _t, spans: [m for s in spans for m in self.records(s)]
@@ -48,16 +48,16 @@ def topic(monkeypatch):
     return Topic(monkeypatch)
 
 
-def look(question: Question):
+def look(question: MessageQuery):
     reader = ContentReader(FakeSchemas.of(Reading))
-    return Browser(None, read(home="unused"), "t").find(question, Looker(reader, Reading, False))
+    return Browser(None, read(home="unused"), "t").search(question, MessageRenderer(reader, Reading, False))
 
 
 def places(found) -> list[tuple[int, int]]:
     return [(one.partition, one.offset) for one in found.messages]
 
 
-def pages(question: Question) -> list[list[tuple[int, int]]]:
+def pages(question: MessageQuery) -> list[list[tuple[int, int]]]:
     """Every page, one going on from the other."""
     found = [look(question)]
     while found[-1].go_on:
@@ -65,11 +65,11 @@ def pages(question: Question) -> list[list[tuple[int, int]]]:
     return [places(one) for one in found]
 
 
-def test_the_newest_come_first_whatever_their_partition(topic):
+def test_the_newest_are_first_whatever_their_partition(topic):
     """By time across partitions, by offset within one; each message once, on one page."""
     for at, partition in enumerate([0, 1, 1, 0, 2, 0]):
         topic.add(partition, at_ms=1000 + at)
-    assert pages(Question(most=4)) == [[(0, 2), (2, 0), (0, 1), (1, 1)], [(1, 0), (0, 0)]]
+    assert pages(MessageQuery(most=4)) == [[(0, 2), (2, 0), (0, 1), (1, 1)], [(1, 0), (0, 0)]]
 
 
 def test_times_that_run_backwards_lose_no_message(topic):
@@ -77,44 +77,44 @@ def test_times_that_run_backwards_lose_no_message(topic):
     for at_ms in (5000, 1000, 9000, 2000):
         topic.add(0, at_ms=at_ms)
         topic.add(1, at_ms=at_ms)
-    found = pages(Question(most=3))
+    found = pages(MessageQuery(most=3))
     assert sorted(place for page in found for place in page) == [(p, o) for p in (0, 1) for o in range(4)]
     assert [o for page in found for p, o in page if p == 0] == [3, 2, 1, 0]
 
 
-def test_from_an_offset_on_the_oldest_come_first(topic):
+def test_from_an_offset_on_the_oldest_are_first(topic):
     """Of one partition, or of all."""
     for at in range(5):
         topic.add(0, at_ms=at)
         topic.add(1, at_ms=at)
-    assert pages(Question("offset", partition=1, offset=2, most=2)) == [[(1, 2), (1, 3)], [(1, 4)]]
-    assert places(look(Question("offset", offset=4))) == [(0, 4), (1, 4)]
-    assert places(look(Question("offset", offset=99))) == []
+    assert pages(MessageQuery("offset", partition=1, offset=2, most=2)) == [[(1, 2), (1, 3)], [(1, 4)]]
+    assert places(look(MessageQuery("offset", offset=4))) == [(0, 4), (1, 4)]
+    assert places(look(MessageQuery("offset", offset=99))) == []
 
 
 def test_only_what_is_needed_of_a_large_topic_is_read(topic):
     """A page of a million messages costs no more than a page of a hundred."""
     for at in range(5000):
         topic.add(0, at_ms=at)
-    assert len(look(Question(most=50)).messages) == 50
+    assert len(look(MessageQuery(most=50)).messages) == 50
     assert sum(span.records for span in topic.read) < 200
 
 
 def test_a_search_stops_at_its_bound_and_goes_on(topic, monkeypatch):
-    """It tells how many messages it looked through, and finds the rest when it is asked to go on."""
-    monkeypatch.setattr(browse, "LOOKED_RECORDS", 100)
+    """It counts the messages that it scanned, and finds the rest when it is continued."""
+    monkeypatch.setattr(browse, "SEARCHED_RECORDS", 100)
     for at in range(250):
         topic.add(0, b'{"n": %d}' % at, at_ms=at)
-    found = look(Question(field="n", value="20"))
+    found = look(MessageQuery(field="n", value="20"))
     assert (places(found), found.looked_through, found.go_on) == ([], 100, "0:150")
-    assert pages(Question(field="n", value="20")) == [[], [], [(0, 20)]]
+    assert pages(MessageQuery(field="n", value="20")) == [[], [], [(0, 20)]]
 
 
 def test_a_search_stops_when_its_time_is_over(topic, monkeypatch):
-    """What was not looked at is not lost."""
-    monkeypatch.setattr(browse, "LOOK_S", -1.0)
+    """What was not scanned is not lost."""
+    monkeypatch.setattr(browse, "SEARCH_S", -1.0)
     topic.add(0)
-    found = look(Question(text="x"))
+    found = look(MessageQuery(text="x"))
     assert (found.looked_through, found.go_on) == (0, "0:1")
 
 
@@ -122,7 +122,7 @@ def test_large_messages_are_read_a_few_at_a_time(topic):
     """So that a page of dead letters of megabytes fits in memory."""
     for _ in range(2000):
         topic.add(0, b"x" * 100_000)
-    look(Question(text="none", most=500))
+    look(MessageQuery(text="none", most=500))
     assert max(span.records for span in topic.read) <= 8 * 1024 * 1024 // 100_000
 
 
@@ -130,7 +130,7 @@ def test_a_page_of_large_messages_is_bounded(topic):
     """It has fewer than were asked for, and tells where to go on."""
     for _ in range(100):
         topic.add(0, b"x" * 4_000_000)
-    found = look(Question(most=500))
+    found = look(MessageQuery(most=500))
     assert 0 < len(found.messages) < 20
     assert found.go_on == f"0:{100 - len(found.messages)}"
 
@@ -145,13 +145,13 @@ def test_a_walk_passes_over_gaps():
         first=5,
         until_s=math.inf,
     )
-    assert walk.head().offset() == 90
+    assert walk.peek().offset() == 90
     assert walk.take().offset() == 90
-    assert walk.head().offset() == 3
-    assert walk.place == Span(0, 0, 4)
+    assert walk.peek().offset() == 3
+    assert walk.remaining == Span(0, 0, 4)
     walk.take()
-    assert walk.head() is None
-    assert walk.place.records == 0
+    assert walk.peek() is None
+    assert walk.remaining.records == 0
 
 
 @pytest.mark.parametrize("backwards", [True, False])
@@ -166,85 +166,88 @@ def test_a_walk_over_a_desert_takes_long_steps(backwards):
         return (message(at) for at in range(max(span.first, thick.start), min(span.end, thick.stop)))
 
     walk = Walk(Span(0, 0, end), records, backwards=backwards, first=20, until_s=math.inf)
-    assert walk.head().offset() == (thick[-1] if backwards else thick[0])
+    assert walk.peek().offset() == (thick[-1] if backwards else thick[0])
     assert len(read) < 2100
     held = [walk.take().offset()]
-    while walk.head() is not None:
+    while walk.peek() is not None:
         held.append(walk.take().offset())
     assert held == (list(reversed(thick)) if backwards else list(thick))
 
 
 def test_a_walk_ends_when_its_time_is_over():
-    """What was read is given; the rest is left for the next look."""
+    """What was read is returned; the rest is left for the next search."""
     walk = Walk(
         Span(0, 0, 100), lambda s: [message(at) for at in range(s.first, s.end)], backwards=True, first=5, until_s=0
     )
-    assert walk.head() is None
-    assert walk.place == Span(0, 0, 100)
+    assert walk.peek() is None
+    assert walk.remaining == Span(0, 0, 100)
 
 
-def hits(question: Question, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:
-    looker = Looker(ContentReader(FakeSchemas.of(Reading)), Reading, masks)
-    return MessageSearch(question, looker)(message(1, value, key=key))
+def hits(question: MessageQuery, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:
+    return MessageSearch(question, MessageRenderer(ContentReader(FakeSchemas.of(Reading)), Reading, masks))(
+        message(1, value, key=key)
+    )
 
 
-def test_a_search_looks_at_key_text_and_field():
+def test_a_search_matches_key_text_and_field():
     """The whole key; text in any case, and written with escapes too; fields by path, as JSON writes their value."""
-    assert hits(Question(key="k"), b"{}", b"k")
-    assert not hits(Question(key="k"), b"{}", b"kk")
-    assert not hits(Question(key="k"), b"{}")
-    assert hits(Question(text="ada"), b"xx ADA \xff")
-    assert hits(Question(text="ada"), b"", b"Ada")
-    assert hits(Question(text="Zoë"), b'{"name": "Zo\\u00eb"}')
-    assert not hits(Question(text="Zoë"), b"Zoe")
+    assert hits(MessageQuery(key="k"), b"{}", b"k")
+    assert not hits(MessageQuery(key="k"), b"{}", b"kk")
+    assert not hits(MessageQuery(key="k"), b"{}")
+    assert hits(MessageQuery(text="ada"), b"xx ADA \xff")
+    assert hits(MessageQuery(text="ada"), b"", b"Ada")
+    assert hits(MessageQuery(text="Zoë"), b'{"name": "Zo\\u00eb"}')
+    assert not hits(MessageQuery(text="Zoë"), b"Zoe")
     value = b'{"a": {"b": 3, "c": null, "d": true, "e": "Hi"}}'
     for field, wanted in (("a.b", "3"), ("a.c", "null"), ("a.d", "true"), ("a.e", "hi"), ("a.b", "")):
-        assert hits(Question(field=field, value=wanted), value), field
+        assert hits(MessageQuery(field=field, value=wanted), value), field
     for field, wanted in (("a.b", "4"), ("b", ""), ("a.b.c", ""), ("a.x", "null")):
-        assert not hits(Question(field=field, value=wanted), value), field
-    assert not hits(Question(field="a"), b"[1]")
+        assert not hits(MessageQuery(field=field, value=wanted), value), field
+    assert not hits(MessageQuery(field="a"), b"[1]")
 
 
 def test_a_search_finds_out_nothing_that_is_hidden():
-    """While personal data are hidden it looks at what is shown: else one could ask for them letter by letter."""
+    """While personal data is hidden, only what is shown is searched: otherwise it could be guessed letter by letter."""
     value = b'{"sensor": 7, "celsius": 2.5, "name": "Ada", "inner": {"mail": "ada@x"}}'
     for question in (
-        Question(text="ada"),
-        Question(field="name", value="Ada"),
-        Question(field="inner.mail", value="ada@x"),
+        MessageQuery(text="ada"),
+        MessageQuery(field="name", value="Ada"),
+        MessageQuery(field="inner.mail", value="ada@x"),
     ):
         assert hits(question, value)
         assert not hits(question, value, masks=True)
-    assert not hits(Question(text="ada"), b"ada, as text", masks=True)
-    assert not hits(Question(key="Ada"), value, b"Ada", masks=True)
-    assert hits(Question(key="7", text="2.5"), value, b"7", masks=True)
-    assert hits(Question(field="sensor", value="7"), value, masks=True)
-    assert hits(Question(field="name"), value, masks=True)
+    assert not hits(MessageQuery(text="ada"), b"ada, as text", masks=True)
+    assert not hits(MessageQuery(key="Ada"), value, b"Ada", masks=True)
+    assert hits(MessageQuery(key="7", text="2.5"), value, b"7", masks=True)
+    assert hits(MessageQuery(field="sensor", value="7"), value, masks=True)
+    assert hits(MessageQuery(field="name"), value, masks=True)
 
 
 @pytest.mark.parametrize(
-    ("question", "told"),
-    [(Question(partition=9), "no partition 9"), (Question(go_on="x"), "PARTITION:OFFSET")],
+    ("question", "message"),
+    [(MessageQuery(partition=9), "no partition 9"), (MessageQuery(go_on="x"), "PARTITION:OFFSET")],
 )
-def test_a_wrong_question_is_told_so(topic, question, told):
+def test_an_invalid_query_is_an_error(topic, question, message):
     """Nothing is read for it."""
     topic.add(0)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         look(question)
     assert topic.read == []
 
 
 def test_a_tail_gives_what_came_since_and_says_what_it_passed_over(topic):
     """The oldest first; no more than are asked for, and nothing twice."""
-    browser = Browser(None, read(home="unused"), "t")
-    looker = Looker(ContentReader(FakeSchemas.of(Reading)), Reading, False)
+    browser, renderer = (
+        Browser(None, read(home="unused"), "t"),
+        MessageRenderer(ContentReader(FakeSchemas.of(Reading)), Reading, False),
+    )
     topic.add(0)
-    before = browser.spans()
-    assert browser.after(before, looker, 10) == ([], 0, before)
+    before = browser.read_ranges()
+    assert browser.read_new(before, renderer, 10) == ([], 0, before)
     for at in range(20):
         topic.add(0, at_ms=at)
     topic.add(1, at_ms=5)
-    found, passed, now = browser.after(before, looker, 10)
+    found, passed, now = browser.read_new(before, renderer, 10)
     assert [(one.partition, one.offset) for one in found] == [(1, 0), (0, 16), (0, 17), (0, 18), (0, 19), (0, 20)]
-    assert (passed, now) == (15, browser.spans())
-    assert browser.after(now, looker, 10)[0] == []
+    assert (passed, now) == (15, browser.read_ranges())
+    assert browser.read_new(now, renderer, 10)[0] == []

@@ -4,7 +4,7 @@ import json
 
 from penstock.codec.values import ContentReader
 from penstock.contract.masking import MASK
-from penstock.web.topics.content import SHOWN_BYTES, Looker
+from penstock.web.topics.content import SHOWN_BYTES, MessageRenderer
 from tests.unit.fakes import FakeSchemas, message
 from tests.unit.records import Reading
 
@@ -13,7 +13,7 @@ PLAIN = {"sensor": 7, "celsius": 21.5}
 
 
 def seen(one, *, masks=False, schemas=None, record=Reading):
-    return Looker(ContentReader(schemas or FakeSchemas.of(Reading)), record, masks).see(one)
+    return MessageRenderer(ContentReader(schemas or FakeSchemas.of(Reading)), record, masks).render(one)
 
 
 def test_personal_data_are_hidden():

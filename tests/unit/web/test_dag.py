@@ -11,14 +11,14 @@ from penstock.produce.delivery_log import AttemptProgress
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (
     Dag,
-    Detail,
+    RunDetail,
     RunProgress,
     TaskLogLine,
-    lines,
-    parameters_of,
-    seconds_between,
-    spans_of,
-    way,
+    compute_progress,
+    elapsed_s,
+    parse_log,
+    parse_ranges,
+    validate_parameters,
 )
 
 SUMMARY = {"asked": 9, "fetched": 9, "produced": 8, "refused": 1, "offsets": {"0": [3, 7], "1": [0, 2]}}
@@ -63,31 +63,31 @@ def dag(monkeypatch):
 def test_one_sign_in_for_all_questions(dag):
     """And none before the first."""
     assert FakeAirflow.signed_in == 0
-    assert dag.schedule().paused
-    assert dag.schedule().told == "At 00:00"
+    assert dag.read_schedule().paused
+    assert dag.read_schedule().told == "At 00:00"
     assert FakeAirflow.signed_in == 1
 
 
 def test_a_run_with_its_attempts_and_offsets(dag):
-    """An attempt that no worker has taken yet waits."""
-    found = dag.detail("r1")
+    """An attempt that no worker has taken yet is waiting."""
+    found = dag.read_run("r1")
     assert (found.run.run_id, found.run.produced) == ("r1", 8)
     assert [(one.number, one.state) for one in found.attempts] == [(1, "waiting")]
     assert found.spans == [Span(0, 3, 8), Span(1, 0, 3)]
 
 
 def test_a_run_that_is_not_there(dag):
-    """Is told by its id, not by an address of Airflow's."""
+    """The error names its id, not an address of Airflow's."""
     with pytest.raises(NotFound, match="no run r2"):
-        dag.detail("r2")
+        dag.read_run("r2")
 
 
 @pytest.mark.parametrize(
     ("records", "seconds", "rate"), [(500, None, None), (50.0, None, 10), (None, 3, 20), (1_000_000, None, None)]
 )
 def test_what_can_be_ordered(records, seconds, rate):
-    """Records, as fast as they come or at a rate; or seconds at a rate. All three are told: the DAG has defaults."""
-    assert parameters_of(records, seconds, rate) == {"records": records, "seconds": seconds, "rate": rate}
+    """Records, as fast as possible or at a rate; or seconds at a rate. All three are sent: the DAG has defaults."""
+    assert validate_parameters(records, seconds, rate) == {"records": records, "seconds": seconds, "rate": rate}
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_what_can_be_ordered(records, seconds, rate):
 def test_what_cannot_be_ordered(order, why):
     """It is refused with the reason before anything is sent."""
     with pytest.raises(UsageError, match=why):
-        parameters_of(*order)
+        validate_parameters(*order)
 
 
 def detail(summary=SUMMARY, state="success"):
     """A run whose task returned this."""
-    return Detail(parse_run(FOUND | {"state": state}, summary), [], spans_of(summary), summary)
+    return RunDetail(parse_run(FOUND | {"state": state}, summary), [], parse_ranges(summary), summary)
 
 
 def reached(first, second):
@@ -125,16 +125,16 @@ def reached(first, second):
 
 def test_the_way_of_a_run_that_has_ended():
     """By what its task returned, and how far the ledger reaches."""
-    assert way(detail(), [], None, reached(8, 3)) == RunProgress(9, 9, 8, 1, handled=8, waiting=0)
-    assert way(detail(), [], None, reached(5, 0)) == RunProgress(9, 9, 8, 1, handled=2, waiting=6)
-    assert way(detail(), [], None, reached(5, None)) == RunProgress(9, 9, 8, 1, handled=None, waiting=None)
+    assert compute_progress(detail(), [], None, reached(8, 3)) == RunProgress(9, 9, 8, 1, handled=8, waiting=0)
+    assert compute_progress(detail(), [], None, reached(5, 0)) == RunProgress(9, 9, 8, 1, handled=2, waiting=6)
+    assert compute_progress(detail(), [], None, reached(5, None)) == RunProgress(9, 9, 8, 1, handled=None, waiting=None)
 
 
 def test_records_of_others_lie_among_those_of_the_run():
     """How many of its own wait is not claimed before none does."""
     among = detail(SUMMARY | {"produced": 5, "refused": 4})
-    assert way(among, [], None, reached(5, 0)) == RunProgress(9, 9, 5, 4, handled=None, waiting=6)
-    assert way(among, [], None, reached(80, 80)) == RunProgress(9, 9, 5, 4, handled=5, waiting=0)
+    assert compute_progress(among, [], None, reached(5, 0)) == RunProgress(9, 9, 5, 4, handled=None, waiting=6)
+    assert compute_progress(among, [], None, reached(80, 80)) == RunProgress(9, 9, 5, 4, handled=5, waiting=0)
 
 
 def test_the_way_of_a_run_that_goes_on():
@@ -143,7 +143,7 @@ def test_the_way_of_a_run_that_goes_on():
         TaskLogLine(None, "info", "response_fetched", "", {"fetched": "4", "asked": "9"}),
         TaskLogLine(None, "info", "x", "", {"fetched": "none"}),
     ]
-    assert way(detail({}, "running"), log, AttemptProgress(4, 3), reached(0, 0)) == RunProgress(
+    assert compute_progress(detail({}, "running"), log, AttemptProgress(4, 3), reached(0, 0)) == RunProgress(
         9, 4, 3, None, handled=None, waiting=None
     )
 
@@ -151,7 +151,7 @@ def test_the_way_of_a_run_that_goes_on():
 def test_the_lines_of_a_log():
     """What is the same in every entry is left out, and so are the ends of groups; errors keep their place."""
     frames = [{"filename": "a.py", "lineno": 3, "name": "f", "locals": {"secret": "s"}}]
-    found = lines(
+    found = parse_log(
         [
             {"event": "::group::Pre Execute", "level": "info"},
             {"event": "::endgroup::"},
@@ -176,6 +176,6 @@ def test_the_lines_of_a_log():
 def test_how_long_something_takes():
     """Up to its end, or up to now; what has not begun takes no time."""
     now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
-    assert seconds_between("2026-01-01T00:00:00Z", "2026-01-01T00:00:05+00:00", now) == 5
-    assert seconds_between("2026-01-01T00:00:00Z", None, now) == 60
-    assert seconds_between(None, None, now) is None
+    assert elapsed_s("2026-01-01T00:00:00Z", "2026-01-01T00:00:05+00:00", now) == 5
+    assert elapsed_s("2026-01-01T00:00:00Z", None, now) == 60
+    assert elapsed_s(None, None, now) is None

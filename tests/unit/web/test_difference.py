@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.web.schemas.difference import difference
+from penstock.web.schemas.difference import diff_lines
 
 OLDER = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj"
 
 
-def test_what_is_gone_comes_before_what_is_new():
+def test_removed_lines_are_before_added_lines():
     """Each line has its number in the text that it is of."""
-    found = difference("a\nb\nc", "a\nB\nc")
+    found = diff_lines("a\nb\nc", "a\nB\nc")
     assert [(one.sign, one.older, one.newer, one.text) for one in found] == [
         (" ", 1, 1, "a"),
         ("-", 2, None, "b"),
@@ -21,26 +21,26 @@ def test_what_is_gone_comes_before_what_is_new():
 
 def test_texts_that_are_the_same_have_no_difference():
     """Nothing is shown, not even the lines of both."""
-    assert difference(OLDER, OLDER) == []
+    assert diff_lines(OLDER, OLDER) == []
 
 
 def test_lines_far_from_a_change_are_left_out():
     """Once before it, once behind it."""
-    found = difference(OLDER, OLDER.replace("e", "E"), around=1)
+    found = diff_lines(OLDER, OLDER.replace("e", "E"), around=1)
     assert "".join(one.sign for one in found) == "@ -+ @"
     assert [one.text for one in found] == ["", "d", "e", "E", "f", ""]
 
 
 def test_a_text_may_be_empty():
     """All lines of the other are new, or gone."""
-    assert [one.sign for one in difference("", "a\nb")] == ["+", "+"]
-    assert [one.sign for one in difference("a", "")] == ["-"]
+    assert [one.sign for one in diff_lines("", "a\nb")] == ["+", "+"]
+    assert [one.sign for one in diff_lines("a", "")] == ["-"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.lists(st.sampled_from("abc"), max_size=30))
-def test_with_all_lines_around_either_text_can_be_told(older, newer):
+def test_with_all_lines_of_context_either_text_can_be_restored(older, newer):
     """The older text is what is not new, the newer what is not gone."""
-    found = difference("\n".join(older), "\n".join(newer), around=100)
+    found = diff_lines("\n".join(older), "\n".join(newer), around=100)
     if older != newer:
         assert [one.text for one in found if one.sign != "+"] == older
         assert [one.text for one in found if one.sign != "-"] == newer

@@ -7,11 +7,11 @@ import pytest
 from penstock.web.elements import (
     UNKNOWN,
     command_html,
-    duration,
-    iso,
+    format_duration,
+    format_iso,
+    format_number,
+    format_size,
     moment_html,
-    number,
-    size,
     sparkline_html,
     state_html,
     table_html,
@@ -24,8 +24,8 @@ from penstock.web.elements import (
 )
 def test_numbers_are_grouped(value, text):
     """What is not known is a dash, not zero; small rates have one decimal."""
-    assert number(value) == text
-    assert number(7, "rows") == "7 rows"
+    assert format_number(value) == text
+    assert format_number(7, "rows") == "7 rows"
 
 
 @pytest.mark.parametrize(
@@ -40,29 +40,29 @@ def test_numbers_are_grouped(value, text):
         (2.16e8, "2.5 d"),
     ],
 )
-def test_a_time_span_is_told_in_its_largest_unit(ms, text):
+def test_a_duration_is_shown_in_its_largest_unit(ms, text):
     """From milliseconds to days."""
-    assert duration(ms) == text
+    assert format_duration(ms) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(None, UNKNOWN), (12, "12 B"), (2048, "2.0 KiB"), (3 * 2**30, "3.0 GiB")])
 def test_sizes(count, text):
     """Bytes in powers of 1,024."""
-    assert size(count) == text
+    assert format_size(count) == text
 
 
 def test_a_time_is_an_element_that_the_browser_turns_into_the_viewers_zone():
     """From a datetime, epoch milliseconds or a text; without one a dash."""
     assert (
-        iso(1_700_000_000_123)
-        == iso(datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC))
+        format_iso(1_700_000_000_123)
+        == format_iso(datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC))
         == "2023-11-14T22:13:20.123+00:00"
     )
     assert moment_html("2023-11-14T22:13:20Z").startswith('<local-time datetime="2023-11-14T22:13:20Z">')
     assert moment_html(None) == UNKNOWN
 
 
-def test_what_comes_from_outside_is_escaped():
+def test_external_text_is_escaped():
     """Names, labels and states cannot become markup."""
     evil = '"><script>alert(1)</script>'
     for made in (state_html("ok", evil), sparkline_html([1.0], evil), table_html(evil, [evil], []), moment_html(evil)):

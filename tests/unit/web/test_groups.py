@@ -11,7 +11,7 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import CassandraUnreachable, KafkaUnreachable
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics.groups import groups, positions
+from penstock.web.topics.groups import list_groups, read_positions
 from tests.unit.fakes import FakeSession, kafka_error
 
 
@@ -69,7 +69,7 @@ def test_lag_is_counted_per_partition_and_by_who_reads():
         {"app": ({"c1": [("t", 0)]}, {("t", 0): 7, ("t", 1): 12, ("t", 2): -1001}), "other": ({}, {("gone", 0): 1})},
         {("t", 0): 10, ("t", 1): 11},
     )
-    app, other = groups(client, SETTINGS)
+    app, other = list_groups(client, SETTINGS)
     assert (app.name, app.state, app.members, app.lag, app.is_stale) == ("app", "stable", 1, 3, False)
     assert [(one.partition, one.lag, one.client) for one in app.reaches] == [(0, 3, "c1"), (1, 0, "")]
     assert (other.state, other.lag, other.is_stale) == ("empty", None, False)
@@ -87,7 +87,7 @@ def test_the_registrys_stale_groups_have_no_lag():
         },
         {("kafkasql-journal", 0): 50, ("t", 0): 4},
     )
-    found = {one.name: one for one in groups(client, SETTINGS)}
+    found = {one.name: one for one in list_groups(client, SETTINGS)}
     assert list(found)[:2] == ["app", "apicurio-1"]
     assert {name for name, one in found.items() if one.is_stale} == {"apicurio-2", "old"}
     assert (found["apicurio-2"].lag, found["old"].lag, found["old"].reaches) == (None, None, [])
@@ -95,16 +95,16 @@ def test_the_registrys_stale_groups_have_no_lag():
     assert "apicurio-2" not in client.asked
 
 
-def test_kafka_that_is_away_is_not_taken_for_one_without_groups():
-    """The client gives an empty list and an error beside it."""
+def test_an_unavailable_kafka_is_not_one_without_groups():
+    """The client returns an empty list, and an error."""
     with pytest.raises(KafkaUnreachable):
-        groups(FakeAdmin({}, error=KafkaError(KafkaError._TRANSPORT, "away")), SETTINGS)
+        list_groups(FakeAdmin({}, error=KafkaError(KafkaError._TRANSPORT, "away")), SETTINGS)
 
 
 @pytest.fixture
 def spans(monkeypatch):
     """The pipeline's topic holds two partitions."""
-    monkeypatch.setattr(observe_groups, "spans_of", lambda *_: [Span(0, 5, 20), Span(1, 0, 8)])
+    monkeypatch.setattr(observe_groups, "read_ranges", lambda *_: [Span(0, 5, 20), Span(1, 0, 8)])
 
 
 def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_path):
@@ -115,20 +115,20 @@ def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_pa
     (folder / "commits").mkdir()
     (folder / "offsets" / "0").write_text('v1\n{"batchWatermarkMs":0}\n{"users_created":{"0":15,"1":6}}')
     (folder / "commits" / "0").write_text('v1\n{"nextBatchWatermarkMs":0}')
-    found = positions(None, settings, FakeSession, {0: 18, 1: None})
+    found = read_positions(None, settings, FakeSession, {0: 18, 1: None})
     assert [(one.planned, one.recorded, one.lag) for one in found.partitions] == [(15, 18, 2), (6, None, 2)]
     assert (found.lag, found.problems) == (4, [])
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_there(spans, tmp_path):
-    """A checkpoint elsewhere, and Cassandra away, in either of the ways that it is."""
+def test_what_cannot_be_read_is_listed_and_the_rest_is_returned(spans, tmp_path):
+    """A checkpoint elsewhere, and Cassandra unavailable for either reason."""
     settings = read(home=tmp_path, spark_checkpoint="s3://bucket/place")
 
     def away():
         raise CassandraUnreachable("Cassandra is away")
 
     for session in (away, lambda: FakeSession(error=OperationTimedOut("slow"))):
-        found = positions(None, settings, session, {})
+        found = read_positions(None, settings, session, {})
         assert [one.lag for one in found.partitions] == [None, None]
         assert found.lag is None
         assert ["checkpoint" in found.problems[0], "newest batch" in found.problems[1]] == [True, True]

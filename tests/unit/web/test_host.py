@@ -1,29 +1,29 @@
-"""Whose services the page may look at and restart."""
+"""Which services the page may inspect and restart."""
 
 import pytest
 
 from penstock.config import read
 from penstock.errors import UsageError
-from penstock.web.host import Elsewhere, host_of
+from penstock.web.host import Elsewhere, create_host
 from penstock.web.local_stack import LocalStack
 
 
 def test_a_cluster_elsewhere_is_left_alone(tmp_path):
     """Its processes are not ours: the page says so."""
-    host = host_of(read(home=tmp_path, kafka_bootstrap="kafka.example:9092"))
+    host = create_host(read(home=tmp_path, kafka_bootstrap="kafka.example:9092"))
     assert isinstance(host, Elsewhere)
-    assert host.services() == []
-    for act in (lambda: host.log_of("kafka"), lambda: host.stop("kafka"), lambda: host.start("kafka")):
-        with pytest.raises(UsageError, match="the local stack of this home is not what the settings name"):
+    assert host.list_services() == []
+    for act in (lambda: host.locate_log("kafka"), lambda: host.stop("kafka"), lambda: host.start("kafka")):
+        with pytest.raises(UsageError, match="the settings do not point to the local stack"):
             act()
 
 
 def test_the_local_stack_is_known_by_its_home(tmp_path):
     """A home without a stack holds none."""
-    assert not host_of(read(home=tmp_path)).is_local
+    assert not create_host(read(home=tmp_path)).is_local
     (tmp_path / "secrets.json").write_text("{}")
-    assert isinstance(host_of(read(home=tmp_path)), LocalStack)
-    assert not host_of(read(home=tmp_path, kafka_bootstrap="kafka.example:9092")).is_local
+    assert isinstance(create_host(read(home=tmp_path)), LocalStack)
+    assert not create_host(read(home=tmp_path, kafka_bootstrap="kafka.example:9092")).is_local
 
 
 def test_the_local_stacks_services_are_started_and_stopped_as_by_the_commands(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from penstock.config import read
 from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipelines import users
 from penstock.web.topics import inventory
-from penstock.web.topics.inventory import Inventory, role_of
+from penstock.web.topics.inventory import Inventory, classify_topic
 from tests.unit.fakes import Clock, kafka_error
 
 
@@ -61,39 +61,39 @@ def clock(monkeypatch):
 
 
 def test_each_topic_with_what_it_holds(clock):
-    """The pipeline's first, those that services keep last; a rate once there were two looks."""
+    """The pipeline's first, internal ones last; a rate after two polls."""
     client = FakeAdmin({"__x": [1], "t": [11, 21], "users_created": [1]})
     held = Inventory(client, read(home="unused"))
-    assert [one.name for one in held.topics()] == ["users_created", "t", "__x"]
-    first = held.topic("t")
+    assert [one.name for one in held.list_topics()] == ["users_created", "t", "__x"]
+    first = held.get_topic("t")
     assert (first.partitions, first.records, first.disk_bytes, first.rate_s) == (2, 30, 77, None)
     assert (first.retention_ms, first.retention_bytes, first.cleanup) == (1000, -1, "delete")
     client.ends["t"] = [31, 21]
     clock.now_s += 2
-    assert (held.topic("t").records, held.topic("t").rate_s) == (50, 10.0)
+    assert (held.get_topic("t").records, held.get_topic("t").rate_s) == (50, 10.0)
 
 
-def test_many_who_ask_at_once_cost_one_look(clock):
+def test_concurrent_callers_share_one_poll(clock):
     """Twenty open pages are one."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
     for _ in range(20):
-        held.topics()
+        held.list_topics()
     assert client.looks == 1
-    held.forget()
-    held.topics()
+    held.clear_cache()
+    held.list_topics()
     assert client.looks == 2
 
 
 def test_what_is_not_known_is_not_zero(clock):
-    """A partition without a leader, and a topic that was made anew between two looks."""
+    """A partition without a leader, and a topic that was recreated between two polls."""
     client = FakeAdmin({"t": [11, None], "u": [100]})
     held = Inventory(client, read(home="unused"))
-    assert held.topic("t").records is None
-    held.topics()
+    assert held.get_topic("t").records is None
+    held.list_topics()
     client.ends["u"] = [3]
     clock.now_s += 2
-    assert held.topic("u").rate_s is None
+    assert held.get_topic("u").rate_s is None
 
 
 def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
@@ -101,27 +101,27 @@ def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
     with pytest.raises(UsageError, match="no topic 'new'"):
-        held.topic("new")
+        held.get_topic("new")
     client.ends["new"] = [1]
-    assert held.topic("new").name == "new"
+    assert held.get_topic("new").name == "new"
 
 
-def test_kafka_that_is_away_is_told(clock):
+def test_an_unavailable_kafka_is_an_error(clock):
     """Not an empty list."""
     client = FakeAdmin({})
     client.error = kafka_error(KafkaError._TRANSPORT)
     held = Inventory(client, read(home="unused"))
     for _ in range(2):
         with pytest.raises(KafkaUnreachable):
-            held.topics()
+            held.list_topics()
     client.error = None
     with pytest.raises(KafkaUnreachable):  # who asks in the same moment does not wait once more
-        held.topics()
+        held.list_topics()
     clock.now_s += 2
-    assert held.topics() == []
+    assert held.list_topics() == []
 
 
 def test_what_topics_are_there_for():
     """By their names."""
     names = ("users_created", "users_created.dlq", "kafkasql-journal", "__consumer_offsets", "mine")
-    assert [role_of(one, users.PIPELINE) for one in names] == ["pipeline", "rejected", "registry", "Kafka", ""]
+    assert [classify_topic(one, users.PIPELINE) for one in names] == ["pipeline", "rejected", "registry", "Kafka", ""]

@@ -3,7 +3,7 @@ import pytest
 from penstock.config import read
 from penstock.errors import NotFound
 from penstock.web import logbook as module
-from penstock.web.in_force import Secrets
+from penstock.web.effective_settings import Secrets
 from penstock.web.local_stack import LocalStack
 from penstock.web.logbook import Logbook, level_of
 
@@ -27,47 +27,47 @@ def texts(found):
 
 def test_the_last_lines_are_read_without_secrets_and_colours(book):
     """The oldest first."""
-    assert texts(book.last(2)) == ["two ERROR b", "three ******"]
+    assert texts(book.read_last(2)) == ["two ERROR b", "three ******"]
 
 
 def test_a_search_passes_over_case(book):
     """And is of the text alone, not a pattern; a secret is not found."""
-    assert texts(book.last(10, "error")) == ["two ERROR b"]
-    assert texts(book.last(10, ".*")) == []
-    assert texts(book.last(10, "hush")) == []
+    assert texts(book.read_last(10, "error")) == ["two ERROR b"]
+    assert texts(book.read_last(10, ".*")) == []
+    assert texts(book.read_last(10, "hush")) == []
 
 
-def test_what_is_added_is_read_once_and_as_whole_lines(book, log):
+def test_new_lines_are_read_once_and_complete(book, log):
     """A line is shown when it has ended."""
-    position = book.last(10).position
+    position = book.read_last(10).position
     with log.open("a") as file:
         file.write("four\nfi")
-    found = book.since(position)
+    found = book.read_since(position)
     assert texts(found) == ["four"]
-    assert texts(book.since(found.position)) == []
+    assert texts(book.read_since(found.position)) == []
     with log.open("a") as file:
         file.write("ve\n")
-    assert texts(book.since(found.position)) == ["five"]
+    assert texts(book.read_since(found.position)) == ["five"]
 
 
 def test_a_log_that_was_rotated_is_read_from_its_beginning(book, log):
     """It is shorter than it was."""
-    position = book.last(10).position
+    position = book.read_last(10).position
     log.write_text("new\n")
-    assert texts(book.since(position)) == ["new"]
+    assert texts(book.read_since(position)) == ["new"]
 
 
-def test_of_a_large_log_the_end_is_looked_at(book, monkeypatch):
+def test_only_the_end_of_a_large_log_is_read(book, monkeypatch):
     """From the first line that begins there."""
     monkeypatch.setattr(module, "SEARCHED_BYTES", 20)
-    assert texts(book.last(10)) == ["three ******"]
+    assert texts(book.read_last(10)) == ["three ******"]
 
 
 def test_a_log_that_is_not_there_yet_is_empty(book, log):
     """A service that never ran has none."""
     log.unlink()
-    assert texts(book.last(10)) == []
-    assert book.since(0).lines == []
+    assert texts(book.read_last(10)) == []
+    assert book.read_since(0).lines == []
 
 
 @pytest.mark.parametrize("name", ["..", "../secrets", "KAFKA", ""])

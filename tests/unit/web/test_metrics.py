@@ -18,8 +18,8 @@ from penstock.config import Settings
 from penstock.monitoring.monitor import View
 from penstock.web import metrics
 from penstock.web.metrics import METRICS
-from penstock.web.metrics_poller import Followed
-from tests.unit.web import desks
+from penstock.web.metrics_poller import MetricsPoller
+from tests.unit.web import contexts
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
@@ -29,12 +29,12 @@ UNIT = re.compile(r"_(records|bytes|seconds|timestamp_seconds|up|balanced|firing
 
 @pytest.fixture(autouse=True)
 def _nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Followed, "follow", lambda *_: None)
+    monkeypatch.setattr(MetricsPoller, "schedule_poll", lambda *_: None)
 
 
 def answer(settings: Settings, found: View, accept: str = "text/plain") -> str:
     app = FastAPI()
-    metrics.register(app, desks.desk(settings, found))
+    metrics.register(app, contexts.context(settings, found))
     with TestClient(app) as client:
         told = client.get("/metrics", headers={"Accept": accept})
     assert told.status_code == 200
@@ -51,9 +51,9 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_each_hop_is_told(settings: Settings) -> None:
-    """Records of each hop, lag per partition, services, the receipt and alerts."""
-    told = samples(answer(settings, desks.view(desks.point())))
+def test_each_stage_has_metrics(settings: Settings) -> None:
+    """Records of each stage, lag per partition, services, the receipt and alerts."""
+    told = samples(answer(settings, contexts.view(contexts.point())))
     assert told["penstock_fetched_records_total",] == 10
     assert told["penstock_produced_bytes_total",] == 200
     assert told["penstock_kafka_records_total", "users_created"] == 8
@@ -70,26 +70,26 @@ def test_each_hop_is_told(settings: Settings) -> None:
 
 
 def test_what_is_not_known_is_left_out(settings: Settings) -> None:
-    """A service that is away makes no zero."""
-    told = samples(answer(settings, desks.view(desks.unknown())))
+    """An unavailable service does not result in a zero."""
+    told = samples(answer(settings, contexts.view(contexts.unknown())))
     names = {name for name, *_ in told}
     assert not names & {"penstock_kafka_records_total", "penstock_stored_records_total", "penstock_kafka_held_records"}
-    assert ("penstock_lag_records", "1") not in samples(answer(settings, desks.view(desks.point())))
+    assert ("penstock_lag_records", "1") not in samples(answer(settings, contexts.view(contexts.point())))
     assert "penstock_batch_seconds" not in names
     assert "penstock_service_up" in names
 
 
-@pytest.mark.parametrize("found", [View(), desks.view(desks.point(time.time() - 60))], ids=["none", "old"])
-def test_an_old_look_tells_nothing_but_its_age(settings: Settings, found: View) -> None:
-    """When nobody looks, nothing is claimed."""
+@pytest.mark.parametrize("found", [View(), contexts.view(contexts.point(time.time() - 60))], ids=["none", "old"])
+def test_an_old_poll_exports_only_its_time(settings: Settings, found: View) -> None:
+    """Without current polls, nothing is claimed."""
     names = {name for name, *_ in samples(answer(settings, found))}
-    assert names - {metrics.LOOK} == {metrics.BUILD}
-    assert (metrics.LOOK in names) == bool(found.points)
+    assert names - {metrics.LAST_POLL} == {metrics.BUILD}
+    assert (metrics.LAST_POLL in names) == bool(found.points)
 
 
 def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None:
-    """The last bucket holds all; a sum, which is not known, is not told."""
-    told = samples(answer(settings, desks.view(desks.point())))
+    """The last bucket counts all; the sum, which is unknown, is omitted."""
+    told = samples(answer(settings, contexts.view(contexts.point())))
     buckets = [(labels[0], value) for (name, *labels), value in told.items() if name == f"{metrics.LATENCY}_bucket"]
     assert dict(buckets) | {"0.01": 0, "0.025": 1, "0.05": 3, "86400.0": 3, "+Inf": 4} == dict(buckets)
     assert [value for _, value in buckets] == sorted(value for _, value in buckets)
@@ -98,7 +98,7 @@ def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None
 
 def test_both_formats_can_be_read(settings: Settings) -> None:
     """The stricter parser takes it, too, and finds the same names."""
-    found = desks.view(desks.point())
+    found = contexts.view(contexts.point())
     strict = {
         one.name for family in parsed_openmetrics(answer(settings, found, OPEN_METRICS)) for one in family.samples
     }
@@ -107,21 +107,21 @@ def test_both_formats_can_be_read(settings: Settings) -> None:
 
 
 def test_names_have_units_and_are_explained() -> None:
-    """Counters end in _total, each name says what it counts, each is told about."""
+    """Counters end in _total, each name says what it counts, each is documented."""
     for one in METRICS:
         assert UNIT.search(one.name), one.name
         assert one.name.endswith("_total") == (one.kind == "counter"), one.name
-        assert one.told.endswith("."), one.name
+        assert one.meaning.endswith("."), one.name
 
 
 def test_the_document_lists_all() -> None:
     """docs/metrics.md has the table that the code makes."""
-    assert metrics.page() in (ROOT / "docs" / "metrics.md").read_text()
+    assert metrics.render_page() in (ROOT / "docs" / "metrics.md").read_text()
 
 
 def exported() -> set[str]:
     """Every name that a sample can have."""
-    return {one.name for one in METRICS} | {metrics.BUILD, metrics.LOOK, f"{metrics.LATENCY}_bucket"}
+    return {one.name for one in METRICS} | {metrics.BUILD, metrics.LAST_POLL, f"{metrics.LATENCY}_bucket"}
 
 
 def expressions(found: Any) -> Iterator[str]:
@@ -147,14 +147,14 @@ def test_dashboard_and_rules_ask_for_what_there_is(name: str) -> None:
 
 
 def test_the_dashboard_shows_every_metric_of_the_pipeline() -> None:
-    """None of a hop is left out."""
+    """No stage is left out."""
     text = " ".join(expressions(json.loads((DEPLOY / "grafana-dashboard.json").read_text())))
-    left_out = {"penstock_batch_timestamp_seconds", metrics.BUILD, metrics.LOOK}
+    left_out = {"penstock_batch_timestamp_seconds", metrics.BUILD, metrics.LAST_POLL}
     assert [one for one in sorted(exported() - left_out) if one not in text] == []
 
 
-def test_the_dashboard_is_whole() -> None:
-    """Panels have ids of their own, do not lie on each other, and ask the data source that the viewer chooses."""
+def test_the_dashboard_is_complete() -> None:
+    """Panels have unique ids, do not overlap, and query the data source that the viewer selects."""
     board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
     panels = board["panels"]
     assert len({one["id"] for one in panels}) == len(panels)
@@ -171,7 +171,7 @@ def test_the_dashboard_is_whole() -> None:
 
 
 def test_prometheus_asks_the_control_center(settings: Settings) -> None:
-    """The configuration names the port of the settings, and the rules' file that lies beside it."""
+    """The configuration names the port of the settings, and the rules' file next to it."""
     found = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
     (job,) = found["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"127.0.0.1:{settings.control_port}"]}]

@@ -27,7 +27,7 @@ TOLD = {
 
 
 class FakeNodes:
-    """A cluster of two nodes: what is in `away` does not answer."""
+    """A cluster of two nodes: those in `away` do not respond."""
 
     def __init__(self, away: frozenset[str] = frozenset(), told=TOLD) -> None:
         self._away, self._told = away, told
@@ -54,7 +54,7 @@ class Rows(list):
 
 def test_each_node_tells_of_itself(settings):
     """Asked one by one: a virtual table is the node's own."""
-    first, second = nodes.read(settings, FakeNodes(), "k", "t")
+    first, second = nodes.read_nodes(settings, FakeNodes(), "k", "t")
     assert (first.address, second.address) == ("10.0.0.1:9042", "10.0.0.2:9042")
     assert (first.writes, first.reads, first.table_mib, first.node_bytes) == (800, 30, 4, 1234.0)
     assert (first.compactions_pending, first.compactions_active, first.compactions_done) == (2, 1, 9)
@@ -62,9 +62,9 @@ def test_each_node_tells_of_itself(settings):
     assert second.node_bytes == 5.0
 
 
-def test_a_node_that_is_away_does_not_hide_the_others(settings):
+def test_an_unavailable_node_does_not_hide_the_others(settings):
     """It says why; its counts are not known."""
-    first, second = nodes.read(settings, FakeNodes(frozenset({"10.0.0.1"})), "k", "t")
+    first, second = nodes.read_nodes(settings, FakeNodes(frozenset({"10.0.0.1"})), "k", "t")
     assert "NoHostAvailable" in first.error
     assert first.writes is None
     assert (second.error, second.writes) == ("", 800)
@@ -72,15 +72,15 @@ def test_a_node_that_is_away_does_not_hide_the_others(settings):
 
 def test_what_a_node_does_not_tell_is_not_known(settings):
     """Not zero."""
-    first, _ = nodes.read(settings, FakeNodes(told={}), "k", "t")
+    first, _ = nodes.read_nodes(settings, FakeNodes(told={}), "k", "t")
     assert (first.writes, first.table_mib, first.node_bytes, first.compactions_pending) == (None, None, None, None)
 
 
 def test_no_node_at_all(settings):
-    """Cassandra is away."""
+    """Cassandra is unavailable."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(OperationTimedOut()))
     with pytest.raises(CassandraUnreachable):
-        nodes.read(settings, broken, "k", "t")
+        nodes.read_nodes(settings, broken, "k", "t")
 
 
 def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
@@ -90,10 +90,10 @@ def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
     for name in ("nb-1-big-Data.db", "nb-1-big-Index.db", "nb-2-big-Data.db"):
         (folder / name).write_bytes(b"12345")
     (tmp_path / "k" / f"t-{UUID(int=8).hex}").mkdir()
-    assert nodes.files(settings, FakeNodes(), tmp_path, "k", "t") == TableFiles(2, 15)
+    assert nodes.measure_table_files(settings, FakeNodes(), tmp_path, "k", "t") == TableFiles(2, 15)
 
 
 @pytest.mark.parametrize("told", [TOLD, {}])
-def test_files_that_are_not_here_are_not_known(settings, tmp_path, told):
+def test_files_on_another_host_are_unknown(settings, tmp_path, told):
     """No folder, or no table."""
-    assert nodes.files(settings, FakeNodes(told=told), tmp_path, "k", "t") is None
+    assert nodes.measure_table_files(settings, FakeNodes(told=told), tmp_path, "k", "t") is None

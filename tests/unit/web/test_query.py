@@ -9,7 +9,7 @@ from penstock.errors import CassandraUnreachable
 from penstock.sink.lease import Holder, Owner
 from penstock.sink.progress import Batch, Failure
 from penstock.web.stream import query
-from penstock.web.stream.query import OTHER, PHASES, StreamFacts, phases_ms, shares, tell
+from penstock.web.stream.query import OTHER, PHASES, StreamFacts, describe_query, phase_shares, phases_ms
 from tests.unit.fakes import FakeSession
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,7 +48,7 @@ def failure(ago_s):
 )
 def test_how_the_query_does(found, process, state):
     """By who owns the checkpoint, by what came last, batch or failure, and by the process where it is known."""
-    told = tell(found, "/checkpoint", process, NOW)
+    told = describe_query(found, "/checkpoint", process, NOW)
     assert told.state == state
     assert told.checkpoint == "/checkpoint"
     assert (told.owner is not None) == (found.holder is OWNER)
@@ -57,36 +57,36 @@ def test_how_the_query_does(found, process, state):
 STUCK = FailingBatch("/c", 7, {0: 17}, {0: 20}, 4, NOW, NOW, "transform_failed", "my.py, line 7: ValueError", "words")
 
 
-def test_a_stuck_query_is_told_as_such_with_what_to_do():
+def test_a_stuck_query_is_shown_as_stuck_with_its_remedy():
     """Neither its last batch nor that it has an owner makes it a running one; a job that stopped is stopped."""
-    told = tell(StreamFacts(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
+    told = describe_query(StreamFacts(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
     assert (told.state, told.owner) == ("stuck", "process 7 on vm")
     assert "0:17 to 0:19" in told.told
     assert "my.py, line 7: ValueError" in told.told
     assert "./penstock restart spark-job" in told.told
-    assert tell(StreamFacts(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
+    assert describe_query(StreamFacts(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
 
 
-def test_who_reads_is_told():
+def test_the_owner_is_named():
     """The process and its machine, and since when."""
-    told = tell(StreamFacts(OWNER, [], []), "/checkpoint", "", NOW)
+    told = describe_query(StreamFacts(OWNER, [], []), "/checkpoint", "", NOW)
     assert (told.owner, told.since) == ("process 7 on vm", OWNER.since)
 
 
 def test_a_stop_loses_nothing_and_says_so():
     """So does a killed process."""
-    assert "none is lost" in tell(StreamFacts(None, [], []), "c").told
-    assert "killed" in tell(StreamFacts(DEAD, [], []), "c").told
+    assert "none are lost" in describe_query(StreamFacts(None, [], []), "c").told
+    assert "killed" in describe_query(StreamFacts(DEAD, [], []), "c").told
 
 
 def test_a_job_on_another_checkpoint_is_named():
-    """Who looks with other settings than the job's is not told that it stopped."""
-    told = tell(StreamFacts(None, [], [], ["/other/t"]), "/here/t").told
+    """With other settings than the job's, the state is unknown, not stopped."""
+    told = describe_query(StreamFacts(None, [], [], ["/other/t"]), "/here/t").told
     assert "/other/t" in told
     assert "PENSTOCK_SPARK_CHECKPOINT" in told
 
 
-def test_the_phases_add_up_to_the_whole():
+def test_the_phases_add_up_to_the_total():
     """What Spark does not name is other."""
     found = phases_ms(batch(addBatch=70, walCommit=10, triggerExecution=100))
     assert (found["addBatch"], found["walCommit"], found["getBatch"], found[OTHER]) == (70, 10, 0, 20)
@@ -95,19 +95,19 @@ def test_the_phases_add_up_to_the_whole():
 
 def test_shares_of_the_time():
     """Over all batches; none when there were none."""
-    found = shares([batch(addBatch=70, triggerExecution=100), batch(addBatch=100, triggerExecution=100)])
+    found = phase_shares([batch(addBatch=70, triggerExecution=100), batch(addBatch=100, triggerExecution=100)])
     assert (found["addBatch"], found[OTHER]) == (0.85, 0.15)
-    assert shares([]) == {}
+    assert phase_shares([]) == {}
 
 
-def test_cassandra_is_away():
-    """The driver's error becomes one that says what to type."""
+def test_cassandra_is_unavailable():
+    """The driver's error becomes one with a command."""
     gone = FakeSession(error=OperationTimedOut("late"))
     with pytest.raises(CassandraUnreachable, match="late") as failed:
-        query.read(settings(), "ks", "t", lambda: gone, 5)
+        query.read_facts(settings(), "ks", "t", lambda: gone, 5)
     assert "./penstock status cassandra" in failed.value.hint
 
 
 def test_nothing_was_kept_yet():
-    """Before a job has made its tables nobody reads, and nothing was read."""
-    assert query.read(settings(), "ks", "t", FakeSession, 5) == StreamFacts(None, [], [])
+    """Before a job has created its tables there is no owner, and nothing was read."""
+    assert query.read_facts(settings(), "ks", "t", FakeSession, 5) == StreamFacts(None, [], [])

@@ -3,12 +3,12 @@ import threading
 import pytest
 
 from penstock.errors import KafkaUnreachable
-from penstock.web.query_cache import Shared
+from penstock.web.query_cache import QueryCache
 from tests.unit.fakes import Clock
 
 
 def test_many_who_ask_at_once_get_one_answer():
-    """The question is asked once; those that come meanwhile wait for its answer."""
+    """The query runs once; callers that arrive meanwhile wait for its result."""
     asked = []
     begun, go = threading.Event(), threading.Event()
 
@@ -18,7 +18,7 @@ def test_many_who_ask_at_once_get_one_answer():
         go.wait(10)
         return len(asked)
 
-    shared, answers = Shared(question, for_s=60), []
+    shared, answers = QueryCache(question, for_s=60), []
     threads = [threading.Thread(target=lambda: answers.append(shared())) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -32,23 +32,23 @@ def test_many_who_ask_at_once_get_one_answer():
 def test_an_answer_is_asked_anew_when_it_is_old_or_forgotten():
     """And not before."""
     clock, answers = Clock(), iter(range(10))
-    shared = Shared(lambda: next(answers), 5, clock.monotonic)
+    shared = QueryCache(lambda: next(answers), 5, clock.monotonic)
     assert [shared(), shared()] == [0, 0]
     clock.sleep(5)
     assert shared() == 1
-    shared.forget()
+    shared.clear_cache()
     assert [shared(), shared()] == [2, 2]
 
 
 def test_an_error_is_shared_too():
-    """Twenty pages do not wait for a service that is away one after the other."""
+    """Twenty pages do not wait for an unavailable service one after another."""
     asked = []
 
     def question():
         asked.append(1)
         raise KafkaUnreachable("away")
 
-    shared = Shared(question, for_s=60)
+    shared = QueryCache(question, for_s=60)
     for _ in range(3):
         with pytest.raises(KafkaUnreachable, match="away"):
             shared()

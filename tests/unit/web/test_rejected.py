@@ -13,14 +13,14 @@ from penstock.dead_letters.redrive import discard
 from penstock.errors import NotFound
 from penstock.pipelines import users
 from penstock.web.rejected import reader as module
-from penstock.web.rejected.reader import RejectedReader, Wanted, account, newest_of
+from penstock.web.rejected.reader import DeadLetterFilter, RejectedReader, describe_letter, select_newest
 from tests.unit.fakes import FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject
 from tests.unit.records import READINGS
 
 
 class World:
-    """A dead-letter topic, and what became of what lies in it."""
+    """A dead-letter topic, and the resolutions of its records."""
 
     def __init__(self, monkeypatch, newest=5000):
         self.kafka = FakeKafka().use(monkeypatch)
@@ -28,7 +28,7 @@ class World:
         self.rejected = RejectedReader(read(), READINGS, newest)
 
     def listing(self):
-        return self.rejected.listing(lambda: self.session, 0)
+        return self.rejected.read_listing(lambda: self.session, 0)
 
 
 @pytest.fixture
@@ -52,9 +52,11 @@ def test_records_are_grouped_by_reason_and_rules_with_what_became_of_them(world)
     groups = [(group.reason, group.rules, group.waiting, group.discarded) for group in found.groups()]
     assert groups == [("contract_broken", ("a:type",), 1, 1), ("json_malformed", (), 1, 0)]
     assert (len(found.entries), found.held) == (3, 4)
-    assert [one.place for one in found.select(Wanted(state="waiting", rule="a:"))] == [one.place]
-    assert [entry.place for entry in found.select(Wanted(reason="contract_broken", state="discarded"))] == [other.place]
-    assert found.select(Wanted(rules="a:type,b:type")) == []
+    assert [one.place for one in found.select(DeadLetterFilter(state="waiting", rule="a:"))] == [one.place]
+    assert [entry.place for entry in found.select(DeadLetterFilter(reason="contract_broken", state="discarded"))] == [
+        other.place
+    ]
+    assert found.select(DeadLetterFilter(rules="a:type,b:type")) == []
 
 
 def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
@@ -74,7 +76,7 @@ def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
     assert [span for span in asked if span.records] == [Span(0, 2, 3)]
 
 
-def test_only_the_newest_are_looked_at(monkeypatch):
+def test_only_the_newest_are_read(monkeypatch):
     """It is said that older ones were left out."""
     monkeypatch.setattr("penstock.pipelines.of", lambda _settings: READINGS)
     world = World(monkeypatch, newest=3)
@@ -85,7 +87,7 @@ def test_only_the_newest_are_looked_at(monkeypatch):
 
 
 def test_without_cassandra_the_records_are_listed_and_their_state_is_not_known(world):
-    """One service that is away hides nothing of the other."""
+    """An unavailable service hides nothing of the other."""
     world.kafka.set_aside(reject(1))
     world.session = FakeSession(FakeSettled(), error=NoHostAvailable("away", {}))
     found = world.listing()
@@ -98,23 +100,23 @@ def test_an_answer_is_shared_while_it_is_fresh(world):
     world.kafka.set_aside(reject(1))
     first = world.listing()
     world.kafka.set_aside(reject(2))
-    assert world.rejected.listing(lambda: world.session) is first
+    assert world.rejected.read_listing(lambda: world.session) is first
 
 
 def test_a_place_without_a_letter_says_where_some_are(world):
     """It is not there, which is another thing than a wrong call."""
     (letter,) = world.kafka.set_aside(reject(1))
-    assert world.rejected.letter(letter.partition, letter.offset).identity == letter.identity
+    assert world.rejected.read_letter(letter.partition, letter.offset).identity == letter.identity
     with pytest.raises(NotFound, match=r"9:9 in readings\.dlq \(available: 0:0 to 0:0\)"):
-        world.rejected.letter(9, 9)
+        world.rejected.read_letter(9, 9)
 
 
 def test_the_newest_parts_of_partitions_share_what_may_be_read():
     """What a short one does not need is left to the others."""
     spans = [Span(0, 0, 100), Span(1, 5, 7), Span(2, 0, 100)]
-    assert newest_of(spans, 22) == [Span(0, 90, 100), Span(1, 5, 7), Span(2, 90, 100)]
-    assert newest_of(spans, 1000) == spans
-    assert newest_of([], 5) == []
+    assert select_newest(spans, 22) == [Span(0, 90, 100), Span(1, 5, 7), Span(2, 90, 100)]
+    assert select_newest(spans, 1000) == spans
+    assert select_newest([], 5) == []
 
 
 SECRET = "secret-name"
@@ -125,7 +127,7 @@ def told(world, *, personal, value=None, **changes):
     held = msgspec.json.encode(record) if value is None else value
     headers = [("penstock.run", b"run-1"), ("theirs", SECRET.encode())]
     (letter,) = world.kafka.set_aside(reject(1, held, rules=("gender:pattern",), headers=headers, **changes))
-    return account(letter, None, users.User, FakeRegistry(), personal=personal)
+    return describe_letter(letter, None, users.User, FakeRegistry(), personal=personal)
 
 
 def test_personal_data_are_hidden_unless_they_are_asked_for(world):

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from penstock import config
 from penstock.config import Settings
 from penstock.errors import WrongSettings
-from penstock.web.audit_log import Trail
+from penstock.web.audit_log import AuditLog
 from penstock.web.security import SESSION, SecurityMiddleware
 from penstock.web.sessions import COOKIE, Sessions
 
@@ -44,7 +44,7 @@ def guarded(settings: Settings) -> SecurityMiddleware:
     app = Starlette(
         routes=[WebSocketRoute("/{path:path}", _talks), Route("/{path:path}", _tells, methods=methods)],
     )
-    return SecurityMiddleware(app, settings, Sessions(), Trail(settings))
+    return SecurityMiddleware(app, settings, Sessions(), AuditLog(settings))
 
 
 def settings_of(home: Path, **more: str) -> Settings:
@@ -84,7 +84,7 @@ def deeds(home: Path) -> str:
 
 @pytest.mark.parametrize("path", ["/", "/topics/users_created", "/favicon.ico", "//topics", "/%74opics", "/health"])
 def test_pages_lead_to_the_sign_in(viewer: TestClient, path: str) -> None:
-    """Whatever way a page's path is written."""
+    """However a page's path is written."""
     answer = viewer.get(path)
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/sign-in?to=")
@@ -126,7 +126,7 @@ def test_a_header_that_is_no_address_is_refused(open_viewer: TestClient, name: s
     "host", [f"{HOST}/health/live?", f"{HOST}/sign-in#", f"{HOST}/_nicegui/", "127.0.0.1:9021?/health/"]
 )
 def test_a_path_in_the_host_header_opens_nothing(viewer: TestClient, host: str) -> None:
-    """What is open is told by the path of the request alone."""
+    """Only the path of the request decides what is open."""
     for path in ("/topics", "/api/v1/pipeline"):
         assert viewer.get(path, headers={"Host": host}).status_code in {303, 400, 401, 421}
 
@@ -248,7 +248,7 @@ def test_programs_send_the_password(viewer: TestClient, path: str) -> None:
 
 
 def test_many_wrong_passwords_close_the_door(viewer: TestClient) -> None:
-    """The sixth is not looked at, be it right; that of people and that of programs are two doors."""
+    """The sixth is rejected even if it is right; the form and the API are counted separately."""
     for _ in range(5):
         assert sign_in(viewer, "x").status_code == 401
     assert sign_in(viewer).status_code == 429
@@ -258,15 +258,15 @@ def test_many_wrong_passwords_close_the_door(viewer: TestClient) -> None:
     assert viewer.get("/metrics", headers=basic(PASSWORD)).status_code == 401
 
 
-def test_a_program_with_an_old_password_locks_nobody_out(viewer: TestClient) -> None:
-    """A Prometheus that was not told of the new password asks every few seconds; people can still sign in."""
+def test_a_program_with_an_old_password_does_not_lock_out_people(viewer: TestClient) -> None:
+    """A Prometheus with the old password scrapes every few seconds; people can still sign in."""
     for _ in range(20):
         viewer.get("/metrics", headers=basic("last-year"))
     assert sign_in(viewer).status_code == 303
 
 
 def test_wrong_passwords_of_programs_are_written_down(viewer: TestClient, tmp_path: Path) -> None:
-    """Guessing by way of the API leaves a trace, too."""
+    """Guessing through the API is recorded, too."""
     viewer.get("/api/v1/pipeline", headers=basic("guess"))
     assert "wrong password" in deeds(tmp_path)
 
@@ -299,14 +299,14 @@ def test_the_sign_in_leads_to_no_other_site(viewer: TestClient, to: str) -> None
     ids=["fields", "long", "no boundary", "torn"],
 )
 def test_a_form_that_is_not_ours_is_refused(viewer: TestClient, content: bytes, kind: str) -> None:
-    """Nobody who has not signed in makes an error of ours."""
+    """A client that has not signed in cannot cause an internal error."""
     answer = viewer.post("/sign-in", content=content, headers={"Content-Type": kind})
     assert answer.status_code in {400, 401, 413}
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/sign-in"])
 def test_health_and_the_form_are_open(viewer: TestClient, path: str) -> None:
-    """Nobody signs in for them."""
+    """They need no sign-in."""
     assert viewer.get(path).status_code == 200
 
 
@@ -321,14 +321,14 @@ def test_every_page_below_health_has_a_session(open_viewer: TestClient) -> None:
     assert open_viewer.get("/health/logs/kafka").json()["signed_in"]
 
 
-def test_health_is_told_under_any_name(viewer: TestClient) -> None:
+def test_health_is_served_under_any_name(viewer: TestClient) -> None:
     """A probe or a load balancer asks by address; it tells nothing that a foreign page could use."""
     assert viewer.get("/health/live", headers={"Host": "10.1.2.3:9021"}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/pipeline"])
 def test_no_answer_is_kept_by_the_browser(open_viewer: TestClient, path: str) -> None:
-    """Who comes after somebody at the same computer finds nothing in its cache."""
+    """The next user of the same computer finds nothing in its cache."""
     assert "no-store" in open_viewer.get(path).headers.get("cache-control", "")
 
 

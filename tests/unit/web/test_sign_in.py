@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.web.sign_in import form, safe_path
+from penstock.web.sign_in import render_form, safe_path
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ def test_a_path_of_ours_is_kept():
     assert safe_path("/topics/users_created?from=newest") == "/topics/users_created?from=newest"
 
 
-def test_the_form_escapes_what_it_is_told():
+def test_the_form_escapes_its_error():
     """Nothing of the address becomes markup."""
-    made = form('/"><script>', "<b>no</b>")
+    made = render_form('/"><script>', "<b>no</b>")
     assert "<script>" not in made
     assert "<b>" not in made

@@ -2,12 +2,12 @@ from penstock.web.health import space
 
 
 def test_each_folder_of_the_home_is_measured_and_those_of_its_data_one_by_one(tmp_path):
-    """The largest first; what lies outside is not followed."""
+    """The largest first; links to the outside are not followed."""
     for name, size in (("data/kafka", 300_000), ("data/cassandra", 500_000), ("logs", 100_000)):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_bytes(b"x" * size)
     (tmp_path / "elsewhere").symlink_to("/usr")
-    found = space.read(tmp_path)
+    found = space.measure_space(tmp_path)
     assert [one.name for one in found.folders] == ["data/cassandra", "data/kafka", "logs"]
     assert found.folders[0].size_bytes >= 500_000
     assert all(one.is_whole for one in found.folders)
@@ -18,17 +18,17 @@ def test_counting_ends_in_time(tmp_path):
     """And says that there is more."""
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "file").write_bytes(b"x")
-    assert [one.is_whole for one in space.read(tmp_path, longest_s=-1).folders] == [False]
+    assert [one.is_whole for one in space.measure_space(tmp_path, longest_s=-1).folders] == [False]
 
 
 def test_a_home_that_is_not_there_has_no_folders(tmp_path):
     """Its disk is known all the same."""
-    found = space.read(tmp_path / "none" / "yet")
+    found = space.measure_space(tmp_path / "none" / "yet")
     assert found.folders == []
     assert found.disk_bytes > 0
 
 
-def test_little_space_is_told():
+def test_low_space_is_a_warning():
     """Below 2 GiB."""
     assert space.Space("/", 10**12, 2**31 - 1, 1, 1, []).is_low
     assert not space.Space("/", 10**12, 2**31, 1, 1, []).is_low

@@ -7,20 +7,22 @@ from penstock.errors import CassandraUnreachable, Unreachable
 from penstock.web.stream import streaming
 from penstock.web.stream.query import StreamFacts
 from penstock.web.stream.streaming import Streaming
-from tests.unit.web import desks
+from tests.unit.web import contexts
 
 
 @pytest.fixture
-def desk():
-    """A desk whose Spark and Cassandra are away."""
+def context():
+    """A context whose Spark and Cassandra are unavailable."""
 
     def away(*_):
         raise CassandraUnreachable("no answer")
 
-    found = desks.desk(read(), desks.view(desks.point()))
+    found = contexts.context(read(), contexts.view(contexts.point()))
     found.cassandra = away
     found.http = None
-    found.host = SimpleNamespace(is_local=True, services=lambda: [SimpleNamespace(name="spark-job", state="starting")])
+    found.host = SimpleNamespace(
+        is_local=True, list_services=lambda: [SimpleNamespace(name="spark-job", state="starting")]
+    )
     return found
 
 
@@ -31,27 +33,27 @@ def spark(monkeypatch):
     def away(*_):
         raise Unreachable("refused")
 
-    monkeypatch.setattr(streaming.application, "application", away)
-    monkeypatch.setattr(streaming.application, "master", away)
+    monkeypatch.setattr(streaming.application, "fetch_application", away)
+    monkeypatch.setattr(streaming.application, "fetch_master", away)
 
 
-def test_what_is_away_is_told_and_the_rest_goes_on(desk):
-    """Without Cassandra nobody knows how the query does; the offsets are there all the same."""
-    found = Streaming(desk).state()
+def test_unavailable_services_are_named_and_the_rest_is_returned(context):
+    """Without Cassandra the state of the query is unknown; the offsets are returned."""
+    found = Streaming(context).read_state()
     assert (found.query.state, found.lag) == ("unknown", 3)
     assert "no answer" in found.query.told
     assert found.spark.error == "refused; refused"
     assert len(found.partitions) == 2
 
 
-def test_the_process_is_asked_about_while_nobody_owns_the_checkpoint(desk, monkeypatch):
+def test_the_process_is_inspected_while_the_checkpoint_has_no_owner(context, monkeypatch):
     """A job that is starting is not one that was stopped."""
-    monkeypatch.setattr(streaming.query, "read", lambda *_: StreamFacts(None, [], []))
-    assert Streaming(desk).state().query.state == "starting"
+    monkeypatch.setattr(streaming.query, "read_facts", lambda *_: StreamFacts(None, [], []))
+    assert Streaming(context).read_state().query.state == "starting"
 
 
-def test_a_spark_elsewhere_is_not_looked_for():
+def test_a_spark_elsewhere_is_not_queried():
     """It says who knows."""
-    desk = desks.desk(read(spark_master="spark://elsewhere:7077"), desks.view())
-    desk.cassandra = desk.http = None
-    assert "its own pages tell" in Streaming(desk)._ask_spark().error
+    context = contexts.context(read(spark_master="spark://elsewhere:7077"), contexts.view())
+    context.cassandra = context.http = None
+    assert "see its own UI" in Streaming(context)._ask_spark().error

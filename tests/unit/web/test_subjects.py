@@ -1,4 +1,4 @@
-"""The registry's subjects, told by a registry in memory."""
+"""The registry's subjects, from a registry in memory."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from penstock import config
 from penstock.contract.evolution import ChangeKind
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
-from penstock.web.schemas.subjects import Catalogue, changes
+from penstock.web.schemas.subjects import Catalogue, compare_schemas
 
 FIRST = {"type": "object", "properties": {"a": {"type": "string"}}}
 SECOND = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
@@ -71,7 +71,7 @@ def held(server):
 
 def test_subjects_with_their_versions_and_levels(held):
     """In the order of their names; one without a type is Avro."""
-    found = held.subjects()
+    found = held.list_subjects()
     assert [(one.name, one.type, one.versions, one.latest_id, one.compatibility) for one in found.subjects] == [
         ("Another", "AVRO", [1], 5, "BACKWARD"),
         ("t-value", "JSON", [1, 2], 12, "FULL"),
@@ -79,40 +79,40 @@ def test_subjects_with_their_versions_and_levels(held):
     assert (found.found, found.compatibility) == (2, "BACKWARD")
 
 
-def test_the_pipelines_own_subject_comes_first(server, held):
+def test_the_pipelines_own_subject_is_first(server, held):
     """It is listed, however many others there are before it in the alphabet."""
     server.names += ["users_created-value"]
-    assert [one.name for one in held.subjects(most=2).subjects] == ["users_created-value", "Another"]
+    assert [one.name for one in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
 
 
 def test_some_subjects_by_a_part_of_their_names(held):
     """Whatever its case; only so many are asked for one by one."""
-    assert [one.name for one in held.subjects("ANO").subjects] == ["Another"]
-    some = held.subjects(most=1)
+    assert [one.name for one in held.list_subjects("ANO").subjects] == ["Another"]
+    some = held.list_subjects(most=1)
     assert (len(some.subjects), some.found) == (1, 2)
 
 
 def test_the_text_of_a_version_is_indented(held):
     """It can be compared line by line."""
-    assert held.version("t-value", 1).text == json.dumps(FIRST, indent=2)
+    assert held.read_version("t-value", 1).text == json.dumps(FIRST, indent=2)
 
 
 def test_the_level_is_asked_for_with_the_registrys_own(held, server):
     """Apicurio says NONE otherwise."""
-    held.subject("t-value")
+    held.read_subject("t-value")
     assert server.asked[-1].url.params["defaultToGlobal"] == "true"
 
 
 def test_what_a_schema_is_called(held):
     """By id; an id that the registry does not hold has no name."""
-    assert held.named(11) == ["t-value version 1"]
-    assert held.named(99) == []
+    assert held.find_names(11) == ["t-value version 1"]
+    assert held.find_names(99) == []
 
 
 @pytest.mark.parametrize("draft", ['{"type": "object", "title": "good"}', '{"type": "object"}'])
 def test_a_draft_is_checked_and_not_registered(held, server, draft):
     """The registry's messages, and what would change by the contract."""
-    found = held.check("t-value", draft)
+    found = held.check_draft("t-value", draft)
     good = "good" in draft
     assert (found.against, found.is_compatible, found.messages) == (2, good, [] if good else ["too narrow"])
     assert found.changes is not None
@@ -128,8 +128,8 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
     [
         ("", "no schema to check"),
         ("{\n  nope", "not JSON: .*line 2"),
-        ("[1]", "no JSON schema"),
-        ("7", "no JSON schema"),
+        ("[1]", "not a JSON schema"),
+        ("7", "not a JSON schema"),
         ("[" * 100_000, "nested|not JSON"),
         (" " * 1_000_001, "1,000,001 characters"),
     ],
@@ -137,7 +137,7 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
 def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
     """It says where; the registry is not asked."""
     with pytest.raises(UsageError, match=words):
-        held.check("t-value", draft)
+        held.check_draft("t-value", draft)
     assert not [request for request in server.asked if request.method == "POST"]
 
 
@@ -149,16 +149,16 @@ def test_what_the_registry_refuses(held, server, status, kind):
     """Each in its kind, with the registry's words."""
     server.answer = httpx2.Response(status, json={"error_code": 1, "message": "its words"})
     with pytest.raises(kind, match="its words"):
-        held.subjects()
+        held.list_subjects()
 
 
-def test_a_registry_that_fails_over_a_draft_is_not_away(held, server, monkeypatch):
+def test_a_registry_that_fails_on_a_draft_is_not_unavailable(held, server, monkeypatch):
     """Apicurio does, for a type that JSON Schema does not have."""
-    latest = held.version("t-value", 2)
-    monkeypatch.setattr(held, "version", lambda *_: latest)
+    latest = held.read_version("t-value", 2)
+    monkeypatch.setattr(held, "read_version", lambda *_: latest)
     server.answer = httpx2.Response(500, json={"error_code": 500, "message": "unknown type"})
-    with pytest.raises(PenstockError, match="failed over this schema: unknown type") as caught:
-        held.check("t-value", "{}")
+    with pytest.raises(PenstockError, match="failed on this schema: unknown type") as caught:
+        held.check_draft("t-value", "{}")
     assert not isinstance(caught.value, RegistryUnreachable)
 
 
@@ -172,28 +172,30 @@ def test_a_registry_that_fails_over_a_draft_is_not_away(held, server, monkeypatc
         httpx2.Response(404, json=[]),
     ],
 )
-def test_whatever_else_answers_the_registry_is_away(held, server, answer):
+def test_with_any_other_response_the_registry_is_unavailable(held, server, answer):
     """Only the registry's own words count."""
     server.answer = answer
     with pytest.raises(RegistryUnreachable):
-        held.subject("t-value")
+        held.read_subject("t-value")
 
 
 def test_a_name_is_a_part_of_the_path(held, server):
     """Whatever it holds."""
     with pytest.raises(NotFound):
-        held.subject("../config")
+        held.read_subject("../config")
     assert server.asked[0].url.raw_path == b"/subjects/..%2Fconfig/versions"
 
 
-def test_changes_are_told_for_schemas_of_a_known_form():
+def test_changes_are_returned_for_schemas_of_a_known_form():
     """What else a registry holds may be of any form."""
-    assert [one.kind for one in changes(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [ChangeKind.ADDED_OPTIONAL]
+    assert [one.kind for one in compare_schemas(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
+        ChangeKind.ADDED_OPTIONAL
+    ]
     avro = '{"type": "record", "name": "R", "fields": []}'
-    assert changes(avro, avro) == []
-    assert changes(avro, json.dumps(FIRST)) is None
-    assert changes('"string"', '"string"') is None
-    assert changes("message T {}", "message T {}") is None
-    assert changes('{"type": "record"}', '{"type": "record"}') is None
+    assert compare_schemas(avro, avro) == []
+    assert compare_schemas(avro, json.dumps(FIRST)) is None
+    assert compare_schemas('"string"', '"string"') is None
+    assert compare_schemas("message T {}", "message T {}") is None
+    assert compare_schemas('{"type": "record"}', '{"type": "record"}') is None
     deep = '{"not": ' * 5000 + "true" + "}" * 5000
-    assert changes(deep, deep) is None
+    assert compare_schemas(deep, deep) is None

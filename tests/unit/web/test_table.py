@@ -1,4 +1,4 @@
-"""Pages of rows, told by a table in memory."""
+"""Pages of rows, from a table in memory."""
 
 import re
 from dataclasses import replace
@@ -68,9 +68,9 @@ def table(held, settings):
 
 def test_pages_follow_each_other_to_the_end(table):
     """No row twice, none left out; the last page has no next one."""
-    pages = [table.page(rows=2)]
+    pages = [table.read_page(rows=2)]
     while pages[-1].next is not None:
-        pages.append(table.page(pages[-1].next, rows=2))
+        pages.append(table.read_page(pages[-1].next, rows=2))
     assert [[row["kafka_offset"] for row in page.rows] for page in pages] == [[0, 1], [2, 3], [4]]
     assert [page.next for page in pages] == ["-10", "10", None]
     assert [page.passed for page in pages] == [0.5, 0.5, 1.0]
@@ -78,61 +78,61 @@ def test_pages_follow_each_other_to_the_end(table):
 
 def test_a_page_that_is_full_may_be_the_last(table):
     """It says so."""
-    assert table.page(rows=5).next is None
+    assert table.read_page(rows=5).next is None
 
 
 def test_a_page_asks_for_its_rows_alone(table, held):
     """Neither a count nor all rows; a limit on each query, whatever is asked for."""
-    table.page("-10", rows=1_000_000)
+    table.read_page("-10", rows=1_000_000)
     (query,) = [query for query, _ in held.session.executed if "FROM spark_streams" in query]
     assert query.endswith("WHERE token(id) > -10 LIMIT 501")
     assert "count" not in query.lower()
 
 
-def test_columns_come_in_the_records_order(table):
-    """What else the table has comes last."""
-    page = table.page()
+def test_columns_are_in_the_records_order(table):
+    """Other columns of the table are last."""
+    page = table.read_page()
     assert page.columns == list(COLUMNS)
     assert list(page.rows[0]) == page.columns
 
 
 def test_times_have_their_zone(table):
     """The driver leaves it out."""
-    assert table.page().rows[0]["ingested_at"] == WHEN.replace(tzinfo=UTC)
+    assert table.read_page().rows[0]["ingested_at"] == WHEN.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("token", ["x", "1.5", "1; DROP TABLE t", str(2**63), str(-(2**63) - 1), "9" * 5000])
 def test_a_page_that_is_none_is_wrong_use(table, held, token):
     """Before anything is asked."""
-    with pytest.raises(UsageError, match="no page of the table"):
-        table.page(token)
+    with pytest.raises(UsageError, match="invalid page"):
+        table.read_page(token)
     assert held.session.executed == []
 
 
 def test_one_row_by_its_id(table):
     """With its write timestamp."""
-    found = table.row(str(UUID(int=3)))
+    found = table.read_row(str(UUID(int=3)))
     assert (found.id, found.columns["kafka_offset"], found.written_us) == (str(UUID(int=3)), 3, 1003)
     assert "written_us" not in found.columns
 
 
 def test_an_id_that_no_row_has(table):
-    """It says how to look further."""
+    """The error has the command that searches further."""
     with pytest.raises(NotFound, match="no row with the id") as caught:
-        table.row(str(UUID(int=77)))
+        table.read_row(str(UUID(int=77)))
     assert caught.value.hint == f"./penstock trace {UUID(int=77)}"
 
 
 def test_a_text_that_is_no_id(table):
     """It says why."""
     with pytest.raises(UsageError, match="invalid id 'x'"):
-        table.row("x")
+        table.read_row("x")
 
 
 def test_a_table_that_is_not_there_yet(table, held):
     """Who makes it, and what to type."""
     held.columns = {}
-    for ask in (table.page, table.definition, lambda: table.row(str(UUID(int=1)))):
+    for ask in (table.read_page, table.read_definition, lambda: table.read_row(str(UUID(int=1)))):
         with pytest.raises(NotFound, match=r"no table spark_streams\.created_users yet"):
             ask()
 
@@ -140,23 +140,23 @@ def test_a_table_that_is_not_there_yet(table, held):
 def test_a_table_of_somebody_else(table, held):
     """Without a place in Kafka there is no write timestamp to ask for."""
     held.columns.pop("kafka_offset")
-    table.row(str(UUID(int=1)))
+    table.read_row(str(UUID(int=1)))
     assert "WRITETIME" not in held.session.executed[-1][0]
 
 
 def test_the_definition(table):
     """As Cassandra tells it."""
-    assert table.definition() == "CREATE TABLE"
+    assert table.read_definition() == "CREATE TABLE"
 
 
 @pytest.mark.parametrize(
     ("error", "kind"), [(OperationTimedOut(), CassandraUnreachable), (InvalidRequest("no"), PenstockError)]
 )
 def test_cassandras_errors_are_ours(settings, error, kind):
-    """Away, or refused."""
+    """Unavailable, or refused."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(kind):
-        TableReader(settings, broken, PIPELINE).page()
+        TableReader(settings, broken, PIPELINE).read_page()
 
 
 class Item(Record, frozen=True, kw_only=True, rename="camel"):
@@ -179,8 +179,8 @@ def test_names_are_quoted_where_they_must_be(settings):
 
     session = FakeSession(answer)
     table = TableReader(settings, session, pipeline)
-    assert table.page().columns == ["order", "unit_price", "soldBy", 'odd"']
+    assert table.read_page().columns == ["order", "unit_price", "soldBy", 'odd"']
     asked = 'SELECT "order", unit_price, "soldBy", "odd""", token("order") AS row_position FROM "Lab"."table" LIMIT 51'
     assert session.executed[-1][0] == asked
-    assert table.row("o").columns == row
+    assert table.read_row("o").columns == row
     assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = %s')

@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 from penstock.config import read
 from penstock.errors import NotFound, PenstockError
 from penstock.pipelines.users import PIPELINE
-from penstock.web.api import told
+from penstock.web.api import handle_error
 from penstock.web.schemas import api as schemas
 from penstock.web.table import api as table
-from penstock.web.table.api import hidden
+from penstock.web.table.api import mask_page
 from penstock.web.table.table_reader import Page, TableRow
 
 COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_offset": 3, "odd": "secret"}
@@ -25,10 +25,10 @@ class FakeTable:
     def __init__(self, *_: object) -> None:
         self.name = "k.t"
 
-    def page(self, after, rows):
+    def read_page(self, after, rows):
         return Page(list(COLUMNS), [COLUMNS], "12", 0.5)
 
-    def row(self, text):
+    def read_row(self, text):
         if text != str(COLUMNS["id"]):
             raise NotFound("no such row", hint="./penstock trace")
         return TableRow(text, COLUMNS, 5)
@@ -42,12 +42,12 @@ def noted():
 @pytest.fixture
 def client(monkeypatch, noted):
     monkeypatch.setattr(table, "TableReader", FakeTable)
-    api = FastAPI(exception_handlers={PenstockError: told})
-    trail = SimpleNamespace(note=lambda *what: noted.append(what))
-    desk = SimpleNamespace(settings=read(), pipeline=PIPELINE, cassandra=lambda: None, trail=trail)
-    api.state.desk = desk
-    schemas.register(api, desk)
-    table.register(api, desk)
+    api = FastAPI(exception_handlers={PenstockError: handle_error})
+    audit_log = SimpleNamespace(record=lambda *what: noted.append(what))
+    context = SimpleNamespace(settings=read(), pipeline=PIPELINE, cassandra=lambda: None, audit_log=audit_log)
+    api.state.context = context
+    schemas.register(api, context)
+    table.register(api, context)
     return TestClient(api)
 
 
@@ -84,9 +84,9 @@ def test_a_page_has_a_size(client, size):
 def test_a_page_is_hidden_only_when_it_is_to_be():
     """The same page otherwise."""
     page = Page(list(COLUMNS), [COLUMNS], None, 1.0)
-    desk = SimpleNamespace(pipeline=PIPELINE)
-    assert hidden(page, desk, masks=False) is page
-    assert hidden(page, desk, masks=True).rows[0]["first_name"] == "•••"
+    context = SimpleNamespace(pipeline=PIPELINE)
+    assert mask_page(page, context, masks=False) is page
+    assert mask_page(page, context, masks=True).rows[0]["first_name"] == "•••"
     assert page.rows[0]["first_name"] == "Ada"
 
 
@@ -101,7 +101,7 @@ def test_the_document_tells_the_shape_of_each_answer(client):
 
 
 def test_no_more_than_two_searches_go_on_at_once(client, monkeypatch):
-    """Each reads the whole topic: the next one is told to come again, and may."""
+    """Each reads the whole topic: a third is refused until one has finished."""
     asked = []
 
     class Counting:

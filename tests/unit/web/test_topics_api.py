@@ -11,16 +11,16 @@ from penstock.config import read
 from penstock.errors import KafkaUnreachable, NotFound
 from penstock.web import api
 from penstock.web.topics import api as topics
-from penstock.web.topics.browse import MessagePage, Question
-from penstock.web.topics.content import Looker, ShownMessage
+from penstock.web.topics.browse import MessagePage, MessageQuery
+from penstock.web.topics.content import MessageRenderer, ShownMessage
 from tests.unit.fakes import FakeSchemas, message
-from tests.unit.web import desks
+from tests.unit.web import contexts
 
 
 class FakeBrowser:
     """A browser of a topic with one message at 0:0; it keeps what it was asked."""
 
-    asked: ClassVar[list[Question]] = []
+    asked: ClassVar[list[MessageQuery]] = []
 
     def __init__(self, _client: Any, _settings: Any, topic: str) -> None:
         if topic == "away":
@@ -28,26 +28,26 @@ class FakeBrowser:
         if topic != "t":
             raise NotFound(f"there is no topic {topic!r}")
 
-    def find(self, question: Question, looker: Looker) -> MessagePage:
+    def search(self, question: MessageQuery, renderer: MessageRenderer) -> MessagePage:
         self.asked.append(question)
-        return MessagePage([looker.see(message(0, b"Ada"))], 1, 2, "")
+        return MessagePage([renderer.render(message(0, b"Ada"))], 1, 2, "")
 
-    def at(self, partition: int, offset: int, looker: Looker) -> ShownMessage | None:
-        return looker.see(message(0, b"Ada")) if (partition, offset) == (0, 0) else None
+    def read_message(self, partition: int, offset: int, renderer: MessageRenderer) -> ShownMessage | None:
+        return renderer.render(message(0, b"Ada")) if (partition, offset) == (0, 0) else None
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """The API on that topic; its desk's trail keeps the deeds."""
+    """The API on that topic; its context's audit_log keeps the deeds."""
     monkeypatch.setattr(topics, "Browser", FakeBrowser)
     settings = read(home="unused")
-    desk = desks.desk(settings, desks.view())
-    desk.registry, desk.noted = FakeSchemas(), []
-    desk.trail = SimpleNamespace(note=lambda *deed: desk.noted.append(deed))
+    context = contexts.context(settings, contexts.view())
+    context.registry, context.noted = FakeSchemas(), []
+    context.audit_log = SimpleNamespace(record=lambda *entry: context.noted.append(entry))
     app = FastAPI()
-    api.register(app, desk)
+    api.register(app, context)
     client = TestClient(app)
-    client.noted = desk.noted  # type: ignore[attr-defined]
+    client.noted = context.noted  # type: ignore[attr-defined]
     return client
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_there_is_not_found(client: Any, path: str) -> None:
     assert set(answer.json()) == {"error", "hint"}
 
 
-def test_kafka_that_is_away_is_said_so(client: Any) -> None:
+def test_an_unavailable_kafka_is_an_error(client: Any) -> None:
     """503, with what to type."""
     answer = client.get("/api/v1/topics/away/messages")
     assert (answer.status_code, answer.json()["hint"]) == (503, "./penstock status")

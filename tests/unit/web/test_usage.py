@@ -1,4 +1,4 @@
-"""Where schemas are in use, told from a sample."""
+"""Where schemas are in use, from a sample."""
 
 import pytest
 
@@ -6,19 +6,19 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.codec.wire_format import encode_header
 from penstock.web.schemas import schema_usage
-from penstock.web.schemas.schema_usage import Use, count, place_of, stretches
+from penstock.web.schemas.schema_usage import Use, count_schemas, parse_subject, select_sample
 from tests.unit.fakes import message
 
 
 def test_schemas_are_counted_by_partition():
-    """With the first and the last offset and time, in whatever order the messages come."""
+    """With the first and the last offset and time, whatever the order of the messages."""
     sample = [
         message(9, encode_header(2) + b"{}", timestamp_ms=90),
         message(3, encode_header(1) + b"{}", timestamp_ms=30),
         message(4, encode_header(1) + b"{}", timestamp_ms=20),
         message(5, encode_header(1) + b"{}", partition=1, timestamp_ms=50),
     ]
-    assert count(sample) == [
+    assert count_schemas(sample) == [
         Use(1, "schema", 0, 2, 3, 4, 20, 30),
         Use(1, "schema", 1, 1, 5, 5, 50, 50),
         Use(2, "schema", 0, 1, 9, 9, 90, 90),
@@ -26,19 +26,19 @@ def test_schemas_are_counted_by_partition():
 
 
 def test_what_has_no_schema_is_counted_by_what_it_is():
-    """Plain JSON, tombstones, and frames that are cut come last."""
-    found = count([message(0, b"{}"), message(1, None), message(2, b"\0\0"), message(3, encode_header(7))])
+    """Plain JSON, tombstones, and truncated headers are last."""
+    found = count_schemas([message(0, b"{}"), message(1, None), message(2, b"\0\0"), message(3, encode_header(7))])
     assert [(use.schema_id, use.what) for use in found] == [
         (7, "schema"),
-        (None, "a frame that is cut"),
-        (None, "no frame"),
+        (None, "no header"),
         (None, "null"),
+        (None, "truncated header"),
     ]
 
 
 def test_a_subject_of_keys_counts_keys():
     """The value's schema is another's."""
-    found = count([message(0, encode_header(1), key=encode_header(5) + b"k")], "key")
+    found = count_schemas([message(0, encode_header(1), key=encode_header(5) + b"k")], "key")
     assert [use.schema_id for use in found] == [5]
 
 
@@ -48,18 +48,18 @@ def test_a_subject_of_keys_counts_keys():
 )
 def test_a_subject_names_its_topic(subject, place):
     """And the part of the message."""
-    assert place_of(subject) == place
+    assert parse_subject(subject) == place
 
 
 def test_the_sample_is_the_newest_and_the_oldest_of_each_partition():
     """An equal share of each, and no offset twice."""
     spans = [Span(0, 0, 10_000), Span(1, 100, 150)]
-    assert stretches(spans, newest=2000, oldest=500) == [
+    assert select_sample(spans, newest=2000, oldest=500) == [
         Span(0, 9000, 10_000),
         Span(1, 100, 150),
         Span(0, 0, 250),
     ]
-    assert stretches([]) == []
+    assert select_sample([]) == []
 
 
 def placed(monkeypatch, held: dict[int, list]):
@@ -73,28 +73,31 @@ def placed(monkeypatch, held: dict[int, list]):
     monkeypatch.setattr(topics, "read_records", records)
 
 
-def test_a_small_topic_is_looked_at_whole(monkeypatch, settings):
+def test_a_small_topic_is_read_completely(monkeypatch, settings):
     """It says so."""
     placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(5)]})
-    found = schema_usage.usage(settings, "t-value")
+    found = schema_usage.sample_schemas(settings, "t-value")
     assert (found.topic, found.held, found.looked, found.is_whole, found.is_cut) == ("t", 5, 5, True, False)
 
 
-def test_a_large_topic_is_looked_at_in_part(monkeypatch, settings):
+def test_a_large_topic_is_sampled(monkeypatch, settings):
     """2,500 messages, however many there are."""
     placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(9000)]})
-    found = schema_usage.usage(settings, "t-value")
+    found = schema_usage.sample_schemas(settings, "t-value")
     assert (found.held, found.looked, found.is_whole) == (9000, 2500, False)
 
 
 def test_a_slow_sample_is_cut(monkeypatch, settings, clock):
-    """What was looked at so far counts."""
+    """What was read so far counts."""
     placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(5)]})
-    found = schema_usage.usage(settings, "t-value", longest_s=-1.0)
+    found = schema_usage.sample_schemas(settings, "t-value", longest_s=-1.0)
     assert (found.looked, found.is_cut, found.is_whole, len(found.uses)) == (1, True, False, 1)
 
 
 def test_a_topic_that_is_not_there_holds_nothing(monkeypatch, settings):
     """That is no error."""
     placed(monkeypatch, {})
-    assert (schema_usage.usage(settings, "t-value").held, schema_usage.usage(settings, "t-value").uses) == (0, [])
+    assert (
+        schema_usage.sample_schemas(settings, "t-value").held,
+        schema_usage.sample_schemas(settings, "t-value").uses,
+    ) == (0, [])

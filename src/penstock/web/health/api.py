@@ -9,10 +9,10 @@ from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
-from penstock.web.audit_log import Deed
-from penstock.web.health.health_service import Upkeep
+from penstock.web.audit_log import AuditEntry
+from penstock.web.effective_settings import EffectiveSetting, list_effective_settings
+from penstock.web.health.health_service import HealthService
 from penstock.web.health.space import Space
-from penstock.web.in_force import EffectiveSetting, in_force
 from penstock.web.logbook import MOST_LINES, LogLine
 
 
@@ -24,24 +24,24 @@ class Log:
     lines: list[LogLine]
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the health routes."""
-    upkeep = desk.one(Upkeep)
+    health_service = context.get_shared(HealthService)
 
     @api.get("/services")
     def services() -> list[Status]:
         """List the services of the local stack; for a remote cluster only whether each responds."""
-        return upkeep.services()
+        return health_service.list_services()
 
     @api.get("/machine")
     def machine() -> Space:
         """Get disk and memory usage, and the size of each folder in the data directory."""
-        return upkeep.space()
+        return health_service.get_space()
 
     @api.get("/settings")
     def settings() -> list[EffectiveSetting]:
         """List all effective settings. Secrets are shown as ******."""
-        return in_force(desk.settings)
+        return list_effective_settings(context.settings)
 
     @api.get("/logs/{service}")
     def logs(
@@ -50,14 +50,14 @@ def register(api: FastAPI, desk: AppContext) -> None:
         search: Annotated[str, Query(description="Only lines that contain this text, ignoring case.")] = "",
     ) -> Log:
         """Get the last lines of a service's log, from its last 2 MiB."""
-        return Log(service, upkeep.logbook(service).last(lines, search).lines)
+        return Log(service, health_service.open_log(service).read_last(lines, search).lines)
 
     @api.get("/audit")
-    def audit(newest: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[Deed]:
+    def audit(newest: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditEntry]:
         """List audit log entries, newest first."""
-        return desk.trail.newest(newest)
+        return context.audit_log.read_newest(newest)
 
     @api.get("/alerts")
     def alerts(newest: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[AlertChange]:
         """List alert changes, newest first."""
-        return History(desk.settings).read()[-newest:][::-1]
+        return History(context.settings).read()[-newest:][::-1]

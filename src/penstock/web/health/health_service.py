@@ -6,68 +6,68 @@ from penstock import remedies
 from penstock.errors import UsageError
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
+from penstock.web.effective_settings import Secrets, collect_secrets
 from penstock.web.health import space
 from penstock.web.health.space import Space
-from penstock.web.in_force import Secrets, secrets_of
 from penstock.web.logbook import Logbook
-from penstock.web.query_cache import Shared
+from penstock.web.query_cache import QueryCache
 
 OURSELVES = "control-center"
 SERVICES_S = 5.0
 SPACE_S = 60.0
 
 
-class Upkeep:
+class HealthService:
     """State of services, disk and memory; logs and restarts. Shared by all pages and thread-safe."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
-        self._services = Shared(self._read_services, SERVICES_S)
-        self._space = Shared(lambda: space.read(desk.settings.home), SPACE_S)
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._services = QueryCache(self._read_services, SERVICES_S)
+        self._space = QueryCache(lambda: space.measure_space(context.settings.home), SPACE_S)
 
     @property
     def secrets(self) -> Secrets:
         """Return the effective secrets."""
-        return secrets_of(self._desk.settings)
+        return collect_secrets(self._context.settings)
 
-    def services(self) -> list[Status]:
+    def list_services(self) -> list[Status]:
         """Return every service; for a remote cluster only whether each responds."""
         return self._services()
 
-    def space(self) -> Space:
+    def get_space(self) -> Space:
         """Return disk and memory usage."""
         return self._space()
 
-    def logbook(self, service: str) -> Logbook:
+    def open_log(self, service: str) -> Logbook:
         """Return the log of a service of the local stack.
 
         Raises `NotFound` for an unknown service, `UsageError` for a remote cluster.
         """
-        if not self._desk.host.is_local:
+        if not self._context.host.is_local:
             raise UsageError(
-                f"the log of {service} lies where the service runs, not here", hint=remedies.show_settings()
+                f"the log of {service} is on the host where the service runs", hint=remedies.show_settings()
             )
-        return Logbook(self._desk.host, service, self.secrets)
+        return Logbook(self._context.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
         """Restart a service. Services that depend on it stay up.
 
         Raises `UsageError` for the control center itself and for a remote cluster.
         """
-        if service == OURSELVES or not self._desk.host.is_local:
-            raise UsageError(f"{service} cannot be restarted from here", hint=remedies.restart(service))
+        if service == OURSELVES or not self._context.host.is_local:
+            raise UsageError(f"cannot restart {service} from the control center", hint=remedies.restart(service))
         try:
-            self._desk.host.restart(service)
+            self._context.host.restart(service)
         finally:
-            self._services.forget()
+            self._services.clear_cache()
 
     def _read_services(self) -> list[Status]:
         hide = self.secrets.hide
-        services = self._desk.host.services() or self._remote_services()
+        services = self._context.host.list_services() or self._remote_services()
         return [replace(service, detail=hide(service.detail), page=hide(service.page)) for service in services]
 
     def _remote_services(self) -> list[Status]:
-        now = self._desk.view.now
+        now = self._context.view.now
         services = {} if now is None else now.services
         return [
             Status(name, name, "", "failing" if error else "ready", error, 0, {}, 0.0, 0, "")

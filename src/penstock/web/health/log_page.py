@@ -9,8 +9,8 @@ from nicegui.events import ValueChangeEventArguments
 from penstock import remedies
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.health import parts
-from penstock.web.health.health_service import Upkeep
+from penstock.web.health import tabs
+from penstock.web.health.health_service import HealthService
 from penstock.web.logbook import MOST_LINES, SEARCHED_BYTES, Logbook, LogLine
 from penstock.web.page_layout import PageContext, page
 
@@ -19,14 +19,14 @@ _LINES = 200
 _CHOICES = {100: "100 lines", _LINES: "200 lines", 500: "500 lines", MOST_LINES: "2,000 lines"}
 
 
-def register(desk: AppContext, upkeep: Upkeep) -> None:
+def register(context: AppContext, health_service: HealthService) -> None:
     """Serve the page."""
 
-    @page(desk, "/health/logs/{service}", "Log")
+    @page(context, "/health/logs/{service}", "Log")
     async def log(visit: PageContext) -> None:
-        elements.markup(parts.links("logs"), tag="nav").classes("parts").props('aria-label="Parts of health"')
-        book = await visit.ask(upkeep.logbook, visit.path["service"])
-        services = [service.name for service in await visit.ask(upkeep.services)]
+        elements.add_html(tabs.tab_links_html("logs"), tag="nav").classes("parts").props('aria-label="Health pages"')
+        book = await visit.ask(health_service.open_log, visit.path["service"])
+        services = [service.name for service in await visit.ask(health_service.list_services)]
         await _LogPage(visit, book, [*services, "supervisor"]).build()
 
 
@@ -47,16 +47,16 @@ class _LogPage:
                 "outlined dense"
             )
             self._search = ui.input(
-                "Search in the log", value=self._visit.query.get("search", ""), on_change=self._reload_log
+                "Search the log", value=self._visit.query.get("search", ""), on_change=self._reload_log
             )
             self._search.props("outlined dense clearable debounce=300").classes("seek")
-            self._most = ui.select(_CHOICES, value=self._lines, label="At most", on_change=self._reload_log)
+            self._most = ui.select(_CHOICES, value=self._lines, label="Lines", on_change=self._reload_log)
             self._most.props("outlined dense")
             self._follows = ui.switch("Follow", value=True)
-        self._status = elements.markup("", tag="p").classes("quiet").props("role=status aria-live=polite")
+        self._status = elements.add_html("", tag="p").classes("quiet").props("role=status aria-live=polite")
         self._shown = ui.log(max_lines=self._lines).classes("log-lines")
         self._shown.props(f'role=log tabindex=0 aria-label="Log of {escape(self._service)}" aria-live=off')
-        elements.copyable(remedies.show_logs(self._service, follow=True), "the command that follows this log")
+        elements.add_copyable(remedies.show_logs(self._service, follow=True), "the command that follows this log")
         await self._read_tail()
         self._visit.every(_FOLLOW_S, self._read_new_lines)
 
@@ -75,7 +75,7 @@ class _LogPage:
 
     async def _read_tail(self) -> None:
         search = self._search.value or ""
-        tail = await self._visit.ask(self._book.last, self._lines, search)
+        tail = await self._visit.ask(self._book.read_last, self._lines, search)
         if search != (self._search.value or ""):
             return  # the search has changed meanwhile
         self._position = tail.position
@@ -84,20 +84,20 @@ class _LogPage:
         self._show_status(len(tail.lines), search)
 
     def _show_status(self, count: int, search: str) -> None:
-        scope = f"of the last {elements.size(SEARCHED_BYTES)}"
+        scope = f"of the last {elements.format_size(SEARCHED_BYTES)}"
         if count:
-            status = f"The newest lines {scope}" + (f" that hold {search!r}" if search else "")
+            status = f"The newest lines {scope}" + (f" that contain {search!r}" if search else "")
         elif search:
-            status = f"No line {scope} holds {search!r}. Lines that come and hold it are shown here."
+            status = f"No line {scope} contains {search!r}. New matching lines appear here."
         else:
-            status = "Nothing is logged yet. Lines that come are shown here."
+            status = "The log is empty. New lines appear here."
         self._status.content = escape(status)
 
     async def _read_new_lines(self) -> None:
         if not self._follows.value:
             return
         search, position = self._search.value or "", self._position
-        added = await self._visit.ask(self._book.since, position, search)
+        added = await self._visit.ask(self._book.read_since, position, search)
         if position == self._position and search == (self._search.value or ""):
             self._position = added.position
             self._push_lines(added.lines[-self._lines :])

@@ -11,9 +11,9 @@ from penstock.config import LOOPBACKS
 from penstock.stack.service import Status
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import duration, number, put, size, state_html
-from penstock.web.health import log_page, parts
-from penstock.web.health.health_service import OURSELVES, SERVICES_S, Upkeep
+from penstock.web.elements import format_duration, format_number, format_size, state_html, update_html
+from penstock.web.health import log_page, tabs
+from penstock.web.health.health_service import OURSELVES, SERVICES_S, HealthService
 from penstock.web.health.space import LOW_BYTES, Space
 from penstock.web.page_layout import PageContext, page
 
@@ -31,68 +31,69 @@ _STATES = {
 _MIB = 2**20
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the pages."""
-    upkeep = desk.one(Upkeep)
-    log_page.register(desk, upkeep)
+    health_service = context.get_shared(HealthService)
+    log_page.register(context, health_service)
 
-    @page(desk, "/health", "Health")
+    @page(context, "/health", "Health")
     async def health(visit: PageContext) -> None:
         part = visit.query.get("part", "services")
-        elements.markup(parts.links(part), tag="nav").classes("parts").props('aria-label="Parts of health"')
+        elements.add_html(tabs.tab_links_html(part), tag="nav").classes("parts").props('aria-label="Health pages"')
         if part == "settings":
-            parts.settings(visit)
+            tabs.add_settings(visit)
         elif part == "audit":
-            parts.audit(visit)
+            tabs.add_audit_log(visit)
         elif part == "alerts":
-            parts.alerts(visit)
+            tabs.add_alerts(visit)
         else:
-            await _Services(visit, upkeep).build()
+            await _Services(visit, health_service).build()
 
 
 class _Services:
     """The services, one row each, and the machine's disk and memory below."""
 
-    def __init__(self, visit: PageContext, upkeep: Upkeep) -> None:
-        self._visit, self._upkeep = visit, upkeep
+    def __init__(self, visit: PageContext, health_service: HealthService) -> None:
+        self._visit, self._health_service = visit, health_service
         self._rows: dict[str, _Row] = {}
 
     async def build(self) -> None:
         """Build the page."""
-        self._status = elements.markup("", tag="p").props("role=status aria-live=polite")
-        if not self._visit.desk.host.is_local:
-            text = "The services run elsewhere: whether each answers is known here, and no more."
-            elements.markup(text, tag="p").classes("quiet")
+        self._status = elements.add_html("", tag="p").props("role=status aria-live=polite")
+        if not self._visit.context.host.is_local:
+            text = "The services run on other hosts. Only whether each one responds is known here."
+            elements.add_html(text, tag="p").classes("quiet")
         self._table = ui.element("div").classes("table").props('tabindex=0 role=region aria-label="Services"')
-        elements.heading("Machine")
-        self._machine = elements.markup("", tag="div")
+        elements.add_heading("Machine")
+        self._machine = elements.add_html("", tag="div")
         await self._refresh_services()
         self._visit.every(SERVICES_S, self._refresh_services)
         self._visit.every(60.0, self._refresh_space)
 
     async def _refresh_services(self) -> None:
-        services = await self._visit.ask(self._upkeep.services)
+        services = await self._visit.ask(self._health_service.list_services)
         if list(self._rows) != [service.name for service in services]:
             self._build_rows(services)
         for service in services:
             self._rows[service.name].show(service)
         ready = sum(service.state == "ready" for service in services)
-        memory = size(sum(service.rss_mib for service in services) * _MIB)
-        memory_note = f", which take {memory} of memory together" if self._visit.desk.host.is_local else ""
-        put(
+        memory = format_size(sum(service.rss_mib for service in services) * _MIB)
+        memory_note = f", using {memory} of memory" if self._visit.context.host.is_local else ""
+        update_html(
             self._status,
-            f"<strong>{number(ready)} of {number(len(services))}</strong> services are ready{memory_note}.",
+            f"<strong>{format_number(ready)} of {format_number(len(services))}</strong> services are ready"
+            f"{memory_note}.",
         )
 
     async def _refresh_space(self) -> None:
-        put(self._machine, machine_html(await self._visit.ask(self._upkeep.space)))
+        update_html(self._machine, machine_html(await self._visit.ask(self._health_service.get_space)))
 
     def _build_rows(self, services: list[Status]) -> None:
-        heads = ("Service", "State", "Version", "Ports", "Up for", "Memory", "Restarts", "", "")
+        heads = ("Service", "State", "Version", "Ports", "Uptime", "Memory", "Restarts", "", "")
         self._table.clear()
         with self._table, ui.element("table"):
             cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
-            elements.markup(f"<tr>{cells}</tr>", tag="thead")
+            elements.add_html(f"<tr>{cells}</tr>", tag="thead")
             with ui.element("tbody"):
                 self._rows = {
                     service.name: _Row(self._visit, service, partial(self._restart_service, service.name))
@@ -100,12 +101,12 @@ class _Services:
                 }
 
     async def _restart_service(self, name: str) -> None:
-        text = f"{name} stops and starts again, with the settings in force. What needs it stays up and waits meanwhile."
-        if not await elements.confirmed(f"Restart {name}?", text, verb="Restart"):
+        text = f"{name} stops and starts with the effective settings. Services that depend on it keep running and wait."
+        if not await elements.ask_confirmation(f"Restart {name}?", text, verb="Restart"):
             return
-        ui.notify(f"{name} is restarted: this takes a while")
+        ui.notify(f"Restarting {name}. This takes a while.")
         self._rows[name].button.disable()
-        await self._visit.act("restart", name, lambda: self._upkeep.restart(name))
+        await self._visit.act("restart", name, lambda: self._health_service.restart(name))
         self._rows[name].button.enable()
         await self._refresh_services()
 
@@ -114,17 +115,17 @@ class _Row:
     """A service's row. Updates replace its cells only; its links and button stay."""
 
     def __init__(self, visit: PageContext, service: Status, restart: Callable[[], Any]) -> None:
-        is_local = visit.desk.host.is_local
+        is_local = visit.context.host.is_local
         with ui.element("tr"):
-            elements.markup(
+            elements.add_html(
                 f"<strong>{escape(service.name)}</strong><br><span class=quiet>{escape(service.title)}</span>", "td"
             )
-            self._cells = [elements.markup("", tag="td") for _ in range(6)]
+            self._cells = [elements.add_html("", tag="td") for _ in range(6)]
             with ui.element("td").classes("links"):
                 if is_local:
-                    elements.markup(f'<a href="/health/logs/{escape(service.name)}">Log</a>')
+                    elements.add_html(f'<a href="/health/logs/{escape(service.name)}">Log</a>')
                 if service.page and visit.session.address in LOOPBACKS and service.name != OURSELVES:
-                    elements.markup(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Page</a>')
+                    elements.add_html(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Web UI</a>')
             with ui.element("td"):
                 self.button = ui.button("Restart", on_click=restart).props("no-caps outline dense")
                 self.button.props(f'aria-label="Restart {escape(service.name)}"')
@@ -140,12 +141,12 @@ class _Row:
             f"{state_html(_STATES.get(service.state, 'unknown'), service.state)}{detail}",
             escape(service.version),
             ports or elements.UNKNOWN,
-            duration(service.uptime_s * 1000) if service.uptime_s else elements.UNKNOWN,
-            size(service.rss_mib * _MIB) if service.rss_mib else elements.UNKNOWN,
-            number(service.restarts),
+            format_duration(service.uptime_s * 1000) if service.uptime_s else elements.UNKNOWN,
+            format_size(service.rss_mib * _MIB) if service.rss_mib else elements.UNKNOWN,
+            format_number(service.restarts),
         )
         for cell, text in zip(self._cells, texts, strict=True):
-            put(cell, text)
+            update_html(cell, text)
 
 
 def machine_html(space: Space) -> str:
@@ -153,18 +154,21 @@ def machine_html(space: Space) -> str:
     warning = ""
     if space.is_low:
         warning = (
-            f'<div class="trouble" role="alert"><p>Less than {size(LOW_BYTES)} are left on the disk: Kafka and '
-            "Cassandra stop when it is full. Free some, or shorten PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
+            f'<div class="trouble" role="alert"><p>Less than {format_size(LOW_BYTES)} of disk space left. Kafka and '
+            "Cassandra stop when the disk is full: free some space, or lower PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
         )
     facts = (
-        ("Home", f"<code>{escape(space.path)}</code>"),
-        ("Disk", f"{size(space.free_bytes)} free of {size(space.disk_bytes)}"),
-        ("Memory", f"{size(space.memory_available_bytes)} available of {size(space.memory_bytes)}"),
+        ("Data directory", f"<code>{escape(space.path)}</code>"),
+        ("Disk", f"{format_size(space.free_bytes)} free of {format_size(space.disk_bytes)}"),
+        ("Memory", f"{format_size(space.memory_available_bytes)} available of {format_size(space.memory_bytes)}"),
     )
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     rows = [
-        [escape(folder.name), size(folder.size_bytes) if folder.is_whole else f"more than {size(folder.size_bytes)}"]
+        [
+            escape(folder.name),
+            format_size(folder.size_bytes) if folder.is_whole else f"more than {format_size(folder.size_bytes)}",
+        ]
         for folder in space.folders
     ]
-    table = elements.table_html("folders of the home, looked at once a minute", ("Folder", "Size"), rows)
+    table = elements.table_html("Folders of the data directory, measured once a minute", ("Folder", "Size"), rows)
     return f'{warning}<div class="grid"><dl class="facts card">{cells}</dl><div class="table">{table}</div></div>'

@@ -39,13 +39,13 @@ class Space:
         return self.free_bytes < LOW_BYTES
 
 
-def read(home: Path, longest_s: float = LONGEST_S) -> Space:
+def measure_space(home: Path, longest_s: float = LONGEST_S) -> Space:
     """Return free space, memory and folder sizes. Counts files for at most `longest_s`."""
-    there = next(one for one in (home, *home.parents) if one.exists())
-    disk, memory = psutil.disk_usage(str(there)), psutil.virtual_memory()
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    disk, memory = psutil.disk_usage(str(existing)), psutil.virtual_memory()
     deadline_s = time.monotonic() + longest_s
     folders = [_measure_folder(home, path, deadline_s) for path in _iter_folders(home)]
-    folders.sort(key=lambda one: -one.size_bytes)
+    folders.sort(key=lambda folder: -folder.size_bytes)
     return Space(str(home), disk.total, disk.free, memory.total, memory.available, folders)
 
 
@@ -53,13 +53,13 @@ def _iter_folders(home: Path) -> Iterator[Path]:
     """Yield the folders of the data directory; instead of its `data`, the folders in it."""
     for path in sorted(home.iterdir()) if home.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
-            yield from sorted(one for one in path.iterdir() if one.is_dir()) if path.name == "data" else [path]
+            yield from sorted(child for child in path.iterdir() if child.is_dir()) if path.name == "data" else [path]
 
 
 def _measure_folder(home: Path, path: Path, deadline_s: float) -> Folder:
     size_bytes = 0
-    for one in _iter_file_sizes(path):
-        size_bytes += one
+    for file_bytes in _iter_file_sizes(path):
+        size_bytes += file_bytes
         if time.monotonic() > deadline_s:
             return Folder(str(path.relative_to(home)), size_bytes, False)
     return Folder(str(path.relative_to(home)), size_bytes, True)

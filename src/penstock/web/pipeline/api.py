@@ -11,8 +11,7 @@ from penstock import remedies
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.monitor import Counts, Point, Problem
 from penstock.web.app_context import AppContext
-from penstock.web.pipeline import hops
-from penstock.web.pipeline.hops import Hop, PipelineStatus
+from penstock.web.pipeline.stages import PipelineStatus, StageStatus, describe_stages, summarize_pipeline
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Now:
     keyspace: str
     table: str
     verdict: PipelineStatus
-    hops: list[Hop]
+    hops: list[StageStatus]
     now: Point | None
     rates_s: dict[str, float | None]
     problems: dict[str, Problem]
@@ -60,13 +59,13 @@ class Missing:
     hint: str
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes /pipeline, /pipeline/history and /receipt."""
 
     @api.get("/pipeline")
     def pipeline() -> Now:
         """Return each stage with its counts and problems, and a one-line summary."""
-        return now(desk, time.time())
+        return describe_now(context, time.time())
 
     @api.get("/pipeline/history")
     def history(
@@ -74,27 +73,29 @@ def register(api: FastAPI, desk: AppContext) -> None:
         every: Annotated[int, Query(ge=1, le=1000, description="Return every n-th snapshot.")] = 1,
     ) -> Past:
         """Return the snapshots of the last fifteen minutes, one about every two seconds."""
-        return Past([one for one in desk.view.points if one.at_s > after_s][::every])
+        return Past([point for point in context.view.points if point.at_s > after_s][::every])
 
-    @api.get("/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "None yet."}})
+    @api.get(
+        "/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "No receipt yet."}}
+    )
     def receipt() -> LastReceipt | JSONResponse:
         """Return the last receipt: what became of every record in the topic."""
-        found = desk.view.receipt
-        if found is None:
-            return JSONResponse({"error": "no receipt was given yet", "hint": remedies.verify()}, status_code=404)
-        return LastReceipt(found)
+        last = context.view.receipt
+        if last is None:
+            return JSONResponse({"error": "no receipt yet", "hint": remedies.verify()}, status_code=404)
+        return LastReceipt(last)
 
 
-def now(desk: AppContext, now_s: float) -> Now:
+def describe_now(context: AppContext, now_s: float) -> Now:
     """Return the result of the last poll."""
-    view, pipeline = desk.view, desk.pipeline
+    view, pipeline = context.view, context.pipeline
     return Now(
         topic=pipeline.topic,
         dead_letter_topic=pipeline.dead_letter_topic,
-        keyspace=desk.keyspace,
+        keyspace=context.keyspace,
         table=pipeline.table,
-        verdict=hops.verdict(view, now_s),
-        hops=hops.hops(view, desk.settings),
+        verdict=summarize_pipeline(view, now_s),
+        hops=describe_stages(view, context.settings),
         now=view.now,
         rates_s={count.name: view.rate(count.name) for count in fields(Counts)},
         problems=view.problems,

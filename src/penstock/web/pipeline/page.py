@@ -1,4 +1,4 @@
-"""The start page: the path from the API to the table, and the state of each stage."""
+"""The start page: the stages from the API to the table, and the state of each."""
 
 import time
 from html import escape
@@ -11,10 +11,17 @@ from penstock.monitoring.monitor import Point, View, compute_rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import command_html, duration, moment_html, number, put, sparkline_html, state_html
+from penstock.web.elements import (
+    command_html,
+    format_duration,
+    format_number,
+    moment_html,
+    sparkline_html,
+    state_html,
+    update_html,
+)
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.pipeline import hops as observe_hops
-from penstock.web.pipeline.hops import Hop
+from penstock.web.pipeline.stages import StageStatus, describe_stages, summarize_pipeline
 
 _LINKS = {
     "api": "/runs",
@@ -32,16 +39,16 @@ _COUNTS = {
     "cassandra": "stored",
     "rejected": "rejected",
 }
-_WORDS = {"ok": "ready", "busy": "flowing", "idle": "idle", "late": "behind", "down": "down", "unknown": "not known"}
+_LABELS = {"ok": "healthy", "busy": "active", "idle": "idle", "late": "degraded", "down": "down", "unknown": "unknown"}
 _POINTS = 75
 """Approximate number of points drawn for the fifteen minutes."""
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the page."""
-    shared = _Shared(desk)
+    shared = _Shared(context)
 
-    @page(desk, "/", "Pipeline")
+    @page(context, "/", "Pipeline")
     def pipeline(visit: PageContext) -> None:
         _Pipeline(visit, shared)
 
@@ -56,40 +63,41 @@ class _Parts(NamedTuple):
     receipt: str
     alerts: str
     rates: list[dict[str, Any]]
-    late: list[dict[str, Any]]
+    lag: list[dict[str, Any]]
 
 
 class _Shared:
     """The parts of the page, built once per snapshot however many pages are open."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
-        self._made: tuple[View, _Parts] | None = None
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._cached: tuple[View, _Parts] | None = None
 
     def parts(self) -> _Parts:
-        """Return the current parts. The verdict also depends on the snapshot's age."""
-        view = self._desk.view
-        if self._made is None or self._made[0] is not view:
-            self._made = view, self._make(view)
-        return self._made[1]._replace(verdict=_verdict(view))
+        """Return the current parts. The summary also depends on the snapshot's age."""
+        view = self._context.view
+        if self._cached is None or self._cached[0] is not view:
+            self._cached = view, self._make(view)
+        return self._cached[1]._replace(verdict=_render_summary(view))
 
     def _make(self, view: View) -> _Parts:
-        found = observe_hops.hops(view, self._desk.settings)
+        stages = describe_stages(view, self._context.settings)
         return _Parts(
             verdict="",
-            path=f'<div class="path">{"".join(_render_stage(hop, view) for hop in found[:-1])}</div>',
-            branch="".join(_render_stage(hop, view) for hop in found[-1:]),
-            totals=_totals(view),
-            receipt=_receipt(view),
-            alerts=_alerts(view),
-            rates=_rates(view),
-            late=_late(view),
+            path=f'<div class="path">{"".join(_render_stage(stage, view) for stage in stages[:-1])}</div>',
+            branch="".join(_render_stage(stage, view) for stage in stages[-1:]),
+            totals=_render_totals(view),
+            receipt=_render_receipt(view),
+            alerts=_render_alerts(view),
+            rates=_build_rate_series(view),
+            lag=_build_lag_series(view),
         )
 
 
-def _verdict(view: View) -> str:
-    told = observe_hops.verdict(view, time.time())
-    return f'<div class="verdict {told.tone}"><strong>{escape(told.text)}</strong> {command_html(told.command)}</div>'
+def _render_summary(view: View) -> str:
+    summary = summarize_pipeline(view, time.time())
+    command = command_html(summary.command)
+    return f'<div class="verdict {summary.tone}"><strong>{escape(summary.text)}</strong> {command}</div>'
 
 
 class _Pipeline:
@@ -97,28 +105,30 @@ class _Pipeline:
 
     def __init__(self, visit: PageContext, shared: _Shared) -> None:
         self._shared = shared
-        self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite")
-        self._path = elements.markup("", tag="div").props('aria-label="The way of the records" role=group')
-        self._branch = elements.markup("", tag="div").classes("branch")
-        self._totals = elements.markup("", tag="div").classes("big")
+        self._verdict = elements.add_html("", tag="div").props("role=status aria-live=polite")
+        self._path = elements.add_html("", tag="div").props('aria-label="Pipeline stages" role=group')
+        self._branch = elements.add_html("", tag="div").classes("branch")
+        self._totals = elements.add_html("", tag="div").classes("big")
         with ui.element("div").classes("grid"):
             with ui.element("div").classes("card"):
-                elements.heading("Records a second")
-                self._rates = elements.chart(elements.time_axes("1/s"), "records a second over fifteen minutes")
+                elements.add_heading("Throughput")
+                self._rates = elements.add_chart(
+                    elements.build_time_axes("1/s"), "throughput in records per second over fifteen minutes"
+                )
             with ui.element("div").classes("card"):
-                elements.heading("Waiting, and how late")
-                self._late = elements.chart(_two_axes(), "records that wait, and latencies, over fifteen minutes")
+                elements.add_heading("Lag and latency")
+                self._lag = elements.add_chart(_two_axes(), "lag in records, and latency in ms, over fifteen minutes")
         with ui.element("div").classes("grid"):
-            self._receipt = elements.markup("", tag="section").classes("card")
-            self._alerts = elements.markup("", tag="section").classes("card")
+            self._receipt = elements.add_html("", tag="section").classes("card")
+            self._alerts = elements.add_html("", tag="section").classes("card")
         self._refresh_parts()
         visit.every(REFRESH_S, self._refresh_parts)
 
     def _refresh_parts(self) -> None:
         parts = self._shared.parts()
         for name in ("verdict", "path", "branch", "totals", "receipt", "alerts"):
-            put(getattr(self, f"_{name}"), getattr(parts, name))
-        for chart, lines in ((self._rates, parts.rates), (self._late, parts.late)):
+            update_html(getattr(self, f"_{name}"), getattr(parts, name))
+        for chart, lines in ((self._rates, parts.rates), (self._lag, parts.lag)):
             if chart.options.get("series") is not lines:
                 chart.options["series"] = lines
                 chart.update()
@@ -129,69 +139,67 @@ def _sample_points(view: View) -> list[Point]:
     return view.points[:: max(1, len(view.points) // _POINTS)]
 
 
-def _rates(view: View) -> list[dict[str, Any]]:
+def _build_rate_series(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
-    names = {"kafka": "come", "stored": "stored", "rejected": "rejected"}
+    names = {"kafka": "in", "stored": "stored", "rejected": "rejected"}
     return [
-        elements.series(
+        elements.build_series(
             name, [(points[at].at_s, compute_rate(points[: at + 1], count)) for at in range(1, len(points))]
         )
         for count, name in names.items()
     ]
 
 
-def _late(view: View) -> list[dict[str, Any]]:
+def _build_lag_series(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
     return [
-        elements.series("waiting", [(one.at_s, one.lag) for one in points], area=True),
-        elements.series("half within, ms", [(one.at_s, one.p50_ms) for one in points]) | {"yAxisIndex": 1},
-        elements.series("99 % within, ms", [(one.at_s, one.p99_ms) for one in points]) | {"yAxisIndex": 1},
+        elements.build_series("lag", [(point.at_s, point.lag) for point in points], area=True),
+        elements.build_series("latency p50, ms", [(point.at_s, point.p50_ms) for point in points]) | {"yAxisIndex": 1},
+        elements.build_series("latency p99, ms", [(point.at_s, point.p99_ms) for point in points]) | {"yAxisIndex": 1},
     ]
 
 
 def _two_axes() -> dict[str, object]:
-    axes = elements.time_axes("records")
+    axes = elements.build_time_axes("records")
     return axes | {"yAxis": [axes["yAxis"], {**axes["yAxis"], "name": "ms", "splitLine": {"show": False}}]}
 
 
-def _render_stage(hop: Hop, view: View) -> str:
+def _render_stage(stage: StageStatus, view: View) -> str:
     points = _sample_points(view)
-    values = [compute_rate(points[: at + 1], _COUNTS[hop.name], over_s=30) for at in range(1, len(points))]
-    wrong = ""
-    if hop.error:
-        wrong = _render_error(hop)
-    waiting = f", {number(hop.waiting)} waiting" if hop.waiting else ""
+    values = [compute_rate(points[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(points))]
+    error = _render_error(stage) if stage.error else ""
+    lag = f", lag {format_number(stage.waiting)}" if stage.waiting else ""
+    state = state_html(stage.state, _LABELS[stage.state])
     return (
-        f'<article class="hop {hop.state}" id="hop-{hop.name}">'
-        f'<h3><a href="{_LINKS[hop.name]}">{escape(hop.title)}</a>{state_html(hop.state, _WORDS[hop.state])}</h3>'
-        f'<div class="rate">{number(hop.rate_s)} <small>records/s</small></div>'
-        f'<div class="told">{number(hop.total)} {escape(hop.counts)}{waiting}</div>'
-        f'<div class="told">{escape(hop.told)}</div>'
-        f"{sparkline_html(values, f'{hop.title}: records a second over the last fifteen minutes')}{wrong}</article>"
+        f'<article class="hop {stage.state}" id="hop-{stage.name}">'
+        f'<h3><a href="{_LINKS[stage.name]}">{escape(stage.title)}</a>{state}</h3>'
+        f'<div class="rate">{format_number(stage.rate_s)} <small>records/s</small></div>'
+        f'<div class="told">{format_number(stage.total)} {escape(stage.counts)}{lag}</div>'
+        f'<div class="told">{escape(stage.told)}</div>'
+        f"{sparkline_html(values, f'{stage.title}: records per second over the last fifteen minutes')}{error}</article>"
     )
 
 
-def _render_error(hop: Hop) -> str:
-    """Return the current error and the command to run, or the last error and its time."""
-    if hop.state == "down":
-        error = f'<div class="wrong" role="alert">{escape(hop.error)}</div>'
-        return error + command_html(hop.command)
-    when = "" if hop.error_at_s is None else f" {moment_html(hop.error_at_s * 1000)}"
-    return f'<div class="wrong over">last error{when}: {escape(hop.error[:200])}</div>'
+def _render_error(stage: StageStatus) -> str:
+    """Return the error: with the command to run if the stage is down, else with its time."""
+    if stage.state == "down":
+        return f'<div class="wrong" role="alert">{escape(stage.error)}</div>{command_html(stage.command)}'
+    when = "" if stage.error_at_s is None else f" {moment_html(stage.error_at_s * 1000)}"
+    return f'<div class="wrong over">last error{when}: {escape(stage.error[:200])}</div>'
 
 
-def _totals(view: View) -> str:
+def _render_totals(view: View) -> str:
     now = view.now
     counts = (
         {}
         if now is None
         else {
-            "came to Kafka": number(now.counts.kafka),
-            "stored": number(now.counts.stored),
-            "waiting": number(now.lag),
-            "set aside": number(now.counts.rejected),
-            "half within": duration(now.p50_ms),
-            "99 % within": duration(now.p99_ms),
+            "received": format_number(now.counts.kafka),
+            "stored": format_number(now.counts.stored),
+            "lag": format_number(now.lag),
+            "dead letters": format_number(now.counts.rejected),
+            "latency p50": format_duration(now.p50_ms),
+            "latency p99": format_duration(now.p99_ms),
         }
     )
     return "".join(
@@ -200,30 +208,33 @@ def _totals(view: View) -> str:
     )
 
 
-def _receipt(view: View) -> str:
+def _render_receipt(view: View) -> str:
     receipt = view.receipt
     if receipt is None:
-        how = command_html(remedies.verify())
-        return f"<h2>Last receipt</h2><p>None yet. It proves that nothing was lost: {how}</p>"
-    words = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
+        command = command_html(remedies.verify())
+        return f"<h2>Last receipt</h2><p>No receipt yet. Create one to prove that nothing was lost: {command}</p>"
+    state = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
+    labels = {"waiting": "pending"}
     names = ("produced", "stored", "rejected", "waiting", "missing", "rows")
-    counts = [(name, number(receipt[name])) for name in names]
-    counts += [(name, number(receipt[name])) for name in EXCUSED if receipt.get(name)]
+    counts = [(labels.get(name, name), format_number(receipt[name])) for name in names]
+    counts += [(name, format_number(receipt[name])) for name in EXCUSED if receipt.get(name)]
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in counts)
-    warnings = "".join(f'<p class="warn">{escape(str(one))}</p>' for one in receipt.get("warnings", []))
+    warnings = "".join(f'<p class="warn">{escape(str(warning))}</p>' for warning in receipt.get("warnings", []))
     return (
-        f"<h2>Last receipt</h2><p>{state_html(*words)} {moment_html(receipt['at'])}</p>"
+        f"<h2>Last receipt</h2><p>{state_html(*state)} {moment_html(receipt['at'])}</p>"
         f'<dl class="facts">{cells}</dl>{warnings}'
     )
 
 
-def _alerts(view: View) -> str:
-    nobody = "" if view.is_watched else f"<p>Nobody looks for alerts: {command_html(remedies.start('watch'))}</p>"
+def _render_alerts(view: View) -> str:
+    note = ""
+    if not view.is_watched:
+        note = f"<p>Alerting is not running. Start it with: {command_html(remedies.start('watch'))}</p>"
     if not view.alerts:
-        return f"<h2>Alerts</h2>{nobody or '<p>None fires.</p>'}"
+        return f"<h2>Alerts</h2>{note or '<p>No active alerts.</p>'}"
     lines = "".join(
-        f'<li><strong class="{"bad" if one.severity == "critical" else "warn"}">{escape(one.name)}</strong> '
-        f"{escape(one.message)}, since {moment_html(one.since)}<br>{command_html(one.command)}</li>"
-        for one in view.alerts
+        f'<li><strong class="{"bad" if alert.severity == "critical" else "warn"}">{escape(alert.name)}</strong> '
+        f"{escape(alert.message)}, since {moment_html(alert.since)}<br>{command_html(alert.command)}</li>"
+        for alert in view.alerts
     )
-    return f"<h2>Alerts</h2>{nobody}<ul>{lines}</ul>"
+    return f"<h2>Alerts</h2>{note}<ul>{lines}</ul>"

@@ -9,8 +9,8 @@ from fastapi import FastAPI, Path, Query
 from penstock.dead_letters.message import DeadLetterSummary
 from penstock.web.api import ShowsPersonal
 from penstock.web.app_context import AppContext
-from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.reader import Account, Listing, Wanted
+from penstock.web.rejected.dead_letter_service import DeadLetterService
+from penstock.web.rejected.reader import DeadLetterDetails, DeadLetterFilter, Listing
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class RejectedRecord:
     value_bytes: int
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes under /rejected."""
-    letters = desk.one(Letters)
+    letters = context.get_shared(DeadLetterService)
 
     @api.get("/rejected")
     def rejected() -> Groups:
         """Group the newest rejected records by reason and violated rules, with counts by state."""
-        return _group_listing(letters.queue.listing(desk.cassandra))
+        return _group_listing(letters.queue.read_listing(context.cassandra))
 
     @api.get("/rejected/records")
     def records(
@@ -77,16 +77,16 @@ def register(api: FastAPI, desk: AppContext) -> None:
         limit: Annotated[int, Query(ge=1, le=5000)] = 100,
     ) -> list[RejectedRecord]:
         """List rejected records that match the filters, newest first, without their content."""
-        listing = letters.queue.listing(desk.cassandra)
-        chosen = listing.select(Wanted(reason, rule, rules, state))[:limit]
+        listing = letters.queue.read_listing(context.cassandra)
+        chosen = listing.select(DeadLetterFilter(reason, rule, rules, state))[:limit]
         return [_describe_entry(entry, listing.state(entry)) for entry in chosen]
 
     @api.get("/rejected/records/{partition}/{offset}")
     def record(
         partition: Annotated[int, Path(ge=0)], offset: Annotated[int, Path(ge=0)], personal: ShowsPersonal = False
-    ) -> Account:
+    ) -> DeadLetterDetails:
         """Get all that is known about the record at this position of the dead-letter topic."""
-        account, _ = letters.account(letters.queue.letter(partition, offset), personal=personal)
+        account, _ = letters.describe(letters.queue.read_letter(partition, offset), personal=personal)
         return account
 
 

@@ -12,13 +12,13 @@ from penstock.dead_letters.pending import DeadLetterGroup
 from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import moment_html, number, put
+from penstock.web.elements import format_number, moment_html, update_html
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected import record_page, wording
-from penstock.web.rejected.acts import Acts
-from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.parts import account_cards, state_html
-from penstock.web.rejected.reader import NEWEST, UNKNOWN, Listing, Wanted, account
+from penstock.web.rejected.actions import Actions
+from penstock.web.rejected.dead_letter_service import DeadLetterService
+from penstock.web.rejected.reader import NEWEST, UNKNOWN, DeadLetterFilter, Listing, describe_letter
+from penstock.web.rejected.record_cards import STATE_LABELS, details_cards_html, state_html
 
 _EVERY_S = 5.0
 _ROWS = 200
@@ -26,16 +26,16 @@ _SAMPLES = 3
 _STATES = (WAITING, "redriven", "superseded", "discarded")
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the pages."""
-    letters = desk.one(Letters)
-    record_page.register(desk, letters)
+    letters = context.get_shared(DeadLetterService)
+    record_page.register(context, letters)
 
-    @page(desk, "/rejected", "Rejected")
+    @page(context, "/rejected", "Dead letters")
     async def rejected(visit: PageContext) -> None:
-        wanted = Wanted(**{name: visit.query.get(name, "") for name in ("reason", "rule", "rules", "state")})
-        listing = await visit.ask(letters.queue.listing, desk.cassandra)
-        if wanted == Wanted():
+        wanted = DeadLetterFilter(**{name: visit.query.get(name, "") for name in ("reason", "rule", "rules", "state")})
+        listing = await visit.ask(letters.queue.read_listing, context.cassandra)
+        if wanted == DeadLetterFilter():
             _Overview(visit, letters, listing)
         else:
             await _Selection(visit, letters, listing, wanted).build()
@@ -44,37 +44,39 @@ def register(desk: AppContext) -> None:
 class _Overview:
     """All groups of rejected records."""
 
-    def __init__(self, visit: PageContext, letters: Letters, listing: Listing) -> None:
+    def __init__(self, visit: PageContext, letters: DeadLetterService, listing: Listing) -> None:
         self._visit, self._letters = visit, letters
-        self._told = elements.markup("", tag="div")
-        elements.markup(_filters_html(Wanted()), tag="div")
-        self._groups = elements.markup("", tag="div")
+        self._told = elements.add_html("", tag="div")
+        elements.add_html(_filters_html(DeadLetterFilter()), tag="div")
+        self._groups = elements.add_html("", tag="div")
         self._show_listing(listing)
         visit.every(_EVERY_S, self._refresh_listing)
 
     async def _refresh_listing(self) -> None:
-        self._show_listing(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
+        self._show_listing(await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra))
 
     def _show_listing(self, listing: Listing) -> None:
-        put(self._told, _summary_html(listing))
-        put(self._groups, _groups(listing) if listing.entries else _empty_html())
+        update_html(self._told, _summary_html(listing))
+        update_html(self._groups, _groups(listing) if listing.entries else _empty_html())
 
 
 class _Selection:
     """The records of one group, or those that match a filter."""
 
-    def __init__(self, visit: PageContext, letters: Letters, listing: Listing, wanted: Wanted) -> None:
+    def __init__(
+        self, visit: PageContext, letters: DeadLetterService, listing: Listing, wanted: DeadLetterFilter
+    ) -> None:
         self._visit, self._letters, self._wanted = visit, letters, wanted
         self._listing = listing
 
     async def build(self) -> None:
         """Build the page."""
-        elements.link("All groups", "/rejected")
-        self._told = elements.markup("", tag="div")
-        elements.markup(_filters_html(self._wanted), tag="div")
-        elements.markup(_meaning_html(self._wanted), tag="div")
+        elements.add_link("All groups", "/rejected")
+        self._told = elements.add_html("", tag="div")
+        elements.add_html(_filters_html(self._wanted), tag="div")
+        elements.add_html(_meaning_html(self._wanted), tag="div")
         self._samples = ui.element("div")
-        Acts(
+        Actions(
             self._visit,
             self._letters,
             self._list_pending,
@@ -82,7 +84,7 @@ class _Selection:
             self._reload_listing,
             self._list_selected,
         ).build()
-        self._rows = elements.markup("", tag="div")
+        self._rows = elements.add_html("", tag="div")
         self._show_listing(self._listing)
         await self._show_samples()
         self._visit.every(_EVERY_S, self._refresh_listing)
@@ -92,7 +94,7 @@ class _Selection:
 
     async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the records of the selection that are pending now."""
-        listing = await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0)
+        listing = await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra, 0.0)
         return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
 
     async def _list_selected(self) -> list[DeadLetterSummary]:
@@ -100,46 +102,46 @@ class _Selection:
 
     async def _reload_listing(self) -> None:
         """Reload after an action."""
-        self._show_listing(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0))
+        self._show_listing(await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra, 0.0))
         await self._show_samples()
 
     async def _refresh_listing(self) -> None:
-        self._show_listing(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
+        self._show_listing(await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra))
 
     def _show_listing(self, listing: Listing) -> None:
         self._listing = listing
         chosen = listing.select(self._wanted)
         waiting = sum(listing.state(entry) == WAITING for entry in chosen)
         error = _error_html(listing)
-        put(
+        update_html(
             self._told,
-            f"{error}<p><strong>{number(len(chosen))}</strong> records, {number(waiting)} of them wait</p>",
+            f"{error}<p><strong>{format_number(len(chosen))}</strong> records, {format_number(waiting)} pending</p>",
         )
-        put(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
+        update_html(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
 
     async def _show_samples(self) -> None:
-        """Show the newest few records, pending ones first, each beside the rules it violates."""
+        """Show the newest few records, pending ones first, each next to the rules it violates."""
         chosen = sorted(self._listing.select(self._wanted), key=lambda entry: self._listing.state(entry) != WAITING)
         places = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
-        letters = await self._visit.ask(self._letters.queue.letters, places)
+        letters = await self._visit.ask(self._letters.queue.read_letters, places)
         by_place = {(letter.partition, letter.offset): letter for letter in letters}
         self._samples.clear()
         with self._samples:
             if letters:
-                elements.heading("Samples, beside the rules that they break")
+                elements.add_heading("Samples and violated rules")
             for letter in filter(None, map(by_place.get, places)):
                 line = self._listing.lines.get(letter.identity)
                 state = UNKNOWN if self._listing.error else ""
                 details = await self._visit.ask(
-                    account,
+                    describe_letter,
                     letter,
                     line,
-                    self._visit.desk.pipeline.record,
-                    self._visit.desk.registry,
+                    self._visit.context.pipeline.record,
+                    self._visit.context.registry,
                     personal=not self._visit.masks,
                     state=state,
                 )
-                elements.markup(account_cards(details, link=True), tag="div").classes("sample")
+                elements.add_html(details_cards_html(details, link=True), tag="div").classes("sample")
 
 
 def _error_html(listing: Listing) -> str:
@@ -148,45 +150,47 @@ def _error_html(listing: Listing) -> str:
         return ""
     hint = elements.command_html(listing.error.hint)
     return (
-        '<div class="trouble" role="alert"><p>What became of the records is not known: '
+        '<div class="trouble" role="alert"><p>The state of the records is unknown: '
         f"{escape(listing.error.message)}</p>{hint}</div>"
     )
 
 
 def _summary_html(listing: Listing) -> str:
-    waiting = UNKNOWN if listing.error else number(sum(listing.state(entry) == WAITING for entry in listing.entries))
+    waiting = (
+        UNKNOWN if listing.error else format_number(sum(listing.state(entry) == WAITING for entry in listing.entries))
+    )
     older = (
         ""
         if listing.is_whole
-        else f" These are the newest {number(len(listing.entries))}, at most {number(NEWEST)}; "
-        f"all of them: {elements.command_html(remedies.list_dead_letters(resolved=True))}"
+        else f" Showing the newest {format_number(len(listing.entries))}, at most {format_number(NEWEST)}. "
+        f"To list all: {elements.command_html(remedies.list_dead_letters(resolved=True))}"
     )
     return (
-        f"{_error_html(listing)}<p><strong>{number(len(listing.entries))}</strong> rejected records, "
-        f"{waiting} of them wait to be mended, sent again or given up.{older}</p>"
+        f"{_error_html(listing)}<p><strong>{format_number(len(listing.entries))}</strong> dead letters, "
+        f"{waiting} pending.{older}</p>"
     )
 
 
 def _empty_html() -> str:
     return (
-        '<div class="empty"><strong>No record was rejected</strong><p>Records that break the contract, '
-        "or cannot be read, are set aside here with the reason; none is lost. Nothing has to be done.</p></div>"
+        '<div class="empty"><strong>No dead letters</strong><p>Records that violate the contract '
+        "or cannot be decoded appear here with the reason; none are lost. No action is needed.</p></div>"
     )
 
 
 def _no_match_html() -> str:
     return (
-        '<div class="empty"><strong>No rejected record fits</strong><p>Choose another reason, rule or state above, '
+        '<div class="empty"><strong>No matching dead letters</strong><p>Choose another reason, rule or state above, '
         'or see <a href="/rejected">all groups</a>.</p></div>'
     )
 
 
 def _groups(listing: Listing) -> str:
-    heads = ("Reason", "Broken rules", "Waiting", "Redriven", "Superseded", "Discarded", "First", "Last")
+    heads = ("Reason", "Violated rules", "Pending", "Redriven", "Superseded", "Discarded", "First", "Last")
     table = elements.table_html(
         "by reason and rules", heads, [_group_row(group, listing) for group in listing.groups()]
     )
-    return elements.region_html("Rejected records by reason", table)
+    return elements.region_html("Dead letters by reason", table)
 
 
 def _group_row(group: DeadLetterGroup, listing: Listing) -> list[str]:
@@ -194,15 +198,19 @@ def _group_row(group: DeadLetterGroup, listing: Listing) -> list[str]:
     rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
     more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
     counts = (group.waiting, group.redriven, group.superseded, group.discarded)
-    cells = [elements.UNKNOWN] * len(counts) if listing.error else [number(count) for count in counts]
+    cells = [elements.UNKNOWN] * len(counts) if listing.error else [format_number(count) for count in counts]
     name = f'<a href="{escape(address)}">{escape(group.reason)}</a>'
     return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
 
 
 def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> str:
-    heads = ("Place", "State", "Reason", "Broken rules", "Rejected", "Run", "Size")
+    heads = ("Position", "State", "Reason", "Violated rules", "Rejected", "Run", "Size")
     newest = chosen[:_ROWS]
-    caption = f"the newest {number(len(newest))} of {number(len(chosen))}" if len(chosen) > _ROWS else "newest first"
+    caption = (
+        f"newest {format_number(len(newest))} of {format_number(len(chosen))}"
+        if len(chosen) > _ROWS
+        else "newest first"
+    )
     rows = [
         [
             f'<a href="/rejected/{entry.partition}/{entry.offset}">{entry.place}</a>',
@@ -211,34 +219,34 @@ def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> str:
             escape(", ".join(entry.rules)) or elements.UNKNOWN,
             moment_html(entry.time),
             escape(entry.run) or elements.UNKNOWN,
-            elements.size(entry.value_bytes),
+            elements.format_size(entry.value_bytes),
         ]
         for entry in newest
     ]
     table = elements.table_html(caption, heads, rows)
-    return f"<h2>Records</h2>{elements.region_html('The records', table)}"
+    return f"<h2>Records</h2>{elements.region_html('Records', table)}"
 
 
-def _filters_html(wanted: Wanted) -> str:
+def _filters_html(wanted: DeadLetterFilter) -> str:
     """Return HTML for the filters: a plain GET form, so that each choice is a URL that can be shared."""
     rules = f'<input type="hidden" name="rules" value="{escape(wanted.rules)}">' if wanted.rules else ""
     return (
         '<form class="pick" method="get" action="/rejected" role="search">'
         f"<label>Reason {_select_html('reason', wanted.reason, list(Reason))}</label>"
-        f'<label>Rule begins with <input name="rule" value="{escape(wanted.rule)}" placeholder="email:pattern"></label>'
-        f"<label>State {_select_html('state', wanted.state, _STATES)}</label>{rules}<button>Show</button></form>"
+        f'<label>Rule starts with <input name="rule" value="{escape(wanted.rule)}" placeholder="email:pattern"></label>'
+        f"<label>State {_select_html('state', wanted.state, _STATES)}</label>{rules}<button>Filter</button></form>"
     )
 
 
 def _select_html(name: str, chosen: str, options: list[Reason] | tuple[str, ...]) -> str:
     items = "".join(
-        f'<option value="{option}"{" selected" if option == chosen else ""}>{option}</option>'
+        f'<option value="{option}"{" selected" if option == chosen else ""}>{STATE_LABELS.get(option, option)}</option>'
         for option in map(str, options)
     )
     return f'<select name="{name}"><option value="">any</option>{items}</select>'
 
 
-def _meaning_html(wanted: Wanted) -> str:
+def _meaning_html(wanted: DeadLetterFilter) -> str:
     meaning = escape(wording.reason(wanted.reason))
-    rules = f" Broken rules: <code>{escape(wanted.rules.replace(',', ', '))}</code>" if wanted.rules else ""
+    rules = f" Violated rules: <code>{escape(wanted.rules.replace(',', ', '))}</code>" if wanted.rules else ""
     return f"<p>{meaning}{rules}</p>" if meaning or rules else ""

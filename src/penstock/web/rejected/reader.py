@@ -47,7 +47,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DeadLetterFilter:
     """Selects the entries that match every given criterion."""
 
     reason: str = ""
@@ -57,11 +57,11 @@ class Wanted:
     """Codes of all violated rules, separated by commas: exactly these."""
     state: str = ""
 
-    def takes(self, entry: DeadLetterSummary, state: str) -> bool:
+    def matches(self, entry: DeadLetterSummary, state: str) -> bool:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
-            and any(one.startswith(self.rule) for one in entry.rules or ("",))
+            and any(rule.startswith(self.rule) for rule in entry.rules or ("",))
             and self.rules in ("", ",".join(entry.rules))
             and self.state in ("", state)
         )
@@ -88,9 +88,9 @@ class Listing:
         """Return the records by reason and rules. Without a known resolution, a record counts as waiting."""
         return group_by_reason(self.entries, self.lines)
 
-    def select(self, wanted: Wanted) -> list[DeadLetterSummary]:
+    def select(self, wanted: DeadLetterFilter) -> list[DeadLetterSummary]:
         """Return the entries that match."""
-        return [one for one in self.entries if wanted.takes(one, self.state(one))]
+        return [entry for entry in self.entries if wanted.matches(entry, self.state(entry))]
 
 
 class RejectedReader:
@@ -112,13 +112,13 @@ class RejectedReader:
         self._listing: Listing | None = None
         self._read_s = 0.0
 
-    def listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
+    def read_listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
         """Return the records as of at most `max_age_s` ago. Raises `KafkaUnreachable`."""
         with self._lock:
             if self._listing is None or time.monotonic() - self._read_s >= max_age_s:
                 held = self._read_letters()
                 error = self._read_states(session)
-                newest = sorted(self._entries.values(), key=lambda one: one.time, reverse=True)
+                newest = sorted(self._entries.values(), key=lambda entry: entry.time, reverse=True)
                 self._listing = Listing(newest, dict(self._settled), held, self._is_whole, error)
                 self._read_s = time.monotonic()
             return self._listing
@@ -131,7 +131,9 @@ class RejectedReader:
             self._clear_cache()  # recreated
         firsts = {span.partition: span.first for span in spans}
         self._entries = {
-            identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
+            identity: entry
+            for identity, entry in self._entries.items()
+            if entry.offset >= firsts.get(entry.partition, 0)
         }
         for entry in self._iter_new_entries([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
             earlier = self._entries.get(entry.identity)
@@ -144,11 +146,11 @@ class RejectedReader:
     def _iter_new_entries(self, spans: list[Span]) -> Iterator[DeadLetterSummary]:
         """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
-        chosen = newest_of(spans, self._newest)
+        chosen = select_newest(spans, self._newest)
         self._is_whole = self._is_whole and chosen == spans
-        last = newest_of(chosen, _FIRST_LETTERS)
+        last = select_newest(chosen, _FIRST_LETTERS)
         ends = {span.partition: span.first for span in last}
-        before = [Span(one.partition, one.first, ends[one.partition]) for one in chosen]
+        before = [Span(span.partition, span.first, ends[span.partition]) for span in chosen]
         for letter in read_dead_letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
             yield summarize(letter)
             if time.monotonic() > deadline_s:
@@ -157,8 +159,8 @@ class RejectedReader:
 
     def _trim_entries(self) -> None:
         if len(self._entries) > self._newest:
-            kept = sorted(self._entries.values(), key=lambda one: one.time)[-self._newest :]
-            self._entries = {one.identity: one for one in kept}
+            kept = sorted(self._entries.values(), key=lambda entry: entry.time)[-self._newest :]
+            self._entries = {entry.identity: entry for entry in kept}
             self._is_whole = False
 
     def _read_states(self, session: Callable[[], Session]) -> PenstockError | None:
@@ -171,15 +173,15 @@ class RejectedReader:
         try:
             with cassandra.translate_errors(self._settings):
                 asked = self._entries.keys() - final.keys()
-                found = resolutions.read_resolutions_of(session(), self._keyspace, self._pipeline.topic, asked)
+                states = resolutions.read_resolutions_of(session(), self._keyspace, self._pipeline.topic, asked)
         except PenstockError as error:
             return error
-        self._settled = final | found
+        self._settled = final | states
         return None
 
-    def letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
+    def read_letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
         """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
-        held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
+        held = {span.partition: span for span in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
         spans = [
             Span(partition, offset, offset + 1)
             for partition, offset in places
@@ -187,29 +189,29 @@ class RejectedReader:
         ]
         return list(read_dead_letters(self._settings, self._pipeline, spans)) if spans else []
 
-    def letter(self, partition: int, offset: int) -> DeadLetter:
+    def read_letter(self, partition: int, offset: int) -> DeadLetter:
         """Return the dead letter at a position. Raises `NotFound`, which says where some are."""
-        found = self.letters([(partition, offset)])
-        if not found:
+        letters = self.read_letters([(partition, offset)])
+        if not letters:
             nowhere = build_not_found_error(self._settings, self._pipeline, f"{partition}:{offset}")
             raise NotFound(nowhere.message, hint=nowhere.hint)
-        return found[0]
+        return letters[0]
 
-    def line(self, session: Session, letter: DeadLetter) -> Resolution | None:
+    def read_resolution(self, session: Session, letter: DeadLetter) -> Resolution | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
         with cassandra.translate_errors(self._settings):
-            found = resolutions.read_resolutions_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
-        return found.get(letter.identity)
+            states = resolutions.read_resolutions_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
+        return states.get(letter.identity)
 
 
-def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
+def select_newest(spans: Sequence[Span], most: int) -> list[Span]:
     """Return the ends of the spans, at most `most` offsets in total; short spans leave their share to the others."""
-    found: dict[int, Span] = {}
-    for at, span in enumerate(sorted(spans, key=lambda one: one.records)):
+    selected: dict[int, Span] = {}
+    for at, span in enumerate(sorted(spans, key=lambda span: span.records)):
         taken = min(span.records, most // (len(spans) - at))
         most -= taken
-        found[span.partition] = Span(span.partition, span.end - taken, span.end)
-    return [found[span.partition] for span in spans]
+        selected[span.partition] = Span(span.partition, span.end - taken, span.end)
+    return [selected[span.partition] for span in spans]
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class LetterContent:
 
 
 @dataclass(frozen=True)
-class Account:
+class DeadLetterDetails:
     """Everything known about a rejected record."""
 
     place: str
@@ -255,7 +257,7 @@ class Account:
     value: LetterContent
 
 
-def account(
+def describe_letter(
     letter: DeadLetter,
     line: Resolution | None,
     record: type[Record],
@@ -263,10 +265,10 @@ def account(
     *,
     personal: bool,
     state: str = "",
-) -> Account:
+) -> DeadLetterDetails:
     """Return all that is known about a dead letter; unless `personal`, what may be personal is hidden."""
     settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
-    return Account(
+    return DeadLetterDetails(
         place=letter.place,
         partition=letter.partition,
         offset=letter.offset,
@@ -276,7 +278,7 @@ def account(
         reason=letter.reason,
         meaning=wording.reason(letter.reason),
         broken=[wording.broken(code, record) for code in letter.rules],
-        message=letter.message if personal else harmless(letter),
+        message=letter.message if personal else redact_message(letter),
         stage=letter.stage,
         time=letter.time,
         topic=letter.origin.topic,
@@ -286,13 +288,13 @@ def account(
         schema_id=letter.schema_id,
         run=letter.run,
         version=letter.version,
-        key=shown_key(letter.key, record, personal=personal),
+        key=format_key(letter.key, record, personal=personal),
         headers=[(name, _format_header(name, value, personal=personal)) for name, value in letter.headers],
         value=_build_content(letter, record, schemas, personal=personal),
     )
 
 
-def harmless(letter: DeadLetter) -> str:
+def redact_message(letter: DeadLetter) -> str:
     """Return the message without what it may quote from the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
         return letter.message  # the contract's own wording
@@ -302,7 +304,7 @@ def harmless(letter: DeadLetter) -> str:
     return _QUOTED.sub(f"'{MASK}'", letter.message)
 
 
-def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
+def format_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
     """Return a Kafka key as text; unless `personal`, only a record's key, which is not personal."""
     if key is None:
         return "none"
@@ -320,30 +322,30 @@ def _format_header(name: str, value: bytes | None, *, personal: bool) -> str:
 def _build_content(letter: DeadLetter, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a dead letter's value as far as it can be shown, or where it is if it was left out."""
     if letter.left_out and "value" in letter.left_out.parts:
-        why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
+        why = f"the value was too large for the dead-letter topic; the original record is {letter.original}"
         return LetterContent("none", why, letter.value_bytes)
-    return content(letter.value, record, schemas, personal=personal)
+    return describe_value(letter.value, record, schemas, personal=personal)
 
 
-def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
+def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
     if not value:
         return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
     header, body = split_header(value)
     frame = header.hex(" ")
-    decoded: dict[str, Any] | None = None
+    fields: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        decoded = read_fields(value, AvroReaders(schemas))
-    if decoded is not None and not is_deep(decoded):
-        shown = decoded if personal else mask_personal(decoded, record)
-        return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
+        fields = read_fields(value, AvroReaders(schemas))
+    if fields is not None and not is_deep(fields):
+        shown = fields if personal else mask_personal(fields, record)
+        return LetterContent("fields", _truncate_text(format_json(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
     text = utf8(body)
     return LetterContent("hex" if text is None else "text", _truncate_text(_decode_text(body)), len(value), frame)
 
 
-def pretty(value: Any) -> str:
+def format_json(value: Any) -> str:
     """Format a value as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
@@ -356,4 +358,4 @@ def _decode_text(held: bytes) -> str:
 def _truncate_text(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
-    return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: {remedies.export_dead_letters()}"
+    return f"{text[:_SHOWN_CHARACTERS]}\n... truncated; export all of it with {remedies.export_dead_letters()}"

@@ -14,45 +14,46 @@ from penstock.errors import NotFound, PenstockError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.page_layout import PageContext, page
-from penstock.web.rejected.acts import Acts
-from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.parts import account_cards, where_facts
-from penstock.web.rejected.reader import Account
+from penstock.web.rejected.actions import Actions
+from penstock.web.rejected.dead_letter_service import DeadLetterService
+from penstock.web.rejected.reader import DeadLetterDetails
+from penstock.web.rejected.record_cards import details_cards_html, list_facts
 
 _EDITED_CHARACTERS = 100_000
 
 
-def register(desk: AppContext, letters: Letters) -> None:
+def register(context: AppContext, letters: DeadLetterService) -> None:
     """Serve the page."""
 
-    @page(desk, "/rejected/{partition}/{offset}", "Rejected record")
+    @page(context, "/rejected/{partition}/{offset}", "Dead letter")
     async def record(visit: PageContext) -> None:
         partition, offset = visit.path["partition"], visit.path["offset"]
-        elements.link("All groups", "/rejected")
+        elements.add_link("All groups", "/rejected")
         if not (partition.isdecimal() and offset.isdecimal()):
             raise NotFound(
-                f"{partition}:{offset} is no place of a rejected record", hint=remedies.list_dead_letters(resolved=True)
+                f"invalid position '{partition}:{offset}': expected PARTITION:OFFSET, e.g. 0:17",
+                hint=remedies.list_dead_letters(resolved=True),
             )
-        letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
+        letter = await visit.ask(letters.queue.read_letter, int(partition), int(offset))
         await _Record(visit, letters, letter).build()
 
 
 class _Record:
     """The page of one record."""
 
-    def __init__(self, visit: PageContext, letters: Letters, letter: DeadLetter) -> None:
+    def __init__(self, visit: PageContext, letters: DeadLetterService, letter: DeadLetter) -> None:
         self._visit, self._letters, self._letter = visit, letters, letter
 
     async def build(self) -> None:
         """Build the page."""
         with ui.element("div").classes("row-bar"):
-            elements.copyable(remedies.show_dead_letter(self._letter.place), "the command that shows this record")
+            elements.add_copyable(remedies.show_dead_letter(self._letter.place), "the command that shows this record")
         self._trouble = ui.element("div")
-        self._cards = elements.markup("", tag="div")
-        elements.heading("Where it was, and what became of it")
-        self._facts = elements.markup("", tag="dl").classes("facts card")
+        self._cards = elements.add_html("", tag="div")
+        elements.add_heading("Details")
+        self._facts = elements.add_html("", tag="dl").classes("facts card")
         account = await self._show_record()
-        self._acts = Acts(
+        self._acts = Actions(
             self._visit,
             self._letters,
             self._list_pending,
@@ -64,16 +65,14 @@ class _Record:
             await self._build_editor()
             self._acts.build()
 
-    async def _show_record(self) -> Account:
-        account, error = await self._visit.ask(self._letters.account, self._letter, personal=not self._visit.masks)
+    async def _show_record(self) -> DeadLetterDetails:
+        account, error = await self._visit.ask(self._letters.describe, self._letter, personal=not self._visit.masks)
         self._trouble.clear()
         if error is not None:
             with self._trouble:
-                elements.trouble(error)
-        self._cards.content = account_cards(account)
-        self._facts.content = "".join(
-            f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in where_facts(account)
-        )
+                elements.add_error(error)
+        self._cards.content = details_cards_html(account)
+        self._facts.content = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in list_facts(account))
         return account
 
     async def _refresh_record(self) -> None:
@@ -81,56 +80,56 @@ class _Record:
 
     async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the record if it is still pending."""
-        account, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
+        account, _ = await self._visit.ask(self._letters.describe, self._letter, personal=False)
         return [summarize(self._letter)] if account.state == WAITING else []
 
     async def _list_selected(self) -> list[DeadLetterSummary]:
         return [summarize(self._letter)]
 
     async def _build_editor(self) -> None:
-        elements.heading("Edit")
+        elements.add_heading("Edit")
         if self._visit.masks:
             text = (
-                "To edit the record you have to see it, and personal data are hidden. Showing them is written to the "
-                "audit log. A field can be set below without seeing the others."
+                "Personal data is hidden, and editing shows the record. Showing it is recorded in the audit log. You "
+                "can set single fields below without showing the others."
             )
-            elements.markup(text, tag="p")
+            elements.add_html(text, tag="p")
             ui.button("Show personal data and edit", icon="visibility", on_click=self._show_personal_data).props(
                 "no-caps outline"
             )
             return
-        text = await self._visit.ask(self._letters.text, self._letter)
+        text = await self._visit.ask(self._letters.format_editable, self._letter)
         if len(text) > _EDITED_CHARACTERS:
-            elements.markup("The record is too large to be edited here. In a file:", tag="p")
-            elements.copyable(remedies.export_dead_letters())
+            elements.add_html("The record is too large to edit here. Export it and edit the file:", tag="p")
+            elements.add_copyable(remedies.export_dead_letters())
             return
-        kind = "the API's entry, as it came" if self._letter.stage == Stage.PRODUCE else "the record"
-        elements.markup(
-            f"This is {kind}, as JSON. Fields that the contract does not have are left out when sent.", tag="p"
+        kind = "the API's entry as received" if self._letter.stage == Stage.PRODUCE else "the record"
+        elements.add_html(
+            f"This is {kind}, as JSON. Fields that are not in the contract are dropped when sent.", tag="p"
         )
         self._text = ui.textarea("Record as JSON", value=text, on_change=self._check_text)
         self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
-        self._checked = elements.markup("", tag="div").props("role=status aria-live=polite")
+        self._checked = elements.add_html("", tag="div").props("role=status aria-live=polite")
         ui.button(
-            "Send the edited record", on_click=lambda: self._acts.send(self._build_repair, "mend and redrive")
+            "Redrive the edited record", on_click=lambda: self._acts.send(self._build_repair, "repair and redrive")
         ).props("no-caps")
         await self._check_text()
 
     def _show_personal_data(self) -> None:
         session = self._visit.session
         session.shows_personal = True
-        self._visit.desk.trail.note(session.name, "personal_data", self._letter.place, "shown")
+        self._visit.context.audit_log.record(session.name, "personal_data", self._letter.place, "shown")
         ui.navigate.reload()
 
     def _build_repair(self) -> Repair:
-        return self._letters.edited(self._letter, self._text.value or "")
+        return self._letters.parse_edit(self._letter, self._text.value or "")
 
     async def _check_text(self) -> None:
         """Show which rules the text still violates, as it is typed."""
         typed = self._text.value or ""
         try:
-            mending = self._letters.edited(self._letter, typed)
-            problem = await self._visit.ask(partial(self._letters.broken, self._letter, mending))
+            mending = self._letters.parse_edit(self._letter, typed)
+            problem = await self._visit.ask(partial(self._letters.find_violation, self._letter, mending))
             result = _check_html(problem)
         except PenstockError as error:
             result = f"<p>{elements.state_html('down', error.message)}</p>"
@@ -140,6 +139,6 @@ class _Record:
 
 def _check_html(problem: StillInvalid | None) -> str:
     if problem is None:
-        return f"<p>{elements.state_html('ok', 'No rule is broken: it can be sent')}</p>"
+        return f"<p>{elements.state_html('ok', 'Valid: it can be redriven')}</p>"
     rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))
-    return f"<p>{elements.state_html('down', 'Still broken')}</p><ul>{rules}</ul>"
+    return f"<p>{elements.state_html('down', 'Still invalid')}</p><ul>{rules}</ul>"

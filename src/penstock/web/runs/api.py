@@ -9,8 +9,8 @@ from penstock.airflow.runs import NEWEST, DagRun
 from penstock.errors import NotFound
 from penstock.produce import delivery_log
 from penstock.reconcile.receipt import RunReceipt
-from penstock.web.app_context import AppContext, dag_of
-from penstock.web.runs.dag import Detail, RunProgress, Schedule, TaskAttempt, TaskLogLine, way
+from penstock.web.app_context import AppContext, create_dag
+from penstock.web.runs.dag import RunDetail, RunProgress, Schedule, TaskAttempt, TaskLogLine, compute_progress
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Offsets:
 
 
 @dataclass(frozen=True)
-class Told:
+class RunDetails:
     """A run, the progress of its records, the attempts of its task, and the task's return value."""
 
     run: DagRun
@@ -33,50 +33,50 @@ class Told:
     summary: dict[str, Any]
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes under /runs, and /schedule."""
-    dag = desk.one(dag_of)
+    dag = context.get_shared(create_dag)
 
     @api.get("/runs", tags=["runs"])
     def runs(limit: Annotated[int, Query(ge=1, le=NEWEST)] = 20) -> list[DagRun]:
         """List runs, newest first, as of the last poll; the last known ones if Airflow is unavailable."""
-        return desk.view.runs[:limit]
+        return context.view.runs[:limit]
 
     @api.get("/schedule", tags=["runs"])
     def schedule() -> Schedule:
         """Get the schedule of the DAG, and whether it is paused."""
-        return dag.schedule()
+        return dag.read_schedule()
 
     @api.get("/runs/{run_id}", tags=["runs"])
-    def run(run_id: str) -> Told:
+    def run(run_id: str) -> RunDetails:
         """Get the current state of a run."""
-        detail = dag.detail(run_id)
+        detail = dag.read_run(run_id)
         is_running = detail.run.is_active and bool(detail.attempts)
-        return _describe_run(desk, detail, dag.log(run_id, detail.attempts[-1].number) if is_running else [])
+        return _describe_run(context, detail, dag.read_log(run_id, detail.attempts[-1].number) if is_running else [])
 
     @api.get("/runs/{run_id}/receipt", tags=["runs"])
     def receipt(run_id: str) -> RunReceipt:
         """Create the receipt of a finished run. Reads every record of the run."""
-        return dag.receipt(run_id, desk.cassandra())
+        return dag.create_receipt(run_id, context.cassandra())
 
     @api.get("/runs/{run_id}/log", tags=["runs"])
     def log(run_id: str, attempt: Annotated[int | None, Query(ge=1)] = None) -> list[TaskLogLine]:
         """Get the log of an attempt of the run's task, by default the newest; empty before the first attempt."""
-        numbers = [task_attempt.number for task_attempt in dag.detail(run_id).attempts if task_attempt.number]
+        numbers = [task_attempt.number for task_attempt in dag.read_run(run_id).attempts if task_attempt.number]
         chosen = attempt or max(numbers, default=0)
         if attempt and attempt not in numbers:
-            raise NotFound(f"the run has no attempt {attempt}")
-        return dag.log(run_id, chosen) if chosen else []
+            raise NotFound(f"{run_id} has no attempt {attempt}")
+        return dag.read_log(run_id, chosen) if chosen else []
 
 
-def _describe_run(desk: AppContext, detail: Detail, log: list[TaskLogLine]) -> Told:
-    now, run = desk.view.now, detail.run
+def _describe_run(context: AppContext, detail: RunDetail, log: list[TaskLogLine]) -> RunDetails:
+    now, run = context.view.now, detail.run
     progress = None
     if run.produced is None:
-        progress = delivery_log.read_progress(delivery_log.folder_of(desk.settings), run.run_id)
-    return Told(
+        progress = delivery_log.read_progress(delivery_log.folder_of(context.settings), run.run_id)
+    return RunDetails(
         run=run,
-        way=way(detail, log, progress, now.partitions if now else []),
+        way=compute_progress(detail, log, progress, now.partitions if now else []),
         attempts=detail.attempts,
         offsets=[Offsets(span.partition, span.first, span.end - 1) for span in detail.spans],
         summary=detail.summary,

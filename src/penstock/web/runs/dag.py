@@ -66,7 +66,7 @@ class TaskAttempt:
 
 
 @dataclass(frozen=True)
-class Detail:
+class RunDetail:
     """A run with its task's attempts and result. `spans` are the offset ranges in which it produced."""
 
     run: DagRun
@@ -127,13 +127,13 @@ class Dag:
                 self._client = Airflow(self._settings).__enter__()
             return self._client
 
-    def schedule(self) -> Schedule:
+    def read_schedule(self) -> Schedule:
         """Return whether the DAG is paused, and when it runs."""
-        found = self._get_client().describe_dag()
+        dag = self._get_client().describe_dag()
         return Schedule(
-            paused=bool(found["is_paused"]),
-            told=str(found.get("timetable_description") or found.get("timetable_summary") or "not by itself"),
-            next_at=found.get("next_dagrun_run_after"),
+            paused=bool(dag["is_paused"]),
+            told=str(dag.get("timetable_description") or dag.get("timetable_summary") or "none"),
+            next_at=dag.get("next_dagrun_run_after"),
         )
 
     def set_paused(self, paused: bool) -> None:
@@ -144,7 +144,7 @@ class Dag:
         """Check that the local stack has the same pipeline as this process. Raises `WrongSettings`."""
         started.check_started(self._settings, asking="control-center")
 
-    def order(self, parameters: dict[str, Any]) -> str:
+    def trigger_run(self, parameters: dict[str, Any]) -> str:
         """Trigger a run and return its id. It stays queued while the DAG is paused.
 
         Raises `WrongSettings`, as `check_pipeline`.
@@ -152,26 +152,26 @@ class Dag:
         self.check_pipeline()
         return self._get_client().trigger_run(parameters)
 
-    def detail(self, run_id: str) -> Detail:
+    def read_run(self, run_id: str) -> RunDetail:
         """Return the current state of a run."""
         airflow = self._get_client()
         try:
-            found = airflow.describe_run(run_id)
+            run = airflow.describe_run(run_id)
         except RunFailed:
-            raise NotFound(f"Airflow knows no run {run_id}: it may have been deleted") from None
-        summary = airflow.fetch_summary(run_id) if found["state"] == "success" else {}
-        return Detail(
-            run=parse_run(found, summary),
-            attempts=[_parse_attempt(one) for one in airflow.list_attempts(run_id)],
-            spans=spans_of(summary),
+            raise NotFound(f"no run {run_id} in Airflow: it may have been deleted") from None
+        summary = airflow.fetch_summary(run_id) if run["state"] == "success" else {}
+        return RunDetail(
+            run=parse_run(run, summary),
+            attempts=[_parse_attempt(attempt) for attempt in airflow.list_attempts(run_id)],
+            spans=parse_ranges(summary),
             summary=summary,
         )
 
-    def log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
+    def read_log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
         """Return an attempt's log, oldest line first."""
-        return lines(self._get_client().fetch_log(run_id, attempt))
+        return parse_log(self._get_client().fetch_log(run_id, attempt))
 
-    def receipt(self, run_id: str, session: Session) -> RunReceipt:
+    def create_receipt(self, run_id: str, session: Session) -> RunReceipt:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._get_client()
         with cassandra.translate_errors(self._settings):
@@ -187,7 +187,7 @@ class Dag:
             client.__exit__()
 
 
-def parameters_of(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
+def validate_parameters(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
     """Return the parameters of a run of `records`, or of `seconds` at `rate`. Raises `UsageError`."""
     for name, value in (("records", records), ("seconds", seconds), ("rate", rate)):
         if value is not None and not 0 < value < float("inf"):
@@ -197,35 +197,35 @@ def parameters_of(records: float | None, seconds: float | None, rate: float | No
     count = None if records is None else int(records)
     asked = RunOrder("", records=count, seconds=seconds, rate=rate).asked
     if asked > MOST_RECORDS:
-        raise UsageError(f"one run carries at most {MOST_RECORDS:,} records, not {asked:,}: trigger several")
+        raise UsageError(f"a run has at most {MOST_RECORDS:,} records, not {asked:,}: trigger several runs")
     if rate and asked / rate > LONGEST_S:
         raise UsageError(
-            f"{asked:,} records at {rate:g} a second take {asked / rate / 60:,.0f} minutes; "
-            f"Airflow ends a task after {LONGEST_S / 60:.0f}"
+            f"{asked:,} records at {rate:g} per second take {asked / rate / 60:,.0f} minutes, "
+            f"but the task times out after {LONGEST_S / 60:.0f}"
         )
     return {"records": count, "seconds": seconds, "rate": rate}
 
 
-def spans_of(summary: dict[str, Any]) -> list[Span]:
+def parse_ranges(summary: dict[str, Any]) -> list[Span]:
     """Return the offset ranges in which the run produced, by partition."""
     offsets = dict(summary.get("offsets") or {})
     return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
 
 
-def way(
-    detail: Detail, log: list[TaskLogLine], progress: AttemptProgress | None, partitions: Iterable[PartitionProgress]
+def compute_progress(
+    detail: RunDetail, log: list[TaskLogLine], progress: AttemptProgress | None, partitions: Iterable[PartitionProgress]
 ) -> RunProgress:
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
     acknowledged = None if progress is None else progress.acknowledged
-    waiting = _count_pending(detail.spans, {one.partition: one.reached for one in partitions})
+    waiting = _count_pending(detail.spans, {partition.partition: partition.reached for partition in partitions})
     lie_alone = sum(span.records for span in detail.spans) == run.produced
     handled = None
     if run.produced is not None and waiting is not None and (lie_alone or not waiting):
         handled = run.produced - waiting
     return RunProgress(
-        asked=run.asked or fetched_of(log, "asked"),
-        fetched=run.fetched if run.fetched is not None else fetched_of(log, "fetched"),
+        asked=run.asked or find_latest_number(log, "asked"),
+        fetched=run.fetched if run.fetched is not None else find_latest_number(log, "fetched"),
         produced=run.produced if run.produced is not None else acknowledged,
         refused=run.refused,
         handled=handled,
@@ -246,19 +246,22 @@ def _count_pending(spans: list[Span], reached: dict[int, int | None]) -> int | N
     return left
 
 
-def fetched_of(log: Iterable[TaskLogLine], fact: str) -> int | None:
+def find_latest_number(log: Iterable[TaskLogLine], fact: str) -> int | None:
     """Return the latest number that the log has for `fact`, or None."""
-    told = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
-    return int(told[-1]) if told else None
+    numbers = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
+    return int(numbers[-1]) if numbers else None
 
 
-def _parse_attempt(found: dict[str, Any]) -> TaskAttempt:
+def _parse_attempt(attempt: dict[str, Any]) -> TaskAttempt:
     return TaskAttempt(
-        int(found["try_number"]), str(found["state"] or "waiting"), found.get("start_date"), found.get("end_date")
+        int(attempt["try_number"]),
+        str(attempt["state"] or "waiting"),
+        attempt.get("start_date"),
+        attempt.get("end_date"),
     )
 
 
-def lines(entries: Iterable[dict[str, Any]]) -> list[TaskLogLine]:
+def parse_log(entries: Iterable[dict[str, Any]]) -> list[TaskLogLine]:
     """Return the entries of a log as lines, without the fields that every entry has."""
     return [_parse_log_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
 
@@ -274,20 +277,20 @@ def _parse_log_line(entry: dict[str, Any]) -> TaskLogLine:
             for name, value in entry.items()
             if name not in _OF_EVERY_LINE and value is not None
         },
-        error="\n\n".join(_format_traceback(one) for one in entry.get("error_detail") or []),
+        error="\n\n".join(_format_traceback(detail) for detail in entry.get("error_detail") or []),
     )
 
 
 def _format_traceback(detail: dict[str, Any]) -> str:
     """Render stack frames and error, without the variables."""
     frames = [
-        f'  File "{one.get("filename")}", line {one.get("lineno")}, in {one.get("name")}'
-        for one in detail.get("frames") or []
+        f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+        for frame in detail.get("frames") or []
     ]
     return "\n".join([*frames, f"{detail.get('exc_type')}: {detail.get('exc_value')}"])
 
 
-def seconds_between(began: str | None, ended: str | None, now: datetime) -> float | None:
+def elapsed_s(began: str | None, ended: str | None, now: datetime) -> float | None:
     """Return how long something took, or has taken so far; None if it has not begun."""
     if began is None:
         return None

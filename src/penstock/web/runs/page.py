@@ -13,27 +13,27 @@ from penstock.airflow.api_client import DAG_ID
 from penstock.airflow.runs import NEWEST, DagRun
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.app_context import AppContext, dag_of
-from penstock.web.elements import moment_html, number, put, state_html
+from penstock.web.app_context import AppContext, create_dag
+from penstock.web.elements import format_number, moment_html, state_html, update_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.query_cache import Shared
+from penstock.web.query_cache import QueryCache
 from penstock.web.runs import run as run_page
-from penstock.web.runs.dag import Dag, Schedule, parameters_of
-from penstock.web.runs.run import address, run_state, told_parameters, took
+from penstock.web.runs.dag import Dag, Schedule, validate_parameters
+from penstock.web.runs.run import format_elapsed, format_parameters, run_path, run_state_html
 
-_FILTERS = {"": "all", "active": "under way", "success": "success", "failed": "failed"}
-_HEADS = ("Run", "State", "Kind", "Began", "Took", "Asked", "Fetched", "Produced", "Refused", "Parameters")
+_FILTERS = {"": "all", "active": "active", "success": "success", "failed": "failed"}
+_HEADS = ("Run", "State", "Type", "Started", "Duration", "Requested", "Fetched", "Produced", "Rejected", "Parameters")
 _CONFIRMED = 10_000
 """Triggering a run of more records requires typing their number as confirmation."""
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the pages."""
-    dag = desk.one(dag_of)
-    schedule = Shared(dag.schedule, for_s=REFRESH_S)
-    run_page.register(desk, dag)
+    dag = context.get_shared(create_dag)
+    schedule = QueryCache(dag.read_schedule, for_s=REFRESH_S)
+    run_page.register(context, dag)
 
-    @page(desk, "/runs", "Runs")
+    @page(context, "/runs", "Runs")
     def runs(visit: PageContext) -> None:
         with ui.element("div").classes("grid runs-top"):
             _Schedule(visit, dag, schedule)
@@ -44,19 +44,19 @@ def register(desk: AppContext) -> None:
 class _Schedule:
     """The DAG's schedule, and the button that pauses and unpauses it."""
 
-    def __init__(self, visit: PageContext, dag: Dag, schedule: Shared[Schedule]) -> None:
+    def __init__(self, visit: PageContext, dag: Dag, schedule: QueryCache[Schedule]) -> None:
         self._visit, self._dag, self._schedule = visit, dag, schedule
         self._paused: bool | None = None
         with ui.element("section").classes("card"):
-            elements.heading(f"DAG {DAG_ID}")
-            self._told = elements.markup("", tag="div").props("role=status")
+            elements.add_heading(f"DAG {DAG_ID}")
+            self._told = elements.add_html("", tag="div").props("role=status")
             with ui.element("div").classes("row-bar"):
                 self._switch = ui.button("Pause", on_click=self._on_click).props("outline no-caps")
                 self._switch.disable()
-                address = httpx2.URL(visit.desk.settings.airflow_url).copy_with(userinfo=b"")
-                elements.markup(
+                address = httpx2.URL(visit.context.settings.airflow_url).copy_with(userinfo=b"")
+                elements.add_html(
                     f'<a href="{escape(str(address).rstrip("/"))}/dags/{DAG_ID}" target="_blank" rel="noopener">'
-                    "Airflow&rsquo;s own page</a>"
+                    "Open in Airflow</a>"
                 )
         visit.every(REFRESH_S * 2, self.refresh)
 
@@ -64,7 +64,9 @@ class _Schedule:
         try:
             schedule = await self._visit.ask(self._schedule)
         except PenstockError as error:
-            put(self._told, f"<p>{state_html('down', 'Airflow is away')}</p><p>{escape(error.message)}</p>")
+            update_html(
+                self._told, f"<p>{state_html('down', 'Airflow is unavailable')}</p><p>{escape(error.message)}</p>"
+            )
             self._switch.disable()
             self._paused = None
             return
@@ -72,51 +74,50 @@ class _Schedule:
             self._paused = schedule.paused
             self._switch.text = "Unpause" if schedule.paused else "Pause"
             self._switch.enable()
-        put(self._told, _schedule_html(schedule))
+        update_html(self._told, _schedule_html(schedule))
 
     async def _on_click(self) -> None:
         pause = not self._paused
         if pause:
-            text = "No run begins until it is unpaused: daily runs are left out, ordered ones stay queued."
+            text = "No runs start until it is unpaused: scheduled runs are skipped, triggered runs stay queued."
         else:
-            text = "Runs that are queued begin at once, and so does today's daily run if it has not been made."
+            text = "Queued runs start immediately, and so does today's scheduled run if it has not run yet."
         verb = "Pause" if pause else "Unpause"
-        if not await elements.confirmed(f"{verb} {DAG_ID}?", text, verb=verb):
+        if not await elements.ask_confirmation(f"{verb} {DAG_ID}?", text, verb=verb):
             return
         self._switch.disable()
         await self._visit.act(f"{verb.lower()} DAG", DAG_ID, partial(self._dag.set_paused, pause))
         self._switch.enable()
-        self._schedule.forget()
+        self._schedule.clear_cache()
         await self.refresh()
 
 
 def _schedule_html(schedule: Schedule) -> str:
-    state = state_html("late", "paused") if schedule.paused else state_html("ok", "not paused")
+    state = state_html("late", "paused") if schedule.paused else state_html("ok", "active")
     next_run = "" if schedule.paused or not schedule.next_at else f"; next {moment_html(schedule.next_at)}"
-    note = "<p>Runs that are ordered stay queued until it is unpaused.</p>" if schedule.paused else ""
-    return (
-        f"<p>{state} Runs by itself: {escape(schedule.told[:1].lower() + schedule.told[1:])} UTC{next_run}.</p>{note}"
-    )
+    note = "<p>Triggered runs stay queued until it is unpaused.</p>" if schedule.paused else ""
+    schedule_text = f"{schedule.told[:1].lower()}{schedule.told[1:]}{'' if schedule.told == 'none' else ' UTC'}"
+    return f"<p>{state} Schedule: {escape(schedule_text)}{next_run}.</p>{note}"
 
 
 class _Order:
     """The form that triggers a run. `/runs?records=1000&rate=50` prefills it."""
 
-    def __init__(self, visit: PageContext, dag: Dag, schedule: Shared[Schedule]) -> None:
+    def __init__(self, visit: PageContext, dag: Dag, schedule: QueryCache[Schedule]) -> None:
         self._visit, self._dag, self._schedule = visit, dag, schedule
         prefilled = {name: _parse_number(visit.query.get(name)) for name in ("records", "seconds", "rate")}
         self._by = "seconds" if prefilled["seconds"] else "records"
         with ui.element("section").classes("card").props('aria-label="Trigger a run"'):
-            elements.heading("Trigger a run")
-            modes = {"records": "A number of records", "seconds": "For some seconds"}
+            elements.add_heading("Trigger a run")
+            modes = {"records": "Number of records", "seconds": "Duration"}
             ui.radio(modes, value=self._by, on_change=self._on_mode_change).props("inline").classes("ways")
             with ui.element("div").classes("row-bar order"):
                 self._records = _add_number_field("Records", prefilled["records"] or 500)
                 self._seconds = _add_number_field("Seconds", prefilled["seconds"] or 60)
-                self._rate = _add_number_field("Records a second", prefilled["rate"])
+                self._rate = _add_number_field("Records per second", prefilled["rate"])
                 self._button = ui.button("Trigger", icon="play_arrow", on_click=self._on_click).props("no-caps")
-            elements.markup("Without a rate they are sent as fast as they come.", tag="p").classes("quiet")
-            self._wrong = elements.markup("", tag="p").classes("bad").props("role=alert")
+            elements.add_html("Without a rate, records are sent as fast as possible.", tag="p").classes("quiet")
+            self._wrong = elements.add_html("", tag="p").classes("bad").props("role=alert")
         self._show_fields()
 
     def _on_mode_change(self, change: Any) -> None:
@@ -130,10 +131,10 @@ class _Order:
     def _read_parameters(self) -> dict[str, Any]:
         by_records = self._by == "records"
         if by_records and self._records.value is None:
-            raise UsageError("say how many records")
+            raise UsageError("enter the number of records")
         if not by_records and (self._seconds.value is None or self._rate.value is None):
-            raise UsageError("say for how many seconds, and how many records a second")
-        return parameters_of(
+            raise UsageError("enter the duration and the number of records per second")
+        return validate_parameters(
             self._records.value if by_records else None,
             None if by_records else self._seconds.value,
             self._rate.value,
@@ -144,12 +145,12 @@ class _Order:
             parameters = self._read_parameters()
             self._dag.check_pipeline()
         except PenstockError as error:
-            put(self._wrong, escape(str(error)))
+            update_html(self._wrong, escape(str(error)))
             return
-        put(self._wrong, "")
+        update_html(self._wrong, "")
         records = parameters["records"] or round(parameters["seconds"] * parameters["rate"])
-        if records > _CONFIRMED and not await elements.confirmed(
-            f"Order {records:,} records?",
+        if records > _CONFIRMED and not await elements.ask_confirmation(
+            f"Trigger a run of {records:,} records?",
             "They are fetched from the API and stored.",
             name=str(records),
             verb="Trigger",
@@ -163,33 +164,33 @@ class _Order:
 
     async def _trigger_run(self, parameters: dict[str, Any]) -> None:
         try:
-            self._schedule.forget()
+            self._schedule.clear_cache()
             paused = (await self._visit.ask(self._schedule)).paused
         except PenstockError as error:
-            put(self._wrong, escape(error.message))
+            update_html(self._wrong, escape(error.message))
             return
         choice = await _ask_unpause() if paused else "as it is"
         if choice == "unpause":
             await self._visit.act("unpause DAG", DAG_ID, partial(self._dag.set_paused, False))
-            self._schedule.forget()
+            self._schedule.clear_cache()
         if choice:
             subject = ", ".join(f"{name}={value:g}" for name, value in parameters.items() if value is not None)
-            run_id = await self._visit.act("trigger run", subject, partial(self._dag.order, parameters))
+            run_id = await self._visit.act("trigger run", subject, partial(self._dag.trigger_run, parameters))
             if run_id:
-                ui.navigate.to(address(run_id))
+                ui.navigate.to(run_path(run_id))
 
 
 async def _ask_unpause() -> str | None:
     """Ask what to do about the paused DAG: `unpause`, `as it is` (queue the run), or None to cancel."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
-        elements.heading(f"{DAG_ID} is paused")
-        text = "A run would stay queued until it is unpaused. Unpausing also begins the other runs that are queued."
-        elements.markup(text, tag="p")
+        elements.add_heading(f"{DAG_ID} is paused")
+        text = "The run would stay queued until the DAG is unpaused. Unpausing also starts other queued runs."
+        elements.add_html(text, tag="p")
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
-            ui.button("Let it wait", on_click=lambda: dialog.submit("as it is")).props("outline no-caps")
+            ui.button("Queue the run", on_click=lambda: dialog.submit("as it is")).props("outline no-caps")
             ui.button("Unpause and trigger", on_click=lambda: dialog.submit("unpause")).props("no-caps")
-    answer = await elements.answered(dialog)
+    answer = await elements.await_answer(dialog)
     return answer if isinstance(answer, str) else None
 
 
@@ -208,33 +209,33 @@ class _List:
     """The newest runs. `/runs?state=failed` filters by state."""
 
     def __init__(self, visit: PageContext) -> None:
-        self._desk = visit.desk
+        self._context = visit.context
         self._only = visit.query.get("state", "")
         self._only = self._only if self._only in _FILTERS else ""
-        elements.heading("Newest runs")
+        elements.add_heading("Newest runs")
         links = " ".join(
             f'<a href="/runs{f"?state={key}" if key else ""}"{" aria-current=true" if key == self._only else ""}>'
             f"{name}</a>"
             for key, name in _FILTERS.items()
         )
-        elements.markup(links, tag="nav").classes("filters").props('aria-label="Which runs"')
-        self._away = elements.markup("", tag="div").props("role=status")
-        self._table = elements.markup("", tag="div").classes("table tight")
+        elements.add_html(links, tag="nav").classes("filters").props('aria-label="Filter by state"')
+        self._away = elements.add_html("", tag="div").props("role=status")
+        self._table = elements.add_html("", tag="div").classes("table tight")
         self._table.props('tabindex=0 role=region aria-label="Runs"')
         visit.every(REFRESH_S, self._refresh_runs)
         self._refresh_runs()
 
     def _refresh_runs(self) -> None:
-        view = self._desk.view
+        view = self._context.view
         error = view.now.services.get("airflow", "") if view.now else ""
-        put(self._away, _away(error) if error else "")
+        update_html(self._away, _away(error) if error else "")
         runs = [run for run in view.runs if _is_in_state(run, self._only)]
-        put(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
+        update_html(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
 
 
 def _away(error: str) -> str:
     return (
-        f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(error)}</p>'
+        f'<div class="trouble"><p>Airflow is unavailable. Showing its last known state.</p><p>{escape(error)}</p>'
         f"{elements.command_html(remedies.show_status())}</div>"
     )
 
@@ -245,26 +246,26 @@ def _is_in_state(run: DagRun, only: str) -> bool:
 
 def _empty_html(*, loaded: bool, only: str) -> str:
     if not loaded:
-        return '<div class="empty"><strong>Asking Airflow …</strong></div>'
+        return '<div class="empty"><strong>Loading …</strong></div>'
     if only:
-        return f'<div class="empty"><strong>No run is {escape(_FILTERS[only])}.</strong></div>'
-    hint = f"<p>Trigger one above, or: {elements.command_html(remedies.run_pipeline())}</p>"
-    return f'<div class="empty"><strong>No run yet.</strong>{hint}</div>'
+        return f'<div class="empty"><strong>No runs in state {escape(_FILTERS[only])}.</strong></div>'
+    hint = f"<p>Trigger one above, or with: {elements.command_html(remedies.run_pipeline())}</p>"
+    return f'<div class="empty"><strong>No runs yet.</strong>{hint}</div>'
 
 
 def _table(runs: list[DagRun]) -> str:
     now = datetime.now(UTC)
-    return elements.table_html(f"The newest {NEWEST} runs at most", _HEADS, [_render_row(run, now) for run in runs])
+    return elements.table_html(f"At most the newest {NEWEST} runs", _HEADS, [_render_row(run, now) for run in runs])
 
 
 def _render_row(run: DagRun, now: datetime) -> list[str]:
     counts = (run.asked, run.fetched, run.produced, run.refused)
     return [
-        f'<a href="{escape(address(run.run_id))}" class="mono">{escape(run.run_id)}</a>',
-        run_state(run.state),
+        f'<a href="{escape(run_path(run.run_id))}" class="mono">{escape(run.run_id)}</a>',
+        run_state_html(run.state),
         escape(run.kind),
         moment_html(run.started_at or run.queued_at),
-        took(run.started_at, run.ended_at, now),
-        *(number(count) for count in counts),
-        f'<span class="mono">{escape(told_parameters(run.parameters))}</span>',
+        format_elapsed(run.started_at, run.ended_at, now),
+        *(format_number(count) for count in counts),
+        f'<span class="mono">{escape(format_parameters(run.parameters))}</span>',
     ]

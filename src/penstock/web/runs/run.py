@@ -17,105 +17,106 @@ from penstock.produce.delivery_log import AttemptProgress
 from penstock.reconcile.receipt import RunReceipt
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import duration, message_link, moment_html, number, put, state_html
+from penstock.web.elements import format_duration, format_number, message_link, moment_html, state_html, update_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.query_cache import Shared
-from penstock.web.runs.dag import Dag, Detail, RunProgress, TaskLogLine, seconds_between, way
+from penstock.web.query_cache import QueryCache
+from penstock.web.runs.dag import Dag, RunDetail, RunProgress, TaskLogLine, compute_progress, elapsed_s
 
 _STATES = {"success": "ok", "running": "busy", "queued": "late", "failed": "down", "up_for_retry": "late"}
 _SHARED = 50
 """Limit on cached queries: runs, logs and progress together."""
 _MOST_LINES = 1000
 _TONES = {"warning": "warn", "error": "bad", "critical": "bad"}
+_COUNT_LABELS = {"asked": "requested"}
 _ENDED = {"success", "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
 
 
-def register(desk: AppContext, dag: Dag) -> None:
+def register(context: AppContext, dag: Dag) -> None:
     """Serve the page."""
-    watched = Watched(desk, dag)
+    queries = RunQueries(context, dag)
 
-    @page(desk, "/runs/{run_id}", "Run")
+    @page(context, "/runs/{run_id}", "Run")
     async def run(visit: PageContext) -> None:
         run_id = visit.path["run_id"]
-        detail = await visit.ask(watched.detail(run_id))
-        _RunPage(visit, watched, detail)
+        detail = await visit.ask(queries.query_run(run_id))
+        _RunPage(visit, queries, detail)
 
 
-class Watched:
+class RunQueries:
     """Runs and logs with open pages, cached so that all viewers share one query."""
 
-    def __init__(self, desk: AppContext, dag: Dag) -> None:
-        self.desk = desk
+    def __init__(self, context: AppContext, dag: Dag) -> None:
+        self.context = context
         self.dag = dag
-        self._shared: dict[tuple[Any, ...], Shared[Any]] = {}
+        self._shared: dict[tuple[Any, ...], QueryCache[Any]] = {}
         self._lock = threading.Lock()
 
-    def detail(self, run_id: str) -> Shared[Detail]:
+    def query_run(self, run_id: str) -> QueryCache[RunDetail]:
         """Return the cached query for a run's current state."""
-        return self._get_cached(("run", run_id), partial(self.dag.detail, run_id))
+        return self._get_cached(("run", run_id), partial(self.dag.read_run, run_id))
 
-    def log(self, run_id: str, attempt: int) -> Shared[list[TaskLogLine]]:
+    def query_log(self, run_id: str, attempt: int) -> QueryCache[list[TaskLogLine]]:
         """Return the cached query for the log of an attempt."""
-        return self._get_cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
+        return self._get_cached(("log", run_id, attempt), partial(self.dag.read_log, run_id, attempt))
 
-    def progress(self, run_id: str) -> Shared[AttemptProgress | None]:
+    def query_progress(self, run_id: str) -> QueryCache[AttemptProgress | None]:
         """Return the cached query for a run's progress, read from its delivery log.
 
         The result is None if the log is kept on another machine.
         """
-        folder = delivery_log.folder_of(self.desk.settings)
+        folder = delivery_log.folder_of(self.context.settings)
         return self._get_cached(("journal", run_id), partial(delivery_log.read_progress, folder, run_id))
 
-    def way(self, run_id: str) -> RunProgress:
+    def compute_progress(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""
-        detail, now = self.detail(run_id)(), self.desk.view.now
+        detail, now = self.query_run(run_id)(), self.context.view.now
         is_running = detail.run.is_active and bool(detail.attempts)
-        log = self.log(run_id, detail.attempts[-1].number)() if is_running else []
-        progress = self.progress(run_id)() if detail.run.produced is None else None
-        return way(detail, log, progress, now.partitions if now else [])
+        log = self.query_log(run_id, detail.attempts[-1].number)() if is_running else []
+        progress = self.query_progress(run_id)() if detail.run.produced is None else None
+        return compute_progress(detail, log, progress, now.partitions if now else [])
 
-    def _get_cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
+    def _get_cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> QueryCache[Any]:
         with self._lock:  # called from the event loop and from threads
             if key not in self._shared:
                 while len(self._shared) >= _SHARED:
                     self._shared.pop(next(iter(self._shared)), None)
-                self._shared[key] = Shared(question, for_s=REFRESH_S - 0.5)
+                self._shared[key] = QueryCache(question, for_s=REFRESH_S - 0.5)
             return self._shared[key]
 
 
 class _RunPage:
     """The page of a run."""
 
-    def __init__(self, visit: PageContext, watched: Watched, detail: Detail) -> None:
-        self._visit, self._watched, self._id = visit, watched, detail.run.run_id
+    def __init__(self, visit: PageContext, queries: RunQueries, detail: RunDetail) -> None:
+        self._visit, self._queries, self._id = visit, queries, detail.run.run_id
         self._complete = False
         with ui.element("div").classes("row-bar"):
-            elements.markup('<a href="/runs">All runs</a>')
-            elements.copyable(self._id, "the run's id")
-        self._away = elements.markup("", tag="div").props("role=status")
-        self._way = elements.markup("", tag="div").props('role=group aria-label="How far its records have come"')
+            elements.add_html('<a href="/runs">All runs</a>')
+            elements.add_copyable(self._id, "the run's id")
+        self._away = elements.add_html("", tag="div").props("role=status")
+        self._way = elements.add_html("", tag="div").props('role=group aria-label="Progress of the records"')
         with ui.element("div").classes("grid run-parts"):
-            self._facts = elements.markup("", tag="section").classes("card")
-            self._attempts = elements.markup("", tag="section").classes("card")
-            self._offsets = elements.markup("", tag="section").classes("card")
-            _Receipt(visit, watched.dag, self._id)
-        self._log = _TaskLog(visit, watched, detail)
+            self._facts = elements.add_html("", tag="section").classes("card")
+            self._attempts = elements.add_html("", tag="section").classes("card")
+            self._offsets = elements.add_html("", tag="section").classes("card")
+            _Receipt(visit, queries.dag, self._id)
+        self._log = _TaskLog(visit, queries, detail)
         visit.every(REFRESH_S, self._refresh_content)
 
     async def _refresh_content(self) -> None:
         if self._complete:
             return
         try:
-            detail = await self._visit.ask(self._watched.detail(self._id))
-            progress = await self._visit.ask(self._watched.way, self._id)
+            detail = await self._visit.ask(self._queries.query_run(self._id))
+            progress = await self._visit.ask(self._queries.compute_progress, self._id)
         except PenstockError as error:
-            put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            update_html(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
             return
-        put(self._away, "")
-        put(self._way, _progress_html(progress, detail))
-        put(self._facts, _facts_html(detail))
-        put(self._attempts, _attempts_html(detail))
-        put(self._offsets, _offsets_html(detail, self._visit.desk.pipeline.topic))
+        update_html(self._away, "")
+        update_html(self._way, _progress_html(progress, detail))
+        update_html(self._facts, _facts_html(detail))
+        update_html(self._attempts, _attempts_html(detail))
+        update_html(self._offsets, _offsets_html(detail, self._visit.context.pipeline.topic))
         self._log.offer(detail)
         self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.spans)
 
@@ -126,23 +127,23 @@ class _Receipt:
     def __init__(self, visit: PageContext, dag: Dag, run_id: str) -> None:
         self._visit, self._dag, self._id = visit, dag, run_id
         with ui.element("section").classes("card receipt"):
-            elements.heading("Receipt")
-            self._told = elements.markup(_UNASKED, tag="div").props("role=status")
-            self._button = ui.button("Make the receipt", on_click=self._make).props("outline no-caps")
+            elements.add_heading("Receipt")
+            self._told = elements.add_html(_UNASKED, tag="div").props("role=status")
+            self._button = ui.button("Create receipt", on_click=self._make).props("outline no-caps")
 
     async def _make(self) -> None:
         self._button.disable()
-        put(self._told, "<p>Looking at each record …</p>")
+        update_html(self._told, "<p>Checking every record …</p>")
         try:
-            receipt = await self._visit.ask(lambda: self._dag.receipt(self._id, self._visit.desk.cassandra()))
-            put(self._told, _receipt_html(receipt))
+            receipt = await self._visit.ask(lambda: self._dag.create_receipt(self._id, self._visit.context.cassandra()))
+            update_html(self._told, _receipt_html(receipt))
         except PenstockError as error:
-            put(self._told, f'<p class="bad">{escape(error.message)}</p>{elements.command_html(error.hint)}')
+            update_html(self._told, f'<p class="bad">{escape(error.message)}</p>{elements.command_html(error.hint)}')
         finally:
             self._button.enable()
 
 
-_UNASKED = "<p>Follows each of the run&rsquo;s records from Kafka to its row, and names what is missing.</p>"
+_UNASKED = "<p>Traces every record of the run from Kafka to its row, and lists missing records.</p>"
 
 
 def _receipt_html(receipt: RunReceipt) -> str:
@@ -152,7 +153,9 @@ def _receipt_html(receipt: RunReceipt) -> str:
         else state_html("ok", "nothing is missing")
     )
     names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "excused", "missing")
-    counts = "".join(f"<dt>{name}</dt><dd>{number(getattr(receipt, name))}</dd>" for name in names)
+    counts = "".join(
+        f"<dt>{_COUNT_LABELS.get(name, name)}</dt><dd>{format_number(getattr(receipt, name))}</dd>" for name in names
+    )
     latency_ms = receipt.latency_ms
     stages = "".join(
         f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{moment_html(at)}</dd>" for name, at in receipt.stages.items()
@@ -162,8 +165,8 @@ def _receipt_html(receipt: RunReceipt) -> str:
         for record in receipt.missing_records[:20]
     )
     return (
-        f'<p>{state}</p><dl class="facts">{counts}<dt>half within</dt><dd>{duration(latency_ms["p50"])}</dd>'
-        f"<dt>99 % within</dt><dd>{duration(latency_ms['p99'])}</dd>{stages}</dl>"
+        f'<p>{state}</p><dl class="facts">{counts}<dt>latency p50</dt><dd>{format_duration(latency_ms["p50"])}</dd>'
+        f"<dt>latency p99</dt><dd>{format_duration(latency_ms['p99'])}</dd>{stages}</dl>"
         f"{f'<ul>{missing}</ul>' if missing else ''}"
     )
 
@@ -171,14 +174,14 @@ def _receipt_html(receipt: RunReceipt) -> str:
 class _TaskLog:
     """The log of an attempt. `?attempt=2&search=error` selects and filters it."""
 
-    def __init__(self, visit: PageContext, watched: Watched, detail: Detail) -> None:
-        self._visit, self._watched, self._id = visit, watched, detail.run.run_id
+    def __init__(self, visit: PageContext, queries: RunQueries, detail: RunDetail) -> None:
+        self._visit, self._queries, self._id = visit, queries, detail.run.run_id
         wanted = visit.query.get("attempt", "")
         self._chosen = int(wanted) if re.fullmatch("[0-9]{1,6}", wanted) else None
         self._lines: list[TaskLogLine] = []
         self._states: dict[int, str] = {}
         self._read: int | None = None
-        elements.heading("Task log")
+        elements.add_heading("Task log")
         with ui.element("div").classes("row-bar"):
             self._attempt = ui.select({}, label="Attempt", on_change=self._on_attempt_change).props("outlined dense")
             self._attempt.classes("attempt")
@@ -186,12 +189,12 @@ class _TaskLog:
             self._search.props("outlined dense clearable debounce=300").classes("search")
             self._follow = ui.switch("Follow", value=True)
             self._follow.set_visibility(False)
-            self._told = elements.markup("").classes("quiet").props("role=status")
-        self._shown = elements.markup("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
+            self._told = elements.add_html("").classes("quiet").props("role=status")
+        self._shown = elements.add_html("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
         self.offer(detail)
         visit.every(REFRESH_S, self._refresh_content)
 
-    def offer(self, detail: Detail) -> None:
+    def offer(self, detail: RunDetail) -> None:
         """Update the choice of attempts. Selects the newest unless the viewer chose another."""
         states = {attempt.number: attempt.state for attempt in detail.attempts}
         if states == self._states:
@@ -215,21 +218,21 @@ class _TaskLog:
         """Put the chosen attempt and search into the URL, so that it can be shared."""
         parameters = {"attempt": self._chosen, "search": self._search.value}
         query = urlencode({name: value for name, value in parameters.items() if value})
-        ui.navigate.history.replace(f"{address(self._id)}{f'?{query}' if query else ''}")
+        ui.navigate.history.replace(f"{run_path(self._id)}{f'?{query}' if query else ''}")
 
     async def _refresh_content(self) -> None:
         attempt = self._attempt.value
         if attempt is None:
-            put(self._shown, '<p class="quiet">No attempt has begun yet: the log appears here.</p>')
+            update_html(self._shown, '<p class="quiet">No attempt has started yet. The log appears here.</p>')
             return
         ended = self._states.get(attempt) in _ENDED
         self._follow.set_visibility(not ended)
         if self._read == attempt and (ended or not self._follow.value):
             return
         try:
-            self._lines = await self._visit.ask(self._watched.log(self._id, attempt))
+            self._lines = await self._visit.ask(self._queries.query_log(self._id, attempt))
         except PenstockError as error:
-            put(self._told, f'<span class="bad">{escape(error.message)}</span>')
+            update_html(self._told, f'<span class="bad">{escape(error.message)}</span>')
             return
         self._read = attempt
         self._show_lines()
@@ -239,12 +242,17 @@ class _TaskLog:
     def _show_lines(self) -> None:
         search = (self._search.value or "").lower()
         matches = [line for line in self._lines if search in line.text.lower()]
-        put(self._told, f"{number(len(matches))} of {number(len(self._lines))} lines{_limit_note(len(matches))}")
-        put(self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No line.</p>')
+        update_html(
+            self._told,
+            f"{format_number(len(matches))} of {format_number(len(self._lines))} lines{_limit_note(len(matches))}",
+        )
+        update_html(
+            self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No matching lines.</p>'
+        )
 
 
 def _limit_note(count: int) -> str:
-    return f", the newest {number(_MOST_LINES)} are shown" if count > _MOST_LINES else ""
+    return f", newest {format_number(_MOST_LINES)} shown" if count > _MOST_LINES else ""
 
 
 def _line_html(line: TaskLogLine) -> str:
@@ -256,99 +264,99 @@ def _line_html(line: TaskLogLine) -> str:
     return f"<div>{at} {level}{escape(line.event)} {facts}{error}</div>"
 
 
-def _progress_html(progress: RunProgress, detail: Detail) -> str:
+def _progress_html(progress: RunProgress, detail: RunDetail) -> str:
     run = detail.run
-    handled = number(progress.handled)
-    handled_label = "stored, or set aside"
+    handled = format_number(progress.handled)
+    handled_label = "stored or dead-lettered"
     if progress.handled is None and progress.waiting:
-        handled_label = f"stored, or set aside: at most {number(progress.waiting)} wait"
+        handled_label = f"stored or dead-lettered; at most {format_number(progress.waiting)} pending"
     elif progress.waiting:
-        handled_label = f"stored, or set aside; {number(progress.waiting)} wait"
+        handled_label = f"stored or dead-lettered; {format_number(progress.waiting)} pending"
     steps = [
-        ("asked", number(progress.asked), "asked for"),
-        ("fetched", number(progress.fetched), "fetched from the API"),
-        ("produced", number(progress.produced), f"produced to Kafka{_refused_note(progress)}"),
+        ("asked", format_number(progress.asked), "requested"),
+        ("fetched", format_number(progress.fetched), "fetched from the API"),
+        ("produced", format_number(progress.produced), f"produced to Kafka{_refused_note(progress)}"),
         ("handled", handled, handled_label),
     ]
     cells = "".join(
         f'<li id="way-{key}"><strong>{value}</strong><span class="quiet">{label}</span></li>'
         for key, value, label in steps
     )
-    note = '<p class="warn">It is queued: it begins when Airflow has a free place and the DAG is not paused.</p>'
+    note = '<p class="warn">The run is queued. It starts when Airflow has a free slot and the DAG is not paused.</p>'
     return f'<ol class="way">{cells}</ol>{note if run.state == "queued" else ""}'
 
 
 def _refused_note(progress: RunProgress) -> str:
-    return f"; {number(progress.refused)} refused" if progress.refused else ""
+    return f"; {format_number(progress.refused)} rejected at the source" if progress.refused else ""
 
 
-def _facts_html(detail: Detail) -> str:
+def _facts_html(detail: RunDetail) -> str:
     run, now = detail.run, datetime.now(UTC)
     pairs = [
-        ("state", run_state(run.state)),
-        ("kind", escape(run.kind)),
+        ("state", run_state_html(run.state)),
+        ("type", escape(run.kind)),
         ("queued", moment_html(run.queued_at)),
-        ("began", moment_html(run.started_at)),
+        ("started", moment_html(run.started_at)),
         ("ended", moment_html(run.ended_at)),
-        ("took", took(run.started_at, run.ended_at, now)),
-        ("parameters", escape(told_parameters(run.parameters))),
+        ("duration", format_elapsed(run.started_at, run.ended_at, now)),
+        ("parameters", escape(format_parameters(run.parameters))),
     ]
     if detail.summary:
         pairs += [
-            ("fetching took", duration(detail.summary.get("fetch_seconds", 0) * 1000)),
-            ("the task took", duration(detail.summary.get("seconds", 0) * 1000)),
-            ("values", elements.size(detail.summary.get("bytes"))),
+            ("fetch duration", format_duration(detail.summary.get("fetch_seconds", 0) * 1000)),
+            ("task duration", format_duration(detail.summary.get("seconds", 0) * 1000)),
+            ("size of values", elements.format_size(detail.summary.get("bytes"))),
             ("schema", escape(str(detail.summary.get("schema_id", "")))),
         ]
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs)
     return f'<h2>Run</h2><dl class="facts">{cells}</dl>'
 
 
-def _attempts_html(detail: Detail) -> str:
+def _attempts_html(detail: RunDetail) -> str:
     now = datetime.now(UTC)
     attempts = [attempt for attempt in detail.attempts if attempt.number]
     if not attempts:
-        return "<h2>Attempts</h2><p>None has begun yet.</p>"
+        return "<h2>Attempts</h2><p>No attempts yet.</p>"
     rows = [
         [
             f'<a href="?attempt={attempt.number}">{attempt.number}</a>',
-            run_state(attempt.state),
+            run_state_html(attempt.state),
             moment_html(attempt.started_at),
-            took(attempt.started_at, attempt.ended_at, now),
+            format_elapsed(attempt.started_at, attempt.ended_at, now),
         ]
         for attempt in attempts
     ]
-    table = elements.table_html("Of the task stream_data", ("Attempt", "State", "Began", "Took"), rows)
+    table = elements.table_html("Attempts of the task stream_data", ("Attempt", "State", "Started", "Duration"), rows)
     return f'<h2>Attempts</h2><div class="table tight">{table}</div>'
 
 
-def _offsets_html(detail: Detail, topic: str) -> str:
+def _offsets_html(detail: RunDetail, topic: str) -> str:
     if not detail.spans:
-        return "<h2>Offsets</h2><p>Known once the task has ended well: where in the topic its records lie.</p>"
+        return "<h2>Offsets</h2><p>Available when the task has succeeded.</p>"
     rows = [
         [str(span.partition), *(message_link(topic, span.partition, offset) for offset in (span.first, span.end - 1))]
         for span in detail.spans
     ]
-    table = elements.table_html(f"Its records lie between these, in {topic}", ("Partition", "First", "Last"), rows)
+    table = elements.table_html(f"Offset range of the run in {topic}", ("Partition", "First", "Last"), rows)
     return f'<h2>Offsets</h2><div class="table tight">{table}</div>'
 
 
-def address(run_id: str) -> str:
+def run_path(run_id: str) -> str:
     """Return the path of a run's page."""
     return f"/runs/{quote(run_id, safe='')}"
 
 
-def run_state(state: str) -> str:
+def run_state_html(state: str) -> str:
     """Return HTML for the state of a run or an attempt, as Airflow names it."""
     return state_html(_STATES.get(state, "unknown"), state.replace("_", " "))
 
 
-def took(began: str | None, ended: str | None, now: datetime) -> str:
+def format_elapsed(began: str | None, ended: str | None, now: datetime) -> str:
     """Format a duration. If still running, the time so far in whole seconds."""
-    seconds = seconds_between(began, ended, now)
-    return duration(None if seconds is None else (seconds if ended else round(seconds)) * 1000)
+    seconds = elapsed_s(began, ended, now)
+    return format_duration(None if seconds is None else (seconds if ended else round(seconds)) * 1000)
 
 
-def told_parameters(parameters: dict[str, Any]) -> str:
+def format_parameters(parameters: dict[str, Any]) -> str:
     """Format the parameters that were given, or `defaults`."""
     return " ".join(f"{name}={value}" for name, value in parameters.items() if value is not None) or "defaults"

@@ -10,7 +10,7 @@ from penstock.monitoring.services import with_short_timeouts
 from penstock.web.app_context import AppContext
 from penstock.web.schemas import schema_usage as sampling
 from penstock.web.schemas import subjects
-from penstock.web.schemas.difference import DiffLine, difference
+from penstock.web.schemas.difference import DiffLine, diff_lines
 from penstock.web.schemas.schema_usage import Use
 from penstock.web.schemas.subjects import LISTED, Catalogue, Subject, Subjects, Version
 
@@ -47,7 +47,7 @@ class InUse:
     names: dict[int, list[str]]
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes under /schemas."""
 
     @api.get("/schemas")
@@ -56,17 +56,17 @@ def register(api: FastAPI, desk: AppContext) -> None:
         most: Annotated[int, Query(ge=1, le=500, description="Maximum number of subjects.")] = LISTED,
     ) -> Subjects:
         """List subjects with their versions and compatibility levels."""
-        return catalogue(desk).subjects(holding, most)
+        return create_catalogue(context).list_subjects(holding, most)
 
     @api.get("/schemas/{subject}")
     def subject(subject: str) -> Subject:
         """Get a subject."""
-        return catalogue(desk).subject(subject)
+        return create_catalogue(context).read_subject(subject)
 
     @api.get("/schemas/{subject}/versions/{version}")
     def version(subject: str, version: int) -> Version:
         """Get a version of a subject, with its text."""
-        return catalogue(desk).version(subject, version)
+        return create_catalogue(context).read_version(subject, version)
 
     @api.get("/schemas/{subject}/diff")
     def diff(
@@ -75,7 +75,7 @@ def register(api: FastAPI, desk: AppContext) -> None:
         newer: Annotated[int, Query(alias="to", description="The newer version.")],
     ) -> SchemaDifference:
         """Compare two versions, line by line and field by field."""
-        return differing(catalogue(desk), subject, older, newer)
+        return compare_versions(create_catalogue(context), subject, older, newer)
 
     @api.get("/schemas/{subject}/usage")
     def usage(subject: str) -> InUse:
@@ -83,27 +83,28 @@ def register(api: FastAPI, desk: AppContext) -> None:
 
         A version missing from the result may still be in use by messages in between.
         """
-        catalogue(desk).subject(subject)
-        return in_use(desk, subject)
+        create_catalogue(context).read_subject(subject)
+        return sample_usage(context, subject)
 
 
-def catalogue(desk: AppContext) -> Catalogue:
+def create_catalogue(context: AppContext) -> Catalogue:
     """Return a client of the schema registry."""
-    return Catalogue(desk.settings, desk.http)
+    return Catalogue(context.settings, context.http)
 
 
-def differing(held: Catalogue, subject: str, older: int, newer: int) -> SchemaDifference:
+def compare_versions(held: Catalogue, subject: str, older: int, newer: int) -> SchemaDifference:
     """Compare two versions of a subject. Raises as `Catalogue` does."""
-    old, new = held.version(subject, older), held.version(subject, newer)
-    lines, changes = difference(old.text, new.text), subjects.changes(old.text, new.text)
+    old, new = held.read_version(subject, older), held.read_version(subject, newer)
+    lines, changes = diff_lines(old.text, new.text), subjects.compare_schema_texts(old.text, new.text)
     return SchemaDifference(subject, older, newer, lines, changes)
 
 
-def in_use(desk: AppContext, subject: str) -> InUse:
+def sample_usage(context: AppContext, subject: str) -> InUse:
     """Sample the topic for the schemas in use. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
-    sample, registry = sampling.usage(with_short_timeouts(desk.settings), subject), catalogue(desk)
+    sample = sampling.sample_schemas(with_short_timeouts(context.settings), subject)
+    registry = create_catalogue(context)
     ids = sorted({use.schema_id for use in sample.uses if use.schema_id is not None})
-    names = {schema_id: registry.named(schema_id) for schema_id in ids[:_NAMED]}
+    names = {schema_id: registry.find_names(schema_id) for schema_id in ids[:_NAMED]}
     return InUse(
         topic=sample.topic,
         part=sample.part,

@@ -22,26 +22,26 @@ class DiffLine:
     text: str
 
 
-def difference(older: str, newer: str, around: int = _AROUND) -> list[DiffLine]:
+def diff_lines(older: str, newer: str, around: int = _AROUND) -> list[DiffLine]:
     """Return the lines that differ, each with `around` lines of context; empty if the texts are equal."""
     before, after = older.splitlines(), newer.splitlines()
     matcher = SequenceMatcher(a=before, b=after, autojunk=False)
     groups = [list(group) for group in matcher.get_grouped_opcodes(around)]
     if before == after:
         return []
-    found: list[DiffLine] = []
+    lines: list[DiffLine] = []
     for group in groups:
         if group[0][1] or group[0][3]:
-            found.append(DiffLine("@", None, None, ""))
+            lines.append(DiffLine("@", None, None, ""))
         for tag, first, end, other, other_end in group:
-            found += (
+            lines += (
                 _iter_unchanged(before, first, end, other)
                 if tag == "equal"
                 else _iter_changed(before, after, first, end, other, other_end)
             )
     if groups and groups[-1][-1][2] < len(before):
-        found.append(DiffLine("@", None, None, ""))
-    return found
+        lines.append(DiffLine("@", None, None, ""))
+    return lines
 
 
 def _iter_unchanged(before: list[str], first: int, end: int, other: int) -> Iterator[DiffLine]:

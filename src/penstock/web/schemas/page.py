@@ -10,29 +10,29 @@ from penstock.contract.evolution import Change
 from penstock.errors import UsageError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.components import Draw, copy_button, fill, soon
-from penstock.web.elements import message_link, moment_html, number, state_html
+from penstock.web.components import Draw, add_deferred, copy_button, fill_section
+from penstock.web.elements import format_number, message_link, moment_html, state_html
 from penstock.web.page_layout import PageContext, page
-from penstock.web.schemas.api import InUse, SchemaDifference, catalogue, differing, in_use
+from penstock.web.schemas.api import InUse, SchemaDifference, compare_versions, create_catalogue, sample_usage
 from penstock.web.schemas.difference import DiffLine
-from penstock.web.schemas.schema_usage import Use, place_of
+from penstock.web.schemas.schema_usage import Use, parse_subject
 from penstock.web.schemas.subjects import DraftVerdict, Subject, Subjects, Version
 
-_SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "left out")}
+_SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "omitted")}
 _SHOWN_USES = 200
 _SHOWN_VERSIONS = 20
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the pages."""
 
-    @page(desk, "/schemas", "Schemas")
+    @page(context, "/schemas", "Schemas")
     async def listed(visit: PageContext) -> None:
         holding = visit.query.get("find", "")
         _add_search(holding)
-        _show_subjects(await visit.ask(catalogue(desk).subjects, holding), holding)
+        _show_subjects(await visit.ask(create_catalogue(context).list_subjects, holding), holding)
 
-    @page(desk, "/schemas/{subject}", "Schemas")
+    @page(context, "/schemas/{subject}", "Schemas")
     async def subject(visit: PageContext) -> None:
         await _Subject(visit).build()
 
@@ -43,32 +43,34 @@ def _add_search(holding: str) -> None:
         ui.navigate.to("/schemas" + (f"?{urlencode({'find': text})}" if text else ""))
 
     with ui.element("div").classes("row-bar"):
-        field = ui.input("Part of a subject's name", value=holding).props("outlined dense clearable")
+        field = ui.input("Subject name contains", value=holding).props("outlined dense clearable")
         field.on("keydown.enter", find)
-        ui.button("Find", on_click=find).props("no-caps outline")
+        ui.button("Search", on_click=find).props("no-caps outline")
 
 
 def _show_subjects(subjects: Subjects, holding: str) -> None:
     if not subjects.found:
         if holding:
-            elements.empty(f"No subject's name holds {holding!r}.", "Look for a shorter part of it.")
+            elements.add_empty_state(f"No subjects match {holding!r}.", "Search for a shorter text.")
         else:
             todo = "The first run registers the schema of its records."
-            elements.empty("The registry holds no schema yet.", todo, remedies.run_pipeline(records=500))
+            elements.add_empty_state("No schemas are registered yet.", todo, remedies.run_pipeline(records=500))
         return
     rows = [_subject_row(subject) for subject in subjects.subjects]
     shown = len(subjects.subjects)
     caption = (
-        f"{number(subjects.found)} subjects" if shown == subjects.found else f"the first {shown} of {subjects.found:,}"
+        f"{format_number(subjects.found)} subjects"
+        if shown == subjects.found
+        else f"the first {shown} of {subjects.found:,}"
     )
-    caption += f"; a subject without a level of its own has {subjects.compatibility}"
-    elements.table(caption, ["Subject", "Type", "Versions", "Latest id", "Compatibility", "Topic"], rows)
+    caption += f"; default compatibility: {subjects.compatibility}"
+    elements.add_table(caption, ["Subject", "Type", "Versions", "Latest id", "Compatibility", "Topic"], rows)
 
 
 def _subject_row(subject: Subject) -> list[str]:
     versions = f"{len(subject.versions)}"
     if len(subject.versions) > 1:
-        versions += f' (<a href="{_build_url(subject.name, *subject.versions[-2:])}">what changed last</a>)'
+        versions += f' (<a href="{_build_url(subject.name, *subject.versions[-2:])}">latest changes</a>)'
     name = f'<a href="{_build_url(subject.name)}">{escape(subject.name)}</a>'
     return [
         name,
@@ -81,7 +83,7 @@ def _subject_row(subject: Subject) -> list[str]:
 
 
 def _topic_html(subject: str) -> str:
-    topic, part = place_of(subject)
+    topic, part = parse_subject(subject)
     return f'<a href="/topics/{quote(topic, safe="")}">{escape(topic)}</a> {part}s'
 
 
@@ -96,18 +98,18 @@ class _Subject:
     def __init__(self, visit: PageContext) -> None:
         self._visit = visit
         self._name = visit.path["subject"]
-        self._catalogue = catalogue(visit.desk)
+        self._catalogue = create_catalogue(visit.context)
 
     async def build(self) -> None:
         """Build the page. The versions in use are sampled once it is shown."""
-        subject = await self._visit.ask(self._catalogue.subject, self._name)
+        subject = await self._visit.ask(self._catalogue.read_subject, self._name)
         older, newer = self._parse_versions(subject)
         self._show_facts(subject)
-        elements.heading("In use in the topic")
-        soon("Looking at the newest and the oldest messages …", lambda: self._load_use(subject))
-        elements.heading("Versions, and what differs")
+        elements.add_heading("Usage in the topic")
+        add_deferred("Sampling the newest and the oldest messages …", lambda: self._load_use(subject))
+        elements.add_heading("Versions and changes")
         await self._build_versions(subject, older, newer)
-        elements.heading("Check a draft")
+        elements.add_heading("Check a draft")
         self._add_draft_form(subject)
 
     def _parse_versions(self, subject: Subject) -> tuple[int, int]:
@@ -119,36 +121,36 @@ class _Subject:
             text = self._visit.query.get(name, str(default))
             if not text.isdecimal() or int(text) not in subject.versions:
                 known = ", ".join(map(str, subject.versions))
-                raise UsageError(f"{self._name} has no version {text!r}; it has {known}")
+                raise UsageError(f"{self._name} has no version {text!r} (available: {known})")
             versions.append(int(text))
         return versions[0], versions[1]
 
     def _show_facts(self, subject: Subject) -> None:
         with ui.element("div").classes("row-bar"):
-            elements.markup('<a href="/schemas">All subjects</a>')
-            elements.copyable(self._name, "the subject's name")
-        elements.facts(
+            elements.add_html('<a href="/schemas">All subjects</a>')
+            elements.add_copyable(self._name, "the subject's name")
+        elements.add_facts(
             [
                 ("Type", escape(subject.type)),
                 (
                     "Compatibility",
-                    f"{escape(subject.compatibility)} <small class=quiet>as the registry checks it</small>",
+                    f"{escape(subject.compatibility)} <small class=quiet>enforced by the registry</small>",
                 ),
-                ("Versions", number(len(subject.versions))),
+                ("Versions", format_number(len(subject.versions))),
                 ("Latest", f"version {subject.versions[-1]}, schema id {subject.latest_id}"),
-                ("For", _topic_html(self._name)),
+                ("Topic", _topic_html(self._name)),
             ]
         )
 
     async def _build_versions(self, subject: Subject, older: int, newer: int) -> None:
         newest = subject.versions[: -_SHOWN_VERSIONS - 1 : -1]
-        versions = [await self._visit.ask(self._catalogue.version, self._name, number) for number in newest]
+        versions = [await self._visit.ask(self._catalogue.read_version, self._name, number) for number in newest]
         _show_versions(versions, subject)
         if len(subject.versions) > 1:
             self._add_version_choice(subject, older, newer)
-            _show_difference(await self._visit.ask(differing, self._catalogue, self._name, older, newer))
+            _show_difference(await self._visit.ask(compare_versions, self._catalogue, self._name, older, newer))
         for version in dict.fromkeys((newer, older)):
-            _show_text(await self._visit.ask(self._catalogue.version, self._name, version))
+            _show_text(await self._visit.ask(self._catalogue.read_version, self._name, version))
 
     def _add_version_choice(self, subject: Subject, older: int, newer: int) -> None:
         def show() -> None:
@@ -163,36 +165,40 @@ class _Subject:
             ]
 
     async def _load_use(self, subject: Subject) -> Draw:
-        sample = await self._visit.ask(in_use, self._visit.desk, self._name)
-        is_ours = sample.topic == self._visit.desk.pipeline.topic
+        sample = await self._visit.ask(sample_usage, self._visit.context, self._name)
+        is_ours = sample.topic == self._visit.context.pipeline.topic
 
         def draw() -> None:
             if sample.held:
                 _show_use(sample, subject)
             elif is_ours:
-                elements.empty("The topic holds no message.", "A run fills it.", remedies.run_pipeline(records=500))
+                elements.add_empty_state(
+                    "The topic is empty.", "A run produces records.", remedies.run_pipeline(records=500)
+                )
             else:
-                todo = "No message of it names a version of this subject."
-                elements.empty(f"There is no topic {sample.topic}, or it holds no message.", todo)
+                todo = "No message uses a version of this subject."
+                elements.add_empty_state(f"The topic {sample.topic} does not exist or is empty.", todo)
 
         return draw
 
     def _add_draft_form(self, subject: Subject) -> None:
-        text = f"Paste a schema ({subject.type}): it is checked against version {subject.versions[-1]}, not registered."
-        elements.markup(text, tag="p").classes("quiet")
+        text = (
+            f"Paste a schema ({subject.type}) to check against version {subject.versions[-1]}. Nothing is registered."
+        )
+        elements.add_html(text, tag="p").classes("quiet")
         field = ui.textarea("Schema").props("outlined autogrow spellcheck=false input-class=mono maxlength=1000000")
         field.classes("draft")
 
         async def check() -> None:
             button.disable()
-            await fill(result, self._check_draft(str(field.value or "")))
+            await fill_section(result, self._check_draft(str(field.value or "")))
             button.enable()
 
         button = ui.button("Check", on_click=check).props("no-caps")
         result = ui.element("div").classes("draft-result").props("role=status aria-live=polite")
 
     async def _check_draft(self, draft: str) -> Draw:
-        verdict = await self._visit.ask(self._catalogue.check, self._name, draft)
+        verdict = await self._visit.ask(self._catalogue.check_draft, self._name, draft)
         return lambda: _show_verdict(verdict)
 
 
@@ -201,9 +207,9 @@ def _show_versions(versions: list[Version], subject: Subject) -> None:
     for version in versions:
         previous = next((number for number in reversed(subject.versions) if number < version.version), None)
         changed = (
-            f'<a href="{_build_url(subject.name, previous, version.version)}">what changed</a>'
+            f'<a href="{_build_url(subject.name, previous, version.version)}">changes</a>'
             if previous
-            else "the first"
+            else "first version"
         )
         rows.append(
             [f"version {version.version}", str(version.id), f"{len(version.text.splitlines()):,} lines", changed]
@@ -211,21 +217,21 @@ def _show_versions(versions: list[Version], subject: Subject) -> None:
     note = (
         "" if len(versions) == len(subject.versions) else f", the newest {len(versions)} of {len(subject.versions):,}"
     )
-    elements.table(f"Versions{note}", ["Version", "Schema id", "Text", ""], rows).classes("versions")
+    elements.add_table(f"Versions{note}", ["Version", "Schema id", "Text", ""], rows).classes("versions")
 
 
 def _show_difference(difference: SchemaDifference) -> None:
     if not difference.lines:
-        elements.markup(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
+        elements.add_html(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
         return
-    _show_changes(difference.changes, f"What changes from version {difference.older} to version {difference.newer}")
+    _show_changes(difference.changes, f"Changes from version {difference.older} to version {difference.newer}")
     body = "".join(map(_line_html, difference.lines))
     name = f"Version {difference.older} (-) and version {difference.newer} (+), line by line"
     head = "".join(
         f'<th scope="col">{title}</th>' for title in (f"v{difference.older}", f"v{difference.newer}", "", "Text")
     )
     table = f"<table><caption>{escape(name)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    element = elements.markup(table, tag="div").classes("table diff")
+    element = elements.add_html(table, tag="div").classes("table diff")
     element.props(f'tabindex=0 role=region aria-label="{escape(name)}"')
 
 
@@ -240,50 +246,50 @@ def _line_html(line: DiffLine) -> str:
 
 def _show_changes(changes: list[Change] | None, name: str) -> None:
     if changes is None:
-        elements.markup("What this means for records cannot be told: the schemas are not of a known form.", tag="p")
+        elements.add_html("The effect on records is unknown: penstock cannot compare schemas of this form.", tag="p")
         return
     if not changes:
-        elements.markup("By penstock's rules nothing changes for records and rows.", tag="p")
+        elements.add_html("No effect on records and rows.", tag="p")
         return
     rows = [
         [_allowed_html(change), escape(change.field or "the record"), escape(str(change.kind)), escape(change.why)]
         for change in changes
     ]
-    elements.table(f"{name}, by penstock's rules", ["", "Field", "Change", "What it means"], rows).classes("changes")
+    elements.add_table(f"{name}, under penstock's rules", ["", "Field", "Change", "Effect"], rows).classes("changes")
 
 
 def _allowed_html(change: Change) -> str:
-    return state_html("ok", "allowed") if change.allowed else state_html("down", "refused")
+    return state_html("ok", "allowed") if change.allowed else state_html("down", "rejected")
 
 
 def _show_text(version: Version) -> None:
     name = f"Text of version {version.version}, schema id {version.id}"
     with ui.element("details").classes("text"):
-        elements.markup(escape(name), tag="summary")
+        elements.add_html(escape(name), tag="summary")
         copy_button(version.text, name)
-        elements.markup(escape(version.text), tag="pre").props(f'tabindex=0 aria-label="{escape(name)}"')
+        elements.add_html(escape(version.text), tag="pre").props(f'tabindex=0 aria-label="{escape(name)}"')
 
 
 def _show_use(sample: InUse, subject: Subject) -> None:
-    elements.markup(escape(_describe_sample(sample, subject)), tag="p").classes("quiet")
+    elements.add_html(escape(_describe_sample(sample, subject)), tag="p").classes("quiet")
     rows = [_use_row(use, sample, subject.name) for use in sample.uses[:_SHOWN_USES]]
     heads = ["Schema", "Partition", "Messages", "First seen", "Last seen"]
-    elements.table(f"Schemas of the {sample.part}s in {sample.topic}", heads, rows)
+    elements.add_table(f"Schemas of the {sample.part}s in {sample.topic}", heads, rows)
 
 
 def _describe_sample(sample: InUse, subject: Subject) -> str:
     """Describe the sample, and list the versions not seen in it."""
     if sample.is_whole:
-        text = f"All {sample.held:,} messages were looked at."
+        text = f"All {sample.held:,} messages were sampled."
     else:
-        text = f"Of {sample.held:,} messages {sample.looked:,} were looked at, the newest and the oldest."
+        text = f"Sampled {sample.looked:,} of {sample.held:,} messages, the newest and the oldest."
     if sample.is_cut:
-        text += " The time was over before the sample's end."
+        text += " Sampling stopped at its time limit."
     seen = {name for names in sample.names.values() for name in names}
     unseen = [str(version) for version in subject.versions if f"{subject.name} version {version}" not in seen]
     if unseen:
         text += f" Not seen: version {', '.join(unseen)}"
-        text += "." if sample.is_whole else ", which may still lie in between."
+        text += "." if sample.is_whole else ", which messages in between may still use."
     return text
 
 
@@ -292,12 +298,12 @@ def _use_row(use: Use, sample: InUse, subject: str) -> list[str]:
         f"{message_link(sample.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
         for offset, at_ms in ((use.first_offset, use.first_ms), (use.last_offset, use.last_ms))
     )
-    return [_schema_html(use, sample, subject), str(use.partition), number(use.messages), first, last]
+    return [_schema_html(use, sample, subject), str(use.partition), format_number(use.messages), first, last]
 
 
 def _schema_html(use: Use, sample: InUse, subject: str) -> str:
     if use.schema_id is None:
-        labels = {"no frame": "no frame: read as plain JSON", "null": "null: deletes the row of its key"}
+        labels = {"no header": "no header: read as plain JSON", "null": "null: deletes the row of its key"}
         return f"<span class=quiet>{escape(labels.get(use.what, use.what))}</span>"
     names = sample.names.get(use.schema_id, [])
     own = [name.removeprefix(f"{subject} ") for name in names if name.startswith(f"{subject} version ")]
@@ -310,12 +316,12 @@ def _schema_html(use: Use, sample: InUse, subject: str) -> str:
 def _show_verdict(verdict: DraftVerdict) -> None:
     level = f"version {verdict.against}, level {verdict.compatibility}"
     if verdict.is_compatible:
-        result = state_html("ok", f"The registry would take it ({level}).")
+        result = state_html("ok", f"The registry would accept it ({level}).")
     else:
-        result = state_html("down", f"The registry would refuse it ({level}).")
-    elements.markup(result, tag="p")
+        result = state_html("down", f"The registry would reject it ({level}).")
+    elements.add_html(result, tag="p")
     if verdict.messages:
-        elements.markup("".join(f"<li>{escape(message)}</li>" for message in verdict.messages), tag="ul")
+        elements.add_html("".join(f"<li>{escape(message)}</li>" for message in verdict.messages), tag="ul")
     elif not verdict.is_compatible:
-        elements.markup("It gives no reason.", tag="p").classes("quiet")
-    _show_changes(verdict.changes, f"What would change from version {verdict.against}")
+        elements.add_html("The registry gives no reason.", tag="p").classes("quiet")
+    _show_changes(verdict.changes, f"Changes from version {verdict.against}")

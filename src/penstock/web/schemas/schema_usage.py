@@ -56,24 +56,24 @@ class SchemaUsage:
         return not self.is_cut and self.looked >= self.held
 
 
-def place_of(subject: str) -> tuple[str, Part]:
+def parse_subject(subject: str) -> tuple[str, Part]:
     """Return the topic, and the part of its messages, that a subject is for (TopicNameStrategy)."""
     if subject.endswith("-key"):
         return subject.removesuffix("-key"), "key"
     return subject.removesuffix("-value"), "value"
 
 
-def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> SchemaUsage:
+def sample_schemas(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> SchemaUsage:
     """Return the schemas in the subject's topic, by partition; empty if there is no such topic.
 
     Raises `KafkaUnreachable`.
     """
-    topic, part = place_of(subject)
+    topic, part = parse_subject(subject)
     began_s = time.monotonic()
     spans = topics.spans(settings, topic)
     sample = _Sample(began_s + longest_s)
-    with closing(topics.read_records(settings, topic, stretches(spans))) as found:
-        uses = count(sample.within(found), part)
+    with closing(topics.read_records(settings, topic, select_sample(spans))) as messages:
+        uses = count_schemas(sample.within(messages), part)
     held, seconds = sum(span.records for span in spans), round(time.monotonic() - began_s, 3)
     return SchemaUsage(topic, part, held, sample.looked, sample.is_cut, seconds, uses)
 
@@ -95,29 +95,31 @@ class _Sample:
                 return
 
 
-def stretches(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
+def select_sample(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
     """Return the newest and the oldest offsets of each partition, an equal share for each; the newest first."""
     shares = max(1, len(spans))
-    last = [Span(one.partition, max(one.first, one.end - newest // shares), one.end) for one in spans]
-    before = {one.partition: one.first for one in last}
-    first = [Span(one.partition, one.first, min(before[one.partition], one.first + oldest // shares)) for one in spans]
+    last = [Span(span.partition, max(span.first, span.end - newest // shares), span.end) for span in spans]
+    before = {span.partition: span.first for span in last}
+    first = [
+        Span(span.partition, span.first, min(before[span.partition], span.first + oldest // shares)) for span in spans
+    ]
     return [span for span in (*last, *first) if span.records > 0]
 
 
-def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
+def count_schemas(messages: Iterable[Message], part: Part = "value") -> list[Use]:
     """Count messages by schema id and partition."""
-    found: dict[tuple[int | None, str, int], Use] = {}
+    uses: dict[tuple[int | None, str, int], Use] = {}
     for message in messages:
         schema_id, what = _identify_schema(message.value() if part == "value" else message.key())
         partition, offset, at_ms = message.partition(), message.offset(), message.timestamp()[1]
-        use = found.get((schema_id, what, partition))
+        use = uses.get((schema_id, what, partition))
         if use is None:
-            found[schema_id, what, partition] = Use(schema_id, what, partition, 1, offset, offset, at_ms, at_ms)
+            uses[schema_id, what, partition] = Use(schema_id, what, partition, 1, offset, offset, at_ms, at_ms)
             continue
         use.messages += 1
         use.first_offset, use.last_offset = min(use.first_offset, offset), max(use.last_offset, offset)
         use.first_ms, use.last_ms = min(use.first_ms, at_ms), max(use.last_ms, at_ms)
-    return [found[name] for name in sorted(found, key=lambda name: (name[0] is None, name[0] or 0, name[1:]))]
+    return [uses[name] for name in sorted(uses, key=lambda name: (name[0] is None, name[0] or 0, name[1:]))]
 
 
 def _identify_schema(body: bytes | None) -> tuple[int | None, str]:
@@ -125,8 +127,8 @@ def _identify_schema(body: bytes | None) -> tuple[int | None, str]:
     if body is None:
         return None, "null"
     if not wire_format.is_framed(body):
-        return None, "no frame"
+        return None, "no header"
     try:
         return wire_format.decode_schema_id(body), "schema"
     except ValueError:
-        return None, "a frame that is cut"
+        return None, "truncated header"

@@ -16,7 +16,7 @@ from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare_schemas
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
-from penstock.web.schemas.schema_usage import place_of
+from penstock.web.schemas.schema_usage import parse_subject
 
 T = TypeVar("T")
 LISTED = 100
@@ -84,39 +84,39 @@ class Catalogue:
         if settings.registry_username:
             self._auth = settings.registry_username, settings.registry_password.get_secret_value()
 
-    def subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
+    def list_subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
         """Return the subjects whose names contain `holding`, by name, the pipeline's own first."""
-        names = self._call_registry("GET", "subjects", lambda found: sorted(map(str, found), key=self._get_sort_key))
+        names = self._call_registry("GET", "subjects", lambda names: sorted(map(str, names), key=self._get_sort_key))
         names = [name for name in names if holding.lower() in name.lower()]
-        return Subjects([self.subject(name) for name in names[:most]], len(names), self._fetch_level())
+        return Subjects([self.read_subject(name) for name in names[:most]], len(names), self._fetch_level())
 
     def _get_sort_key(self, name: str) -> tuple[bool, str]:
-        return place_of(name)[0] != self._topic, name
+        return parse_subject(name)[0] != self._topic, name
 
-    def subject(self, name: str) -> Subject:
+    def read_subject(self, name: str) -> Subject:
         """Return a subject."""
         versions = self._call_registry(
-            "GET", f"subjects/{_quote_name(name)}/versions", lambda found: sorted(map(int, found))
+            "GET", f"subjects/{_quote_name(name)}/versions", lambda numbers: sorted(map(int, numbers))
         )
-        latest = self.version(name, "latest")
+        latest = self.read_version(name, "latest")
         return Subject(name, latest.type, versions, latest.id, self._fetch_level(name))
 
-    def version(self, name: str, version: int | str) -> Version:
+    def read_version(self, name: str, version: int | str) -> Version:
         """Return a version of a subject, or its `latest`."""
         return self._call_registry(
-            "GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda found: _parse_version(name, found)
+            "GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda response: _parse_version(name, response)
         )
 
-    def named(self, schema_id: int) -> list[str]:
+    def find_names(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
         try:
             return self._call_registry("GET", f"schemas/ids/{schema_id}/versions", _parse_names)
         except NotFound:
             return []
 
-    def check(self, name: str, draft: str) -> DraftVerdict:
+    def check_draft(self, name: str, draft: str) -> DraftVerdict:
         """Return whether `draft`, a schema as text, could be the subject's next version. Nothing is registered."""
-        latest = self.version(name, "latest")
+        latest = self.read_version(name, "latest")
         _check_draft(draft, latest.type)
         body = {"schema": draft, "schemaType": latest.type}
         path = f"compatibility/subjects/{_quote_name(name)}/versions/latest"
@@ -124,14 +124,14 @@ class Catalogue:
             "POST", path, _parse_check_result, params={"verbose": "true"}, json=body
         )
         level = self._fetch_level(name)
-        return DraftVerdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
+        return DraftVerdict(name, latest.version, level, is_compatible, messages, compare_schema_texts(latest.text, draft))
 
     def _fetch_level(self, name: str = "") -> str:
         """Return the level of a subject, or the level of subjects without their own."""
         path = f"config/{_quote_name(name)}" if name else "config"
         # otherwise Apicurio returns NONE for a subject without its own level
         return self._call_registry(
-            "GET", path, lambda found: str(found["compatibilityLevel"]), params={"defaultToGlobal": "true"}
+            "GET", path, lambda response: str(response["compatibilityLevel"]), params={"defaultToGlobal": "true"}
         )
 
     def _call_registry(self, method: str, path: str, take: Callable[[Any], T], **more: Any) -> T:
@@ -141,27 +141,29 @@ class Catalogue:
         try:
             answer = self._http.request(method, address, auth=self._auth, **more)
         except httpx2.HTTPError as error:
-            raise _make_unreachable(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+            raise _make_unreachable(f"no response from {shown}: {str(error) or type(error).__name__}") from None
         try:
             if answer.is_success:
                 return take(answer.json())
             reason = str(answer.json()["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise _make_unreachable(f"{shown} answers {answer.status_code}, and nothing of a schema registry") from None
+            raise _make_unreachable(
+                f"{shown} returned status {answer.status_code}, not as a schema registry does"
+            ) from None
         raise _make_status_error(shown, answer.status_code, reason, is_check=method == "POST")
 
 
-def _parse_version(name: str, found: Any) -> Version:
-    kind = str(found.get("schemaType") or "AVRO")  # the API leaves it out
-    return Version(name, int(found["version"]), int(found["id"]), kind, _indent_json(str(found["schema"])))
+def _parse_version(name: str, response: Any) -> Version:
+    kind = str(response.get("schemaType") or "AVRO")  # the API leaves it out
+    return Version(name, int(response["version"]), int(response["id"]), kind, _indent_json(str(response["schema"])))
 
 
-def _parse_names(found: Any) -> list[str]:
-    return [f"{one['subject']} version {one['version']}" for one in found]
+def _parse_names(response: Any) -> list[str]:
+    return [f"{version['subject']} version {version['version']}" for version in response]
 
 
-def _parse_check_result(found: Any) -> tuple[bool, list[str]]:
-    return bool(found["is_compatible"]), [str(one) for one in found.get("messages") or ()]
+def _parse_check_result(response: Any) -> tuple[bool, list[str]]:
+    return bool(response["is_compatible"]), [str(message) for message in response.get("messages") or ()]
 
 
 def _make_status_error(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
@@ -171,12 +173,12 @@ def _make_status_error(address: str, status: int, reason: str, *, is_check: bool
         return UsageError(f"the schema registry cannot read this schema: {reason}")
     if status in _DENIED:
         hint = "set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD"
-        return RegistryUnreachable(f"{address} answers {status}: {reason}", hint=hint)
+        return RegistryUnreachable(f"{address} returned status {status}: {reason}", hint=hint)
     if is_check:  # Apicurio fails on JSON that is not a schema, e.g. with an unknown type
         return PenstockError(
-            f"the schema registry failed over this schema: {reason}", hint=remedies.show_logs("registry")
+            f"the schema registry failed on this schema: {reason}", hint=remedies.show_logs("registry")
         )
-    return _make_unreachable(f"{address} answers {status}: {reason}")
+    return _make_unreachable(f"{address} returned status {status}: {reason}")
 
 
 def _make_unreachable(text: str) -> RegistryUnreachable:
@@ -199,27 +201,29 @@ def _check_draft(draft: str, kind: str) -> None:
     if len(draft) > MOST_CHARACTERS:
         raise UsageError(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")
     if not draft.strip():
-        raise UsageError("there is no schema to check", hint="paste one first")
+        raise UsageError("no schema to check", hint="paste a schema")
     if kind == "PROTOBUF":
         return
     try:
-        found = json.loads(draft)
+        parsed = json.loads(draft)
     except ValueError as error:
         raise UsageError(f"the schema is not JSON: {error}") from None
     except RecursionError:
         raise UsageError("the schema is nested too deeply to be read") from None
-    if not isinstance(found, dict | bool | str | list) or (kind == "JSON" and not isinstance(found, dict | bool)):
-        raise UsageError(f"the schema is JSON, but no {kind} schema: that begins with {{")
+    if not isinstance(parsed, dict | bool | str | list) or (kind == "JSON" and not isinstance(parsed, dict | bool)):
+        raise UsageError(f"the schema is JSON, but not a {kind} schema: expected an object, {{...}}")
 
 
-def changes(older: str, newer: str) -> list[Change] | None:
+def compare_schema_texts(older: str, newer: str) -> list[Change] | None:
     """Return what changes for records and rows from one schema to the other, or None if it cannot be determined.
 
     It can be for the JSON objects and Avro records of pipelines; other schemas in a registry may have another form.
     """
     try:
         before, after = json.loads(older), json.loads(newer)
-        is_known = all(isinstance(one, dict) and one.get("type") in ("object", "record") for one in (before, after))
+        is_known = all(
+            isinstance(schema, dict) and schema.get("type") in ("object", "record") for schema in (before, after)
+        )
         return compare_schemas(before, after) if is_known and before["type"] == after["type"] else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

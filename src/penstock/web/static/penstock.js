@@ -27,7 +27,7 @@ async function copyText(text) {
     done = document.execCommand("copy");
     area.remove();
   }
-  Quasar.Notify.create({ message: done ? "Copied" : "The browser does not let a page copy", timeout: 1200 });
+  Quasar.Notify.create({ message: done ? "Copied" : "The browser blocked copying", timeout: 1200 });
 }
 
 document.addEventListener("click", (event) => {

@@ -68,7 +68,7 @@ class Pages:
     worker: str
 
 
-def pages(settings: Settings) -> Pages | None:
+def ui_urls(settings: Settings) -> Pages | None:
     """Return the URLs of Spark's UIs; None if the master is not the local stack's, because they are unknown then."""
     if settings.spark_master != f"spark://{LOOPBACK}:{settings.spark_port}":
         return None
@@ -79,13 +79,13 @@ def pages(settings: Settings) -> Pages | None:
     )
 
 
-def application(http: httpx2.Client, page: str) -> Application:
+def fetch_application(http: httpx2.Client, page: str) -> Application:
     """Return the application whose UI is at `page`. Raises `Unreachable` if it is not running or still starting."""
     api = f"{page}/api/v1/applications"
-    found = _fetch_json(http, api, remedies.show_status("spark-job"))
-    if not found:
-        raise Unreachable(f"{api} names no application", hint=remedies.show_status("spark-job"))
-    newest = found[0]
+    applications = _fetch_json(http, api, remedies.show_status("spark-job"))
+    if not applications:
+        raise Unreachable(f"{api} lists no application", hint=remedies.show_status("spark-job"))
+    newest = applications[0]
     executors = _fetch_json(http, f"{api}/{newest['id']}/executors", remedies.show_status("spark-job"))
     began = newest["attempts"][-1]
     return Application(
@@ -93,40 +93,40 @@ def application(http: httpx2.Client, page: str) -> Application:
         name=str(newest["name"]),
         spark_version=str(began.get("appSparkVersion", "")),
         started_at=str(began["startTime"]).replace("GMT", "+00:00"),
-        executors=[_parse_executor(one) for one in executors],
+        executors=[_parse_executor(executor) for executor in executors],
     )
 
 
-def master(http: httpx2.Client, page: str) -> Master:
+def fetch_master(http: httpx2.Client, page: str) -> Master:
     """Return the master whose UI is at `page`. Raises `Unreachable`."""
-    found = _fetch_json(http, f"{page}/json/", remedies.show_status("spark-master"))
-    active = list(found.get("activeapps") or [])
+    state = _fetch_json(http, f"{page}/json/", remedies.show_status("spark-master"))
+    active = list(state.get("activeapps") or [])
     return Master(
-        url=str(found["url"]),
-        status=str(found["status"]).lower(),
-        workers=int(found["aliveworkers"]),
-        cores=int(found["cores"]),
-        cores_used=int(found["coresused"]),
-        memory_mib=int(found["memory"]),
-        memory_used_mib=int(found["memoryused"]),
-        running=sum(1 for one in active if one.get("state") == "RUNNING"),
-        waiting=sum(1 for one in active if one.get("state") == "WAITING"),
+        url=str(state["url"]),
+        status=str(state["status"]).lower(),
+        workers=int(state["aliveworkers"]),
+        cores=int(state["cores"]),
+        cores_used=int(state["coresused"]),
+        memory_mib=int(state["memory"]),
+        memory_used_mib=int(state["memoryused"]),
+        running=sum(1 for application in active if application.get("state") == "RUNNING"),
+        waiting=sum(1 for application in active if application.get("state") == "WAITING"),
     )
 
 
-def _parse_executor(found: dict[str, Any]) -> Executor:
+def _parse_executor(executor: dict[str, Any]) -> Executor:
     return Executor(
-        id=str(found["id"]),
-        address=str(found["hostPort"]),
-        is_active=bool(found["isActive"]),
-        cores=int(found["totalCores"]),
-        active_tasks=int(found["activeTasks"]),
-        failed_tasks=int(found["failedTasks"]),
-        completed_tasks=int(found["completedTasks"]),
-        peak_heap_bytes=(found.get("peakMemoryMetrics") or {}).get("JVMHeapMemory"),
-        storage_bytes=int(found["maxMemory"]),
-        busy_ms=int(found["totalDuration"]),
-        gc_ms=int(found["totalGCTime"]),
+        id=str(executor["id"]),
+        address=str(executor["hostPort"]),
+        is_active=bool(executor["isActive"]),
+        cores=int(executor["totalCores"]),
+        active_tasks=int(executor["activeTasks"]),
+        failed_tasks=int(executor["failedTasks"]),
+        completed_tasks=int(executor["completedTasks"]),
+        peak_heap_bytes=(executor.get("peakMemoryMetrics") or {}).get("JVMHeapMemory"),
+        storage_bytes=int(executor["maxMemory"]),
+        busy_ms=int(executor["totalDuration"]),
+        gc_ms=int(executor["totalGCTime"]),
     )
 
 
@@ -134,10 +134,10 @@ def _fetch_json(http: httpx2.Client, address: str, hint: str) -> Any:
     try:
         answer = http.get(address)
     except httpx2.HTTPError as error:
-        raise Unreachable(f"no answer from {address}: {str(error) or type(error).__name__}", hint=hint) from None
+        raise Unreachable(f"no response from {address}: {str(error) or type(error).__name__}", hint=hint) from None
     if not answer.is_success:
-        raise Unreachable(f"{address} answers {answer.status_code}", hint=hint)
+        raise Unreachable(f"{address} returned status {answer.status_code}", hint=hint)
     try:
         return answer.json()
     except ValueError:
-        raise Unreachable(f"{address}: the answer is not JSON", hint=hint) from None
+        raise Unreachable(f"{address}: the response is not JSON", hint=hint) from None

@@ -13,9 +13,26 @@ from penstock.sink.progress import Batch, Failure
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.components import copy_button
-from penstock.web.elements import duration, message_link, moment_html, number, put, size, state_html
+from penstock.web.elements import (
+    format_duration,
+    format_number,
+    format_size,
+    message_link,
+    moment_html,
+    state_html,
+    update_html,
+)
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.stream.query import OTHER, PHASES, TOTAL, QueryStatus, StreamFacts, phases_ms, shares
+from penstock.web.stream.query import (
+    OTHER,
+    PHASES,
+    TOTAL,
+    QueryStatus,
+    StreamFacts,
+    has_recovered,
+    phase_shares,
+    phases_ms,
+)
 from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, Streaming, StreamState
 
 _STATES = {
@@ -26,7 +43,7 @@ _STATES = {
     "stopped": "down",
     "unknown": "unknown",
 }
-_WORDS = {"waiting": "waiting to start again", "unknown": "not known"}
+_WORDS = {"waiting": "waiting to restart"}
 _TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
 _DRAWN = ("addBatch", *(name for name in PHASES if name != "addBatch"), OTHER)
 """From bottom to top: the work itself first."""
@@ -34,12 +51,12 @@ _LASTS = (30, 60, 200, MOST_BATCHES)
 _ROWS = 25
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the page."""
-    streaming = desk.one(Streaming)
+    streaming = context.get_shared(Streaming)
     job = _Job()
 
-    @page(desk, "/stream", "Stream")
+    @page(context, "/stream", "Stream")
     def stream(visit: PageContext) -> None:
         _Stream(visit, streaming, job)
 
@@ -57,26 +74,26 @@ class _Stream:
         self._visit, self._streaming = visit, streaming
         self._control = _Control(visit, streaming, job)
         with ui.element("div").classes("grid stream-top"):
-            self._place = elements.markup("", tag="section").classes("card")
-            self._spark = elements.markup("", tag="section").classes("card")
-        self._away = elements.markup("", tag="div").props("role=status")
+            self._place = elements.add_html("", tag="section").classes("card")
+            self._spark = elements.add_html("", tag="section").classes("card")
+        self._away = elements.add_html("", tag="div").props("role=status")
         self._batches = _Batches(visit)
         self._failures = _Failures(visit)
         visit.every(REFRESH_S, self._refresh_page)
 
     async def _refresh_page(self) -> None:
-        state = await self._visit.ask(self._streaming.state)
+        state = await self._visit.ask(self._streaming.read_state)
         self._control.show(state)
-        put(self._place, _place_html(state, self._visit.desk.pipeline.topic))
-        put(self._spark, _spark_html(state.spark))
+        update_html(self._place, _place_html(state, self._visit.context.pipeline.topic))
+        update_html(self._spark, _spark_html(state.spark))
         try:
-            found = await self._visit.ask(self._streaming.found)
+            facts = await self._visit.ask(self._streaming.facts)
         except PenstockError as error:
-            put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            update_html(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
             return
-        put(self._away, "")
-        self._batches.show(found)
-        self._failures.show(found.failures)
+        update_html(self._away, "")
+        self._batches.show(facts)
+        self._failures.show(facts.failures, state.query.state == "running" or has_recovered(facts))
 
 
 class _Control:
@@ -84,15 +101,15 @@ class _Control:
 
     def __init__(self, visit: PageContext, streaming: Streaming, job: _Job) -> None:
         self._visit, self._streaming, self._job = visit, streaming, job
-        self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite id=stream-state")
+        self._verdict = elements.add_html("", tag="div").props("role=status aria-live=polite id=stream-state")
         with ui.element("div").classes("row-bar"):
-            if visit.desk.host.is_local:
+            if visit.context.host.is_local:
                 self._button = ui.button("Stop", on_click=self._toggle_job).props("outline no-caps")
                 self._button.disable()
             else:
-                elements.markup("The job runs elsewhere. Stop and start it there; on the machine it runs on:")
-                elements.copyable(remedies.stop(JOB))
-                elements.copyable(remedies.start(JOB))
+                elements.add_html("The job runs on another host. To stop and start it there:")
+                elements.add_copyable(remedies.stop(JOB))
+                elements.add_copyable(remedies.start(JOB))
             if streaming.pages is not None:
                 _show_links(
                     {"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker}
@@ -101,8 +118,8 @@ class _Control:
 
     def show(self, state: StreamState) -> None:
         """Show the query's state, and enable the actions that are possible."""
-        put(self._verdict, _verdict_html(state.query, self._job.doing))
-        if not self._visit.desk.host.is_local:
+        update_html(self._verdict, _verdict_html(state.query, self._job.doing))
+        if not self._visit.context.host.is_local:
             return
         self._stops = state.query.state != "stopped"
         text = self._job.doing or ("Stop the job" if self._stops else "Start the job")
@@ -111,36 +128,34 @@ class _Control:
         self._button.set_enabled(not self._job.doing and state.query.state != "unknown")
 
     async def _toggle_job(self) -> None:
-        host = self._visit.desk.host
+        host = self._visit.context.host
         if not self._stops:
             await self._run_action("start job", "Starting …", partial(host.start, JOB))
             return
-        text = (
-            "It finishes the batch in hand first. Records then wait in Kafka until it is started again; none is lost."
-        )
-        if await elements.confirmed("Stop the Spark job?", text, verb="Stop the job"):
+        text = "It finishes the batch in flight first. Records stay in Kafka until it is started again; none are lost."
+        if await elements.ask_confirmation("Stop the Spark job?", text, verb="Stop the job"):
             await self._run_action("stop job", "Stopping …", partial(host.stop, JOB))
 
-    async def _run_action(self, action: str, doing: str, deed: Any) -> None:
+    async def _run_action(self, action: str, doing: str, operation: Any) -> None:
         if self._job.doing:
-            ui.notify(f"Somebody else acts on the job: {self._job.doing}", type="warning")
+            ui.notify(f"Another action on the job is in progress: {self._job.doing}", type="warning")
             return
         self._job.doing = doing
         self._button.text = doing
         self._button.disable()
         try:
-            await self._visit.act(action, JOB, deed)
+            await self._visit.act(action, JOB, operation)
         finally:
             self._job.doing = ""
-            self._streaming.look_again()
-        self.show(await self._visit.ask(self._streaming.state))
+            self._streaming.clear_caches()
+        self.show(await self._visit.ask(self._streaming.read_state))
 
 
 def _show_links(pages: dict[str, str]) -> None:
     shown = " · ".join(
         f'<a href="{escape(to)}" target="_blank" rel="noopener">{name}</a>' for name, to in pages.items()
     )
-    elements.markup(f"Spark&rsquo;s own pages: {shown}").classes("spark-pages")
+    elements.add_html(f"Spark UIs: {shown}").classes("spark-pages")
 
 
 def _verdict_html(query: QueryStatus, doing: str) -> str:
@@ -154,22 +169,22 @@ def _verdict_html(query: QueryStatus, doing: str) -> str:
 
 def _place_html(state: StreamState, topic: str) -> str:
     if not state.partitions:
-        return "<h2>Where it stands</h2><p>Kafka does not tell the topic&rsquo;s offsets now.</p>"
+        return "<h2>Offsets and lag</h2><p>The topic&rsquo;s offsets are unknown.</p>"
     rows = [
         [
-            str(one.partition),
-            number(one.first),
-            number(one.reached),
-            number(one.end),
-            number(one.lag_records),
+            str(partition.partition),
+            format_number(partition.first),
+            format_number(partition.reached),
+            format_number(partition.end),
+            format_number(partition.lag_records),
         ]
-        for one in state.partitions
+        for partition in state.partitions
     ]
-    heads = ("Partition", "First", "Handled up to", "End", "Waiting")
-    waits = f"<p><strong>{number(state.lag)}</strong> records wait to be stored.</p>"
+    heads = ("Partition", "First", "Processed up to", "End", "Lag")
+    waits = f"<p>Lag: <strong>{format_number(state.lag)}</strong> records.</p>"
     where = f'<p class="quiet">Checkpoint: <code>{escape(state.query.checkpoint)}</code></p>'
     return (
-        f"<h2>Where it stands</h2>{waits}"
+        f"<h2>Offsets and lag</h2>{waits}"
         f'<div class="table tight">{elements.table_html(f"Offsets of {topic}", heads, rows)}</div>{where}'
     )
 
@@ -181,36 +196,37 @@ def _spark_html(spark: Spark) -> str:
     if spark.application is not None:
         parts.append(_application_html(spark))
     if spark.master is not None:
-        one = spark.master
+        master = spark.master
         parts.append(
-            f'<p class="quiet">Master <code>{escape(one.url)}</code>: {escape(one.status)}. '
-            f"In use: {number(one.cores_used)} of {number(one.cores)} cores, {number(one.memory_used_mib)} of "
-            f"{number(one.memory_mib)} MiB. Workers: {number(one.workers)}. "
-            f"Applications that run: {number(one.running)}, that wait for cores: {number(one.waiting)}.</p>"
+            f'<p class="quiet">Master <code>{escape(master.url)}</code>: {escape(master.status)}. '
+            f"In use: {format_number(master.cores_used)} of {format_number(master.cores)} cores, "
+            f"{format_number(master.memory_used_mib)} of {format_number(master.memory_mib)} MiB. "
+            f"Workers: {format_number(master.workers)}. Applications: {format_number(master.running)} running, "
+            f"{format_number(master.waiting)} waiting for cores.</p>"
         )
     return "".join(parts)
 
 
 def _application_html(spark: Spark) -> str:
-    one = spark.application
-    if one is None:
+    application = spark.application
+    if application is None:
         return ""
     rows = [
         [
-            escape(each.id) if each.is_active else f"{escape(each.id)} (gone)",
-            number(each.cores),
-            number(each.active_tasks),
-            number(each.completed_tasks),
-            f'<span class="{"bad" if each.failed_tasks else ""}">{number(each.failed_tasks)}</span>',
-            size(each.peak_heap_bytes),
-            duration(each.gc_ms),
+            escape(executor.id) if executor.is_active else f"{escape(executor.id)} (dead)",
+            format_number(executor.cores),
+            format_number(executor.active_tasks),
+            format_number(executor.completed_tasks),
+            f'<span class="{"bad" if executor.failed_tasks else ""}">{format_number(executor.failed_tasks)}</span>',
+            format_size(executor.peak_heap_bytes),
+            format_duration(executor.gc_ms),
         ]
-        for each in one.executors
+        for executor in application.executors
     ]
-    heads = ("Executor", "Cores", "Tasks now", "Done", "Failed", "Peak heap", "In GC")
+    heads = ("Executor", "Cores", "Active tasks", "Completed tasks", "Failed tasks", "Peak heap", "GC time")
     return (
-        f"<p><strong>{escape(one.name)}</strong> <code>{escape(one.id)}</code>, Spark {escape(one.spark_version)}, "
-        f"since {moment_html(one.started_at)}</p>"
+        f"<p><strong>{escape(application.name)}</strong> <code>{escape(application.id)}</code>, "
+        f"Spark {escape(application.spark_version)}, since {moment_html(application.started_at)}</p>"
         f'<div class="table tight">{elements.table_html("Executors", heads, rows)}</div>'
     )
 
@@ -219,57 +235,57 @@ class _Batches:
     """The charts and the table of the newest micro-batches, drawn again when there is a new one."""
 
     def __init__(self, visit: PageContext) -> None:
-        self._topic = visit.desk.pipeline.topic
+        self._topic = visit.context.pipeline.topic
         wanted = visit.query.get("last", "")
         self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
-        elements.heading("Micro-batches")
+        elements.add_heading("Micro-batches")
         links = " ".join(
-            f'<a href="/stream?last={one}"{" aria-current=true" if one == self._last else ""}>last {one}</a>'
-            for one in _LASTS
+            f'<a href="/stream?last={count}"{" aria-current=true" if count == self._last else ""}>last {count}</a>'
+            for count in _LASTS
         )
-        elements.markup(links, tag="nav").classes("filters").props('aria-label="How many micro-batches"')
-        self._empty = elements.markup("", tag="div")
+        elements.add_html(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
+        self._empty = elements.add_html("", tag="div")
         with ui.element("div").classes("batches") as self._drawn:
             with ui.element("div").classes("grid"):
-                self._rows = _add_chart("Rows", _build_axes("rows"), "rows of each micro-batch")
+                self._rows = _add_chart("Input rows", _build_axes("rows"), "input rows of each micro-batch")
                 self._rates = _add_chart(
-                    "Rows a second", _build_axes("1/s"), "rows a second that came, and that were processed"
+                    "Input and process rate", _build_axes("rows/s"), "input rate and process rate, in rows per second"
                 )
             self._phases = _add_chart(
-                "Where the time goes", _build_axes("ms"), "duration of each micro-batch by phase, in ms"
+                "Operation duration", _build_axes("ms"), "duration of each micro-batch by phase, in ms"
             )
-            self._legend = elements.markup("", tag="div").classes("phases")
-            self._table = elements.markup("", tag="div").classes("table tight")
+            self._legend = elements.add_html("", tag="div").classes("phases")
+            self._table = elements.add_html("", tag="div").classes("table tight")
             self._table.props('tabindex=0 role=region aria-label="Newest micro-batches"')
         self._drawn.set_visibility(False)
         self._newest: object = None
 
-    def show(self, found: StreamFacts) -> None:
+    def show(self, facts: StreamFacts) -> None:
         """Show these batches if there is a new one among them."""
-        shown = found.batches[: self._last]
-        put(self._empty, "" if shown else _NO_BATCH)
+        shown = facts.batches[: self._last]
+        update_html(self._empty, "" if shown else _NO_BATCH)
         newest = (shown[0].batch_id, shown[0].began_at) if shown else None
         if newest == self._newest:
             return
         self._newest = newest
         self._drawn.set_visibility(bool(shown))
         self._draw_charts(shown[::-1])
-        put(self._legend, _legend_html(shown))
-        put(self._table, _table_html(shown[:_ROWS], self._topic))
+        update_html(self._legend, _legend_html(shown))
+        update_html(self._table, _table_html(shown[:_ROWS], self._topic))
 
     def _draw_charts(self, batches: list[Batch]) -> None:
-        names = [f"{one.batch_id:,}" for one in batches]
-        phases = [phases_ms(one) for one in batches]
+        names = [f"{batch.batch_id:,}" for batch in batches]
+        phases = [phases_ms(batch) for batch in batches]
         for chart, drawn in (
-            (self._rows, [_build_bar_series("rows", [one.rows for one in batches])]),
+            (self._rows, [_build_bar_series("rows", [batch.rows for batch in batches])]),
             (
                 self._rates,
                 [
-                    _build_line_series("came", [one.input_rows_s for one in batches]),
-                    _build_line_series("processed", [one.processed_rows_s for one in batches]),
+                    _build_line_series("input rate", [batch.input_rows_s for batch in batches]),
+                    _build_line_series("process rate", [batch.processed_rows_s for batch in batches]),
                 ],
             ),
-            (self._phases, [_build_bar_series(name, [one[name] for one in phases], stack=True) for name in _DRAWN]),
+            (self._phases, [_build_bar_series(name, [phase[name] for phase in phases], stack=True) for name in _DRAWN]),
         ):
             chart.options["xAxis"]["data"] = names
             chart.options["series"] = drawn
@@ -277,15 +293,15 @@ class _Batches:
 
 
 _NO_BATCH = (
-    '<div class="empty"><strong>No micro-batch carried records in the last day.</strong>'
-    f"<p>Trigger a run on the page Runs, or: {elements.command_html(remedies.run_pipeline())}</p></div>"
+    '<div class="empty"><strong>No micro-batch had records in the last day.</strong>'
+    f"<p>Trigger a run on the Runs page, or with: {elements.command_html(remedies.run_pipeline())}</p></div>"
 )
 
 
 def _add_chart(title: str, options: dict[str, Any], label: str) -> ui.echart:
     with ui.element("div").classes("card"):
-        elements.heading(title)
-        return elements.chart(options, label)
+        elements.add_heading(title)
+        return elements.add_chart(options, label)
 
 
 def _build_axes(unit: str) -> dict[str, Any]:
@@ -305,36 +321,44 @@ def _build_line_series(name: str, values: list[float]) -> dict[str, Any]:
 
 
 def _legend_html(batches: list[Batch]) -> str:
-    found = shares(batches)
-    told = PHASES | {OTHER: "what Spark does not name"}
+    parts = phase_shares(batches)
+    meanings = PHASES | {OTHER: "time that Spark does not attribute"}
     return "".join(
-        f"<div><strong>{name}</strong> <span>{found.get(name, 0):.0%}</span> <span class=quiet>{words}</span></div>"
-        for name, words in told.items()
+        f"<div><strong>{name}</strong> <span>{parts.get(name, 0):.0%}</span> <span class=quiet>{meaning}</span></div>"
+        for name, meaning in meanings.items()
     )
 
 
 def _table_html(batches: list[Batch], topic: str) -> str:
-    heads = ("Batch", "Began", "Rows", "Took", "Processed, 1/s", "Longest phase", "Last record by partition")
+    heads = (
+        "Batch",
+        "Started",
+        "Rows",
+        "Duration",
+        "Process rate, rows/s",
+        "Longest phase",
+        "Last offset by partition",
+    )
     rows = [
         [
-            number(one.batch_id),
-            moment_html(one.began_at),
-            number(one.rows),
-            duration(one.durations_ms.get(TOTAL)),
-            number(round(one.processed_rows_s)),
-            _render_longest_phase(one),
-            _render_end_offsets(one, topic),
+            format_number(batch.batch_id),
+            moment_html(batch.began_at),
+            format_number(batch.rows),
+            format_duration(batch.durations_ms.get(TOTAL)),
+            format_number(round(batch.processed_rows_s)),
+            _render_longest_phase(batch),
+            _render_end_offsets(batch, topic),
         ]
-        for one in batches
+        for batch in batches
     ]
-    return elements.table_html(f"The newest {len(rows)} that carried records", heads, rows)
+    return elements.table_html(f"The newest {len(rows)} with records", heads, rows)
 
 
 def _render_longest_phase(batch: Batch) -> str:
     phases = phases_ms(batch)
-    name = max(phases, key=lambda one: phases[one])
-    every = ", ".join(f"{one} {duration(ms)}" for one, ms in phases.items())
-    return f'<span title="{escape(every)}">{name} {duration(phases[name])}</span>'
+    name = max(phases, key=lambda phase: phases[phase])
+    every = ", ".join(f"{phase} {format_duration(ms)}" for phase, ms in phases.items())
+    return f'<span title="{escape(every)}">{name} {format_duration(phases[name])}</span>'
 
 
 def _render_end_offsets(batch: Batch, topic: str) -> str:
@@ -351,35 +375,35 @@ class _Failures:
 
     def __init__(self, visit: PageContext) -> None:
         self._visit = visit
-        self._shown: list[Failure] | None = None
-        elements.heading("Failures")
+        self._shown: tuple[list[Failure], bool] | None = None
+        elements.add_heading("Failures")
         self._list = ui.element("div")
 
-    def show(self, failures: list[Failure]) -> None:
-        """Show these failures if they have changed."""
-        if failures == self._shown:
+    def show(self, failures: list[Failure], is_recovered: bool) -> None:
+        """Show these failures if they have changed. The newest is highlighted unless the stream has recovered."""
+        if (failures, is_recovered) == self._shown:
             return
-        self._shown = failures
+        self._shown = failures, is_recovered
         self._list.clear()
         with self._list:
             if not failures:
-                elements.markup("None in the last 90 days.", tag="p").classes("quiet")
-            for at, one in enumerate(failures):
-                _show_failure(one, newest=at == 0)
+                elements.add_html("No failures in the last 90 days.", tag="p").classes("quiet")
+            for index, failure in enumerate(failures):
+                _show_failure(failure, is_current=index == 0 and not is_recovered)
 
 
-def _show_failure(failure: Failure, *, newest: bool) -> None:
-    with ui.element("div").classes("trouble" if newest else "card failure"):
-        when = "Last failure, " if newest else ""
-        elements.markup(f"{when}{moment_html(failure.at)}", tag="p").classes("quiet")
-        elements.markup(escape(failure.error), tag="p")
-        with ui.expansion("Trace").classes("trace") as trace:
+def _show_failure(failure: Failure, *, is_current: bool) -> None:
+    with ui.element("div").classes("trouble" if is_current else "card failure"):
+        label = "Current failure, " if is_current else ""
+        elements.add_html(f"{label}{moment_html(failure.at)}", tag="p").classes("quiet")
+        elements.add_html(escape(failure.error), tag="p")
+        with ui.expansion("Stack trace").classes("trace") as trace:
             pass
 
         def fill() -> None:
             if trace.value and not trace.default_slot.children:
                 with trace:
-                    copy_button(failure.trace, "the trace")
-                    elements.markup(escape(failure.trace), tag="pre")
+                    copy_button(failure.trace, "the stack trace")
+                    elements.add_html(escape(failure.trace), tag="pre")
 
         trace.on_value_change(fill)

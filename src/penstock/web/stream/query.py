@@ -20,12 +20,12 @@ _BACK_OFF_S = 35.0
 """The job retries after at most half a minute."""
 TOTAL = "triggerExecution"
 PHASES = {
-    "latestOffset": "asks Kafka how far the topic reaches",
-    "walCommit": "writes down, in the checkpoint, which offsets the batch will cover",
-    "getBatch": "names these offsets to Spark",
-    "queryPlanning": "plans the work",
-    "addBatch": "does the work: reads, checks and writes the records, then the ledger",
-    "commitOffsets": "writes down, in the checkpoint, that the batch is done",
+    "latestOffset": "gets the latest offsets from Kafka",
+    "walCommit": "writes the offsets of the batch to the checkpoint",
+    "getBatch": "creates the DataFrame of these offsets",
+    "queryPlanning": "plans the query",
+    "addBatch": "reads, validates and writes the records, then the ledger",
+    "commitOffsets": "marks the batch as committed in the checkpoint",
 }
 """The phases of a micro-batch, in order, by Spark's names."""
 OTHER = "other"
@@ -55,7 +55,9 @@ class StreamFacts:
     """The batches on which the stream is stuck."""
 
 
-def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> StreamFacts:
+def read_facts(
+    settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int
+) -> StreamFacts:
     """Return what Cassandra has now. Raises `CassandraUnreachable`."""
     with cassandra.translate_errors(settings):
         connected = session()
@@ -66,47 +68,57 @@ def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Se
             batches=progress.batches(batches),
             failures=progress.failures(),
             elsewhere=[
-                one for one in lease.list_held_names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours
+                name
+                for name in lease.list_held_names(connected, keyspace)
+                if name.endswith(f"/{topic}") and name != ours
             ],
             stuck=stuck_batches([batch for batch in failing if batch.checkpoint == ours], ours, {}),
         )
 
 
-def tell(found: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
+def describe_query(facts: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
     """Return the state of the query. `process` is the state of the job's process, if known."""
-    owner = found.holder
-    if owner is None and found.elsewhere:
-        told = f"a job runs with another checkpoint: {found.elsewhere[0]}; PENSTOCK_SPARK_CHECKPOINT names another here"
-        return QueryStatus("unknown", told, checkpoint)
+    owner = facts.holder
+    if owner is None and facts.elsewhere:
+        details = (
+            f"a job runs with the checkpoint {facts.elsewhere[0]}, but PENSTOCK_SPARK_CHECKPOINT is different here"
+        )
+        return QueryStatus("unknown", details, checkpoint)
     if owner is None or owner.is_dead:
         return _without_owner(checkpoint, process, died=owner is not None)
-    if found.stuck:
-        told = found.stuck[0].notice
-        return QueryStatus("stuck", told, checkpoint, str(owner.owner), owner.since)
-    failure = found.failures[0] if found.failures else None
-    newest = found.batches[0].began_at if found.batches else None
+    if facts.stuck:
+        details = facts.stuck[0].notice
+        return QueryStatus("stuck", details, checkpoint, str(owner.owner), owner.since)
+    failure = facts.failures[0] if facts.failures else None
     ago_s = ((now or datetime.now(UTC)) - failure.at).total_seconds() if failure else 0.0
-    fails = failure is not None and ago_s < _BACK_OFF_S and (newest is None or failure.at > newest)
+    is_retrying = not has_recovered(facts) and ago_s < _BACK_OFF_S
     if process == "stopping":
         return QueryStatus(
-            "running", "finishes the batch in hand, then stops", checkpoint, str(owner.owner), owner.since
+            "running", "finishing the batch in flight, then stopping", checkpoint, str(owner.owner), owner.since
         )
-    if fails:
-        told = f"failed {ago_s:.0f} s ago; tries again by itself"
-        return QueryStatus("waiting", told, checkpoint, str(owner.owner), owner.since)
-    told = "reads the topic as records come"
-    return QueryStatus("running", told, checkpoint, str(owner.owner), owner.since)
+    if is_retrying:
+        details = f"failed {ago_s:.0f} s ago; retrying automatically"
+        return QueryStatus("waiting", details, checkpoint, str(owner.owner), owner.since)
+    details = "processing records as they arrive"
+    return QueryStatus("running", details, checkpoint, str(owner.owner), owner.since)
 
 
 def _without_owner(checkpoint: str, process: str, *, died: bool) -> QueryStatus:
     if process in {"starting", "ready", "failing"}:
-        return QueryStatus("starting", "the job's process is there; its query is not yet", checkpoint)
+        return QueryStatus("starting", "the job's process is running; its query has not started yet", checkpoint)
     if process == "restarting":
-        return QueryStatus("waiting", "the job ended by itself and is started again", checkpoint)
+        return QueryStatus("waiting", "the job exited and is being restarted", checkpoint)
     if process == "dead":
-        return QueryStatus("stopped", "the job ended too often: it is not started again by itself", checkpoint)
-    told = "its process was killed" if died else "no job owns the checkpoint"
-    return QueryStatus("stopped", f"{told}; records wait in Kafka, none is lost", checkpoint)
+        return QueryStatus("stopped", "the job exited too often and is no longer restarted automatically", checkpoint)
+    reason = "its process was killed" if died else "no job owns the checkpoint"
+    return QueryStatus("stopped", f"{reason}; records stay in Kafka, none are lost", checkpoint)
+
+
+def has_recovered(facts: StreamFacts) -> bool:
+    """Return whether a batch succeeded after the newest failure, or there is no failure."""
+    if not facts.failures:
+        return True
+    return bool(facts.batches) and facts.batches[0].began_at >= facts.failures[0].at
 
 
 def phases_ms(batch: Batch) -> dict[str, int]:
@@ -115,7 +127,7 @@ def phases_ms(batch: Batch) -> dict[str, int]:
     return known | {OTHER: max(0, batch.durations_ms.get(TOTAL, 0) - sum(known.values()))}
 
 
-def shares(batches: Iterable[Batch]) -> Mapping[str, float]:
+def phase_shares(batches: Iterable[Batch]) -> Mapping[str, float]:
     """Return each phase's share of the batches' total time; empty if that is 0."""
     took = dict.fromkeys([*PHASES, OTHER], 0)
     for batch in batches:

@@ -6,7 +6,7 @@ from penstock.errors import PenstockError
 from penstock.monitoring.poller import PartitionProgress
 from penstock.process.checkpoint import folder_of
 from penstock.web.app_context import AppContext
-from penstock.web.query_cache import Shared
+from penstock.web.query_cache import QueryCache
 from penstock.web.stream import application, query
 from penstock.web.stream.application import Application, Master, Pages
 from penstock.web.stream.query import QueryStatus, StreamFacts
@@ -41,22 +41,24 @@ class StreamState:
 class Streaming:
     """The stream of the configured pipeline. Thread-safe."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
-        self._checkpoint = folder_of(desk.settings, desk.pipeline.topic)
-        self.pages = application.pages(desk.settings)
-        self.found = Shared(self._read_facts, for_s=1.5)
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._checkpoint = folder_of(context.settings, context.pipeline.topic)
+        self.pages = application.ui_urls(context.settings)
+        self.facts = QueryCache(self._read_facts, for_s=1.5)
         """Cached read of what Cassandra knows about the query. Raises `CassandraUnreachable`."""
-        self._spark = Shared(self._ask_spark, for_s=4.0)
-        self._process = Shared(self._ask_process, for_s=2.5)
+        self._spark = QueryCache(self._ask_spark, for_s=4.0)
+        self._process = QueryCache(self._ask_process, for_s=2.5)
 
     def _read_facts(self) -> StreamFacts:
-        desk = self._desk
-        return query.read(desk.settings, desk.keyspace, desk.pipeline.topic, desk.cassandra, MOST_BATCHES)
+        context = self._context
+        return query.read_facts(
+            context.settings, context.keyspace, context.pipeline.topic, context.cassandra, MOST_BATCHES
+        )
 
-    def state(self) -> StreamState:
+    def read_state(self) -> StreamState:
         """Return the current state. Unavailable services are reported in it, not raised."""
-        now = self._desk.view.now
+        now = self._context.view.now
         return StreamState(
             query=self._read_query_status(),
             spark=self._spark(),
@@ -67,32 +69,34 @@ class Streaming:
 
     def _read_query_status(self) -> QueryStatus:
         try:
-            read = self.found()
+            read = self.facts()
         except PenstockError as error:
-            return QueryStatus("unknown", f"Cassandra, which knows the job that reads, is away: {error.message}", "")
+            return QueryStatus(
+                "unknown", f"Cassandra, which stores the job's state, is unavailable: {error.message}", ""
+            )
         is_owned = read.holder is not None and not read.holder.is_dead
-        return query.tell(read, self._checkpoint, "" if is_owned else self._process())
+        return query.describe_query(read, self._checkpoint, "" if is_owned else self._process())
 
     def _ask_process(self) -> str:
-        return next((service.state for service in self._desk.host.services() if service.name == JOB), "")
+        return next((service.state for service in self._context.host.list_services() if service.name == JOB), "")
 
     def _ask_spark(self) -> Spark:
         if self.pages is None:
-            return Spark(None, None, "Spark is not the local stack's: its own pages tell how the application does")
+            return Spark(None, None, "Spark does not run in the local stack: see its own UI for the application")
         errors: list[str] = []
         job: Application | None = None
         master: Master | None = None
         try:
-            job = application.application(self._desk.http, self.pages.job)
+            job = application.fetch_application(self._context.http, self.pages.job)
         except PenstockError as error:
             errors.append(error.message)
         try:
-            master = application.master(self._desk.http, self.pages.master)
+            master = application.fetch_master(self._context.http, self.pages.master)
         except PenstockError as error:
             errors.append(error.message)
         return Spark(job, master, "; ".join(errors))
 
-    def look_again(self) -> None:
+    def clear_caches(self) -> None:
         """Drop all cached responses. Call it after an action."""
-        for cache in (self.found, self._spark, self._process):
-            cache.forget()
+        for cache in (self.facts, self._spark, self._process):
+            cache.clear_cache()

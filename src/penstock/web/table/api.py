@@ -57,14 +57,14 @@ class RecordPassages:
     held: int | None = None
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes under /table, and /trace/{id}."""
 
     @api.get("/table")
     def definition() -> Definition:
         """Get the table's name and its definition in CQL."""
-        described = table(desk)
-        return Definition(described.name, described.definition())
+        described = open_table(context)
+        return Definition(described.name, described.read_definition())
 
     @api.get("/table/rows")
     def rows(
@@ -73,60 +73,62 @@ def register(api: FastAPI, desk: AppContext) -> None:
         personal: ShowsPersonal = False,
     ) -> Page:
         """List a page of rows in token order. Personal data is masked unless `personal` is true."""
-        return hidden(table(desk).page(page, size), desk, masks=not personal)
+        return mask_page(open_table(context).read_page(page, size), context, masks=not personal)
 
     @api.get("/table/rows/{record_id}")
     def row(record_id: str, personal: ShowsPersonal = False) -> TableRow:
         """Get a row. Personal data is masked unless `personal` is true."""
-        stored_row = table(desk).row(record_id)
+        stored_row = open_table(context).read_row(record_id)
         return (
             stored_row
             if personal
-            else replace(stored_row, columns=mask_personal(stored_row.columns, desk.pipeline.stored))
+            else replace(stored_row, columns=mask_personal(stored_row.columns, context.pipeline.stored))
         )
 
     @api.get("/table/nodes")
-    def told() -> Nodes:
+    def cassandra_nodes() -> Nodes:
         """Get what each Cassandra node reports about itself and the table."""
-        return node_facts(desk)
+        return read_node_facts(context)
 
     @api.get("/trace/{record_id}")
-    def way(
+    def record_trace(
         record_id: str,
         whole: Annotated[bool, Query(description="Search the whole topic, for at most 20 s.")] = False,
     ) -> RecordPassages:
         """Trace the record that the row was written from, or with `whole` every record of the id."""
-        return search(desk, record_id) if whole else way_of_row(desk, record_id)
+        return search_topic(context, record_id) if whole else trace_row(context, record_id)
 
 
-def table(desk: AppContext) -> TableReader:
+def open_table(context: AppContext) -> TableReader:
     """Return the pipeline's table. Raises `CassandraUnreachable`."""
-    return TableReader(desk.settings, desk.cassandra(), desk.pipeline)
+    return TableReader(context.settings, context.cassandra(), context.pipeline)
 
 
-def hidden(page: Page, desk: AppContext, *, masks: bool) -> Page:
+def mask_page(page: Page, context: AppContext, *, masks: bool) -> Page:
     """Mask personal data in a page of rows if `masks`."""
-    return replace(page, rows=[mask_personal(row, desk.pipeline.stored) for row in page.rows]) if masks else page
+    return replace(page, rows=[mask_personal(row, context.pipeline.stored) for row in page.rows]) if masks else page
 
 
-def node_facts(desk: AppContext) -> Nodes:
+def read_node_facts(context: AppContext) -> Nodes:
     """Read the state of the nodes and the table's files. Raises `CassandraUnreachable`."""
-    settings, session, name = desk.settings, desk.cassandra(), desk.pipeline.table
-    statuses = nodes.read(settings, session, desk.keyspace, name)
+    settings, session, name = context.settings, context.cassandra(), context.pipeline.table
+    statuses = nodes.read_nodes(settings, session, context.keyspace, name)
     folder = settings.home / "data" / "cassandra" / "data"
-    files = nodes.files(settings, session, folder, desk.keyspace, name) if desk.host.is_local else None
+    files = (
+        nodes.measure_table_files(settings, session, folder, context.keyspace, name) if context.host.is_local else None
+    )
     return Nodes(statuses, files)
 
 
-def way_of_row(desk: AppContext, record_id: str) -> RecordPassages:
+def trace_row(context: AppContext, record_id: str) -> RecordPassages:
     """Trace the record that the row was written from. Raises `UsageError` for an invalid id, and as `trace`."""
-    with cassandra.translate_errors(desk.settings):
-        passage = trace.trace_row(with_short_timeouts(desk.settings), desk.cassandra(), record_id)
+    with cassandra.translate_errors(context.settings):
+        passage = trace.trace_row(with_short_timeouts(context.settings), context.cassandra(), record_id)
     return RecordPassages(record_id, [] if passage is None else [passage], is_whole=False)
 
 
-def search(
-    desk: AppContext, record_id: str, begun: Callable[[trace.TraceSearch], None] = lambda _: None
+def search_topic(
+    context: AppContext, record_id: str, begun: Callable[[trace.TraceSearch], None] = lambda _: None
 ) -> RecordPassages:
     """Search the whole topic for the records of an id, for at most `SEARCH_S` seconds.
 
@@ -134,10 +136,10 @@ def search(
     two other searches are running.
     """
     if not _SEARCHES.acquire(blocking=False):
-        raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
+        raise Unreachable("two searches of the whole topic are already running: try again when one has finished")
     try:
-        with cassandra.translate_errors(desk.settings):
-            search = trace.TraceSearch(with_short_timeouts(desk.settings), desk.cassandra(), record_id, SEARCH_S)
+        with cassandra.translate_errors(context.settings):
+            search = trace.TraceSearch(with_short_timeouts(context.settings), context.cassandra(), record_id, SEARCH_S)
             begun(search)
             passages = search.carry_out()
     finally:

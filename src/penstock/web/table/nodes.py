@@ -60,7 +60,7 @@ class TableFiles:
     bytes: int
 
 
-def read(settings: Settings, session: Session, keyspace: str, table: str) -> list[Node]:
+def read_nodes(settings: Settings, session: Session, keyspace: str, table: str) -> list[Node]:
     """Return each node that the cluster knows; an unavailable node has an `error`.
 
     Raises `CassandraUnreachable` if no node is available.
@@ -94,7 +94,7 @@ class _Asked:
         """Return the rows of a query."""
         return list(self._session.execute(query, values or None, host=self._host))
 
-    def one(self, column: str, query: str, *values: str) -> Any:
+    def read_column(self, column: str, query: str, *values: str) -> Any:
         """Return a column of the first row, or None if there is no row."""
         return next((row[column] for row in self.rows(query, *values)), None)
 
@@ -106,9 +106,9 @@ def _read_facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
     pool = pools[0] if pools else {}
     tasks = node.rows("SELECT * FROM system_views.sstable_tasks")
     return {
-        "writes": node.one("count", f"SELECT count FROM system_views.local_write_latency {of_table}", *names),
-        "reads": node.one("count", f"SELECT count FROM system_views.local_read_latency {of_table}", *names),
-        "table_mib": node.one("mebibytes", f"SELECT mebibytes FROM system_views.disk_usage {of_table}", *names),
+        "writes": node.read_column("count", f"SELECT count FROM system_views.local_write_latency {of_table}", *names),
+        "reads": node.read_column("count", f"SELECT count FROM system_views.local_read_latency {of_table}", *names),
+        "table_mib": node.read_column("mebibytes", f"SELECT mebibytes FROM system_views.disk_usage {of_table}", *names),
         "node_bytes": _read_load(node),
         "compactions_pending": pool.get("pending_tasks"),
         "compactions_active": pool.get("active_tasks"),
@@ -120,25 +120,27 @@ def _read_facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
 def _read_load(node: _Asked) -> float | None:
     """Return the node's own load, from gossip."""
     own = node.rows("SELECT broadcast_address FROM system.local")
-    told = node.rows("SELECT address, load FROM system_views.gossip_info")
+    rows = node.rows("SELECT address, load FROM system_views.gossip_info")
     addresses = {str(row["broadcast_address"]) for row in own}
-    return next((float(row["load"]) for row in told if str(row["address"]) in addresses and row["load"]), None)
+    return next((float(row["load"]) for row in rows if str(row["address"]) in addresses and row["load"]), None)
 
 
 def _parse_task(row: dict[str, Any]) -> Task:
     return Task(str(row["kind"]), int(row["progress"]), int(row["total"]), str(row["unit"]))
 
 
-def files(settings: Settings, session: Session, data: Path, keyspace: str, table: str) -> TableFiles | None:
+def measure_table_files(
+    settings: Settings, session: Session, data: Path, keyspace: str, table: str
+) -> TableFiles | None:
     """Return the table's files within `data`, the node's data directory, or None if they are not there.
 
     Raises `CassandraUnreachable`.
     """
     query = "SELECT id FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
     with cassandra.translate_errors(settings):
-        found = session.execute(query, (keyspace, table)).one()
-    folder = data / keyspace / f"{table}-{found['id'].hex}" if found else data
-    return _measure_files(folder.iterdir()) if found and folder.is_dir() else None
+        row = session.execute(query, (keyspace, table)).one()
+    folder = data / keyspace / f"{table}-{row['id'].hex}" if row else data
+    return _measure_files(folder.iterdir()) if row and folder.is_dir() else None
 
 
 def _measure_files(paths: Iterable[Path]) -> TableFiles:

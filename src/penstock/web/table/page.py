@@ -12,12 +12,12 @@ from penstock.contract.masking import MASK
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.components import Draw, copy_button, fill, soon
-from penstock.web.elements import number, size, state_html
+from penstock.web.components import Draw, add_deferred, copy_button, fill_section
+from penstock.web.elements import format_number, format_size, state_html
 from penstock.web.page_layout import PageContext, page
-from penstock.web.query_cache import Shared
+from penstock.web.query_cache import QueryCache
 from penstock.web.table import row
-from penstock.web.table.api import Nodes, hidden, node_facts, table
+from penstock.web.table.api import Nodes, mask_page, open_table, read_node_facts
 from penstock.web.table.nodes import Node, Task
 from penstock.web.table.table_reader import MOST_ROWS, PAGE_ROWS, Page
 
@@ -25,19 +25,19 @@ _REFRESH_S = 10.0
 _ARRIVAL = ("ingested_at", "kafka_partition", "kafka_offset")
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the pages."""
-    kept = Shared(lambda: node_facts(desk), for_s=_REFRESH_S - 1)
-    row.register(desk)
+    kept = QueryCache(lambda: read_node_facts(context), for_s=_REFRESH_S - 1)
+    row.register(context)
 
-    @page(desk, "/table", "Table")
+    @page(context, "/table", "Table")
     async def shown(visit: PageContext) -> None:
         _add_search()
         _add_nodes(visit, kept)
-        elements.heading("Rows")
-        await fill(ui.element("div"), _load_rows(visit))
-        elements.heading("Definition")
-        soon("Asking Cassandra …", lambda: _load_definition(visit))
+        elements.add_heading("Rows")
+        await fill_section(ui.element("div"), _load_rows(visit))
+        elements.add_heading("Definition")
+        add_deferred("Loading …", lambda: _load_definition(visit))
 
 
 def _add_search() -> None:
@@ -46,15 +46,15 @@ def _add_search() -> None:
             ui.navigate.to(f"/table/rows/{quote(text, safe='')}")
 
     with ui.element("div").classes("row-bar"):
-        field = ui.input("Id of a record").props("outlined dense clearable").classes("id-field")
+        field = ui.input("Record id").props("outlined dense clearable").classes("id-field")
         field.on("keydown.enter", find)
         ui.button("Show row and trace", on_click=find).props("no-caps")
 
 
-def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
+def _add_nodes(visit: PageContext, kept: QueryCache[Nodes]) -> None:
     part = ui.element("div")
     with part:
-        shown = elements.markup("<p class=quiet>Asking the nodes …</p>", tag="div")
+        shown = elements.add_html("<p class=quiet>Loading …</p>", tag="div")
     trouble = ui.element("div")
 
     async def refresh() -> None:
@@ -64,7 +64,7 @@ def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
             content = ""
             if not trouble.default_slot.children:
                 with trouble:
-                    elements.trouble(error)
+                    elements.add_error(error)
         else:
             trouble.clear()
         if shown.content != content:
@@ -76,11 +76,11 @@ def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
 def _nodes_html(nodes: Nodes) -> str:
     responding = [node for node in nodes.nodes if not node.error]
     cards = {
-        "writes of rows since the nodes' start": number(_sum_known(responding, "writes")),
-        "compactions wait": number(_sum_known(responding, "compactions_pending")),
-        "SSTables": number(nodes.files.sstables) if nodes.files else "not known from here",
-        "the table's files": _disk_size(nodes, responding),
-        "all files of the nodes": size(_sum_known(responding, "node_bytes")),
+        "row writes since node start": format_number(_sum_known(responding, "writes")),
+        "pending compactions": format_number(_sum_known(responding, "compactions_pending")),
+        "SSTables": format_number(nodes.files.sstables) if nodes.files else "unknown",
+        "table size on disk": _disk_size(nodes, responding),
+        "disk usage of all tables": format_size(_sum_known(responding, "node_bytes")),
     }
     cards_html = "".join(
         f'<div class="card"><strong>{escape(value)}</strong><span class="quiet">{escape(name)}</span></div>'
@@ -88,21 +88,19 @@ def _nodes_html(nodes: Nodes) -> str:
     )
     note = ""
     if nodes.files is None:
-        note = "<p class=quiet>How many SSTables there are, each node's <code>nodetool tablestats</code> tells.</p>"
+        note = "<p class=quiet>For the number of SSTables, run <code>nodetool tablestats</code> on each node.</p>"
     elif not nodes.files.sstables:
-        note = "<p class=quiet>No SSTable yet: the rows are in memory and in the commit log until they are flushed.</p>"
-    heads = ["Node", "State", "Place", "Writes", "Reads", "Compactions", "All its files"]
-    rows = elements.table_html(
-        "Cassandra's nodes; reads and writes are of this table", heads, map(_node_row, nodes.nodes)
-    )
+        note = "<p class=quiet>No SSTables yet: rows are in the memtable and the commit log until they are flushed.</p>"
+    heads = ["Node", "State", "Datacenter, rack", "Writes", "Reads", "Compactions", "Disk usage"]
+    rows = elements.table_html("Cassandra nodes; reads and writes of this table", heads, map(_node_row, nodes.nodes))
     return f'<div class="big">{cards_html}</div>{note}{elements.region_html("Nodes", rows)}'
 
 
 def _disk_size(nodes: Nodes, responding: list[Node]) -> str:
     if nodes.files:
-        return size(nodes.files.bytes)
+        return format_size(nodes.files.bytes)
     mib = _sum_known(responding, "table_mib")
-    return "less than 1 MiB" if mib == 0 else size(None if mib is None else mib * 2**20)
+    return "less than 1 MiB" if mib == 0 else format_size(None if mib is None else mib * 2**20)
 
 
 def _sum_known(nodes: list[Node], name: str) -> float | None:
@@ -112,53 +110,57 @@ def _sum_known(nodes: list[Node], name: str) -> float | None:
 
 def _node_row(node: Node) -> list[str]:
     state = state_html("down", node.error) if node.error else state_html("ok", f"up, {node.version}")
-    compactions = f"{number(node.compactions_active)} run, {number(node.compactions_pending)} wait"
-    compactions += f", {number(node.compactions_done)} done" + "".join(f"<br>{_task_html(task)}" for task in node.tasks)
+    compactions = f"{format_number(node.compactions_active)} active, {format_number(node.compactions_pending)} pending"
+    compactions += f", {format_number(node.compactions_done)} done" + "".join(
+        f"<br>{_task_html(task)}" for task in node.tasks
+    )
     place = f"{escape(node.datacenter)}, {escape(node.rack)}"
     return [
         escape(node.address),
         state,
         place,
-        number(node.writes),
-        number(node.reads),
+        format_number(node.writes),
+        format_number(node.reads),
         compactions,
-        size(node.node_bytes),
+        format_size(node.node_bytes),
     ]
 
 
 def _task_html(task: Task) -> str:
-    share = f"{100 * task.done / task.total:.0f} %" if task.total else "begun"
+    share = f"{100 * task.done / task.total:.0f} %" if task.total else "started"
     return f"{escape(task.kind)} {share}"
 
 
 async def _load_rows(visit: PageContext) -> Draw:
     count = _parse_size(visit.query.get("size", str(PAGE_ROWS)))
     after = visit.query.get("page", "")
-    rows_page = await visit.ask(lambda: hidden(table(visit.desk).page(after, count), visit.desk, masks=visit.masks))
+    rows_page = await visit.ask(
+        lambda: mask_page(open_table(visit.context).read_page(after, count), visit.context, masks=visit.masks)
+    )
     return lambda: _show_page(visit, rows_page, after, count)
 
 
 def _parse_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
-        raise UsageError(f"{text[:20]!r} is no number of rows from 1 to {MOST_ROWS}", hint="/table")
+        raise UsageError(f"invalid page size {text[:20]!r}: expected 1 to {MOST_ROWS}", hint="/table")
     return int(text)
 
 
 def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> None:
     if not rows_page.rows:
         if after:
-            elements.markup('<p>No row follows. <a href="/table">First page</a></p>', tag="div")
+            elements.add_html('<p>No more rows. <a href="/table">First page</a></p>', tag="div")
         else:
             todo = "A run fetches records, and the stream stores them."
-            elements.empty("The table holds no row yet.", todo, remedies.run_pipeline(records=500))
+            elements.add_empty_state("The table is empty.", todo, remedies.run_pipeline(records=500))
         return
     _add_paging(rows_page, after, count)
     names = _order_columns(visit, rows_page.columns)
     heads = [names[0], *(["record in Kafka"] if _has_position(rows_page) else []), *names[1:]]
     rows = [_render_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
-    name = visit.desk.pipeline.table
-    hides = "; personal data are hidden" if visit.masks else ""
-    elements.table(f"{len(rows)} rows of {name}, in the order of their tokens{hides}", heads, rows).classes("rows")
+    name = visit.context.pipeline.table
+    hides = "; personal data is hidden" if visit.masks else ""
+    elements.add_table(f"{len(rows)} rows of {name}, in token order{hides}", heads, rows).classes("rows")
     _add_paging(rows_page, after, count)
 
 
@@ -174,8 +176,8 @@ def _add_paging(rows_page: Page, after: str, count: int) -> None:
         )
         links.append(f"<span class=quiet>about {100 * rows_page.passed:.0f} % of the table so far</span>")
     else:
-        links.append("<span class=quiet>the last page</span>" if after else "<span class=quiet>all rows</span>")
-    elements.markup(" ".join(links), tag="div").classes("row-bar")
+        links.append("<span class=quiet>last page</span>" if after else "<span class=quiet>all rows</span>")
+    elements.add_html(" ".join(links), tag="div").classes("row-bar")
 
 
 def _has_position(rows_page: Page) -> bool:
@@ -187,7 +189,7 @@ def _order_columns(visit: PageContext, columns: list[str]) -> list[str]:
 
     The position is shown in a column of its own.
     """
-    key = key_of(visit.desk.pipeline.stored).column
+    key = key_of(visit.context.pipeline.stored).column
     first = [name for name in (key, "ingested_at") if name in columns]
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 
@@ -195,17 +197,17 @@ def _order_columns(visit: PageContext, columns: list[str]) -> list[str]:
 def _render_row(visit: PageContext, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
     key = columns[names[0]]
     linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
-    position = [row.message_link(visit.desk.pipeline.topic, columns)] if with_place else []
+    position = [row.message_link(visit.context.pipeline.topic, columns)] if with_place else []
     return [linked, *position, *(row.value_html(columns[name]) for name in names[1:])]
 
 
 async def _load_definition(visit: PageContext) -> Draw:
-    definition = await visit.ask(lambda: table(visit.desk).definition())
+    definition = await visit.ask(lambda: open_table(visit.context).read_definition())
 
     def draw() -> None:
         with ui.element("details").classes("text"):
-            elements.markup("The statement that makes the table as it is", tag="summary")
+            elements.add_html("CREATE TABLE statement", tag="summary")
             copy_button(definition, "the table's definition")
-            elements.markup(escape(definition), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
+            elements.add_html(escape(definition), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
 
     return draw

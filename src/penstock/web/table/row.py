@@ -12,10 +12,10 @@ from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.components import Draw, fill, soon
-from penstock.web.elements import duration, moment_html, number, state_html
+from penstock.web.components import Draw, add_deferred, fill_section
+from penstock.web.elements import format_duration, format_number, moment_html, state_html
 from penstock.web.page_layout import PageContext, page
-from penstock.web.table.api import SEARCH_S, RecordPassages, search, table, way_of_row
+from penstock.web.table.api import SEARCH_S, RecordPassages, open_table, search_topic, trace_row
 from penstock.web.table.table_reader import TableRow
 
 _PROGRESS_S = 0.5
@@ -26,42 +26,42 @@ _STATES = {
 }
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the page."""
 
-    @page(desk, "/table/rows/{record_id}", "Row")
+    @page(context, "/table/rows/{record_id}", "Row")
     async def shown(visit: PageContext) -> None:
         record_id = visit.path["record_id"]
         with ui.element("div").classes("row-bar"):
-            elements.markup('<a href="/table">All rows</a>')
-            elements.copyable(record_id, "the id")
+            elements.add_html('<a href="/table">All rows</a>')
+            elements.add_copyable(record_id, "the id")
         is_there = await _show_row(visit, record_id)
-        elements.heading("Trace")
+        elements.add_heading("Trace")
         if is_there:
-            soon("Following the record …", lambda: _load_trace(visit, record_id))
+            add_deferred("Tracing the record …", lambda: _load_trace(visit, record_id))
         _Searching(visit, record_id)
 
 
 async def _show_row(visit: PageContext, record_id: str) -> bool:
     """Show the row, or an empty state; return whether it exists. Raises `UsageError` for an invalid id."""
     try:
-        stored_row = await visit.ask(lambda: table(visit.desk).row(record_id))
+        stored_row = await visit.ask(lambda: open_table(visit.context).read_row(record_id))
     except NotFound as error:
-        todo = "Its record may wait, or was rejected, or deleted, or nobody sent it: search the topic for it."
-        elements.empty(error.message, todo, error.hint)
+        todo = "Its record may be pending, rejected, deleted, or was never sent. Search the topic for it."
+        elements.add_empty_state(error.message, todo, error.hint)
         return False
     _show_facts(visit, stored_row)
     return True
 
 
 def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
-    columns = mask_personal(stored_row.columns, visit.desk.pipeline.stored) if visit.masks else stored_row.columns
+    columns = mask_personal(stored_row.columns, visit.context.pipeline.stored) if visit.masks else stored_row.columns
     pairs = [(name, value_html(value)) for name, value in columns.items()]
-    pairs.append(("record in Kafka", message_link(visit.desk.pipeline.topic, stored_row.columns)))
+    pairs.append(("record in Kafka", message_link(visit.context.pipeline.topic, stored_row.columns)))
     if stored_row.written_us is not None:
-        note = "<small class=quiet>the topic's generation and the offset: which of two records is later</small>"
+        note = "<small class=quiet>derived from topic incarnation and offset; the higher one wins</small>"
         pairs.append(("write timestamp", f"{stored_row.written_us} {note}"))
-    elements.facts(pairs).classes("card")
+    elements.add_facts(pairs).classes("card")
 
 
 def value_html(value: Any) -> str:
@@ -79,13 +79,13 @@ def message_link(topic: str, columns: dict[str, Any]) -> str:
     """Return HTML for a row's record in Kafka: its position, linked to the message."""
     partition, offset = columns.get("kafka_partition"), columns.get("kafka_offset")
     if partition is None or offset is None:
-        return "<span class=quiet>not known</span>"
+        return "<span class=quiet>unknown</span>"
     return elements.message_link(topic, partition, offset, f"partition {partition} offset {offset:,}")
 
 
 async def _load_trace(visit: PageContext, record_id: str) -> Draw:
-    trace = await visit.ask(way_of_row, visit.desk, record_id)
-    return lambda: _show_passages(visit.desk.pipeline.topic, trace)
+    trace = await visit.ask(trace_row, visit.context, record_id)
+    return lambda: _show_passages(visit.context.pipeline.topic, trace)
 
 
 def _show_passages(topic: str, trace: RecordPassages) -> None:
@@ -94,13 +94,17 @@ def _show_passages(topic: str, trace: RecordPassages) -> None:
     if trace.passages:
         return
     if trace.is_whole:
-        elements.empty("Neither the topic nor the rejected records have this id.", "Kafka holds no record for ever.")
+        elements.add_empty_state(
+            "No record with this id in the topic or among the dead letters.", "Retention may have deleted it."
+        )
     elif trace.held is None:
-        todo = "The topic was made anew since, or something else than penstock wrote the row."
-        elements.empty("The topic holds no record that this row was made of.", todo)
+        todo = "The topic was recreated since, or something other than penstock wrote the row."
+        elements.add_empty_state("The topic no longer holds the record of this row.", todo)
     else:
-        elements.empty(
-            "None was found in this time.", "The command searches to the end.", remedies.trace_record(trace.id)
+        elements.add_empty_state(
+            "Not found within the time limit.",
+            "This command searches the whole topic:",
+            remedies.trace_record(trace.id),
         )
 
 
@@ -108,17 +112,17 @@ def _show_passage(topic: str, passage: Passage) -> None:
     state = passage.outcome.partition(",")[0]
     outcome = state_html(_STATES.get(state, "unknown"), passage.outcome)
     columns = {"kafka_partition": passage.partition, "kafka_offset": passage.offset}
-    position = "never got to Kafka" if passage.partition is None else message_link(topic, columns)
+    position = "never reached Kafka" if passage.partition is None else message_link(topic, columns)
     stages = "".join(map(_stage_html, passage.hops, [None, *passage.hops]))
-    label = "The way of the record, hop by hop"
+    label = "Trace of the record, stage by stage"
     text = f'<p>{outcome} {position}</p><ol class="trace" aria-label="{label}">{stages}</ol>'
-    elements.markup(text, tag="section").classes("card passage")
+    elements.add_html(text, tag="section").classes("card passage")
 
 
 def _stage_html(stage: TraceStep, previous: TraceStep | None) -> str:
     elapsed = _format_elapsed(previous, stage)
     elapsed_html = f'<span class="later">{escape(elapsed)}</span>' if elapsed else ""
-    at = moment_html(stage.at) if stage.at else "<span class=quiet>time not known</span>"
+    at = moment_html(stage.at) if stage.at else "<span class=quiet>time unknown</span>"
     return (
         f'<li><strong>{escape(stage.name)}</strong> <span class="at">{at}</span>{elapsed_html}'
         f'<div class="quiet">{escape(stage.detail)}</div></li>'
@@ -130,7 +134,7 @@ def _format_elapsed(previous: TraceStep | None, stage: TraceStep) -> str:
     if previous is None or previous.at is None or stage.at is None:
         return ""
     ms = (datetime.fromisoformat(stage.at) - datetime.fromisoformat(previous.at)).total_seconds() * 1000
-    return f"+{duration(ms)}" if ms >= 0 else f"-{duration(-ms)}"
+    return f"+{format_duration(ms)}" if ms >= 0 else f"-{format_duration(-ms)}"
 
 
 class _Searching:
@@ -140,12 +144,12 @@ class _Searching:
         self._visit = visit
         self._id = record_id
         self._search: TraceSearch | None = None
-        elements.heading("Other records of this id", 3)
-        note = f"Each record of the id is found by reading the whole topic, for {SEARCH_S:.0f} s at most."
-        elements.markup(note, tag="p").classes("quiet")
+        elements.add_heading("Other records with this id", 3)
+        note = f"Finds every record with this id. Reads the whole topic, for at most {SEARCH_S:.0f} s."
+        elements.add_html(note, tag="p").classes("quiet")
         with ui.element("div").classes("row-bar"):
             self._button = ui.button("Search the whole topic", on_click=self._run_search).props("no-caps outline")
-            self._progress = elements.markup("", tag="span").props("role=status aria-live=polite").classes("quiet")
+            self._progress = elements.add_html("", tag="span").props("role=status aria-live=polite").classes("quiet")
         self._results = ui.element("div")
         ui.context.client.on_delete(self._stop_search)
 
@@ -157,7 +161,7 @@ class _Searching:
         self._button.disable()
         timer = ui.timer(_PROGRESS_S, self._show_progress)
         try:
-            await fill(self._results, self._search_topic())
+            await fill_section(self._results, self._search_topic())
         finally:
             timer.cancel()
             if not self._button.is_deleted:
@@ -165,16 +169,18 @@ class _Searching:
 
     def _show_progress(self) -> None:
         if self._search is not None and self._search.held:
-            self._progress.content = f"{number(self._search.read)} of {number(self._search.held)} records read"
+            self._progress.content = (
+                f"{format_number(self._search.read)} of {format_number(self._search.held)} records read"
+            )
 
     async def _search_topic(self) -> Draw:
-        trace = await self._visit.ask(search, self._visit.desk, self._id, self._on_start)
-        progress = f"{number(trace.read)} of {number(trace.held)} records read"
-        progress += "." if trace.is_whole else ", then the time was over: what follows was not looked at."
+        trace = await self._visit.ask(search_topic, self._visit.context, self._id, self._on_start)
+        progress = f"{format_number(trace.read)} of {format_number(trace.held)} records read"
+        progress += "." if trace.is_whole else " within the time limit; the rest was not searched."
 
         def draw() -> None:
             self._progress.content = progress
-            _show_passages(self._visit.desk.pipeline.topic, trace)
+            _show_passages(self._visit.context.pipeline.topic, trace)
 
         return draw
 

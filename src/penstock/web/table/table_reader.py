@@ -62,7 +62,7 @@ class TableReader:
         self._key = key_of(pipeline.stored).column
         self.name = cql.quote_table(self._keyspace, pipeline.table)
 
-    def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
+    def read_page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
         """Return the page after `after`, which is the `next` of another page; empty: the first page.
 
         Raises `UsageError` if it is not, `NotFound` if there is no table, `CassandraUnreachable`.
@@ -73,12 +73,12 @@ class TableReader:
             columns = ", ".join(map(cql.quote_name, names))
             where = "" if token is None else f" WHERE token({cql.quote_name(self._key)}) > {token}"
             query = f"SELECT {columns}, token({cql.quote_name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
-            found = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
-        last = int(found[count - 1][_POSITION]) if len(found) > count else None
-        kept = [_convert_row(row, names) for row in found[:count]]
+            fetched = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
+        last = int(fetched[count - 1][_POSITION]) if len(fetched) > count else None
+        kept = [_convert_row(row, names) for row in fetched[:count]]
         return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _compute_share(last))
 
-    def row(self, text: str) -> TableRow:
+    def read_row(self, text: str) -> TableRow:
         """Return the row of the id `text`. Raises `UsageError` if it is no id, `NotFound`, `CassandraUnreachable`."""
         record_id = parse_id(self._pipeline, text)
         with cassandra.translate_errors(self._settings):
@@ -86,23 +86,23 @@ class TableReader:
             columns = ", ".join(map(cql.quote_name, names))
             written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
             query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.quote_name(self._key)} = %s"
-            found = self._session.execute(query, (record_id,)).one()
-        if found is None:
+            row = self._session.execute(query, (record_id,)).one()
+        if row is None:
             raise NotFound(f"{self.name} has no row with the id {record_id}", hint=remedies.trace_record(record_id))
-        return TableRow(str(record_id), _convert_row(found, names), found.get("written_us"))
+        return TableRow(str(record_id), _convert_row(row, names), row.get("written_us"))
 
-    def definition(self) -> str:
+    def read_definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
         with cassandra.translate_errors(self._settings):
             self._list_columns()
-            found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
-        return str(found["create_statement"])
+            row = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
+        return str(row["create_statement"])
 
     def _list_columns(self) -> list[str]:
         """Return the table's columns: the record's in its own order, then any others."""
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
-            raise NotFound(f"there is no table {self.name} yet: the Spark job makes it", hint=remedies.start())
+            raise NotFound(f"there is no table {self.name} yet: the Spark job creates it", hint=remedies.start())
         own = [name for name in cql.column_types(self._pipeline.stored) if name in there]
         return own + sorted(there.keys() - set(own))
 
@@ -117,7 +117,7 @@ def _parse_token(text: str) -> int | None:
         token = _TOKENS
     if not -_TOKENS // 2 <= token < _TOKENS // 2:
         raise UsageError(
-            f"{text[:40]!r} is no page of the table: begin with the first one, and take `next` from there",
+            f"invalid page {text[:40]!r}: expected the `next` value of another page, or none for the first",
             hint=remedies.show_rows(),
         )
     return token

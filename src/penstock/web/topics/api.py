@@ -11,48 +11,48 @@ from penstock.broker.topics import Span
 from penstock.codec.values import ContentReader
 from penstock.errors import NotFound, UsageError
 from penstock.web.api import ShowsPersonal
-from penstock.web.app_context import AppContext, inventory_of
+from penstock.web.app_context import AppContext, create_inventory
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics.browse import MOST, Browser, MessagePage, Question
-from penstock.web.topics.content import Looker, ShownMessage
+from penstock.web.topics.browse import MOST, Browser, MessagePage, MessageQuery
+from penstock.web.topics.content import MessageRenderer, ShownMessage
 from penstock.web.topics.groups import ConsumerGroup, Positions
-from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
+from penstock.web.topics.inventory import Inventory, TopicInfo, read_ranges
 
 Name = Annotated[str, Path(description="The topic.", max_length=249)]
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is none."}}
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "Not found."}}
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes under /topics, /groups and /positions."""
-    inventory = desk.one(inventory_of)
-    _register_topics(api, desk, inventory)
-    _register_messages(api, desk)
-    _register_groups(api, desk)
+    inventory = context.get_shared(create_inventory)
+    _register_topics(api, context, inventory)
+    _register_messages(api, context)
+    _register_groups(api, context)
 
 
-def _register_topics(api: FastAPI, desk: AppContext, inventory: Inventory) -> None:
+def _register_topics(api: FastAPI, context: AppContext, inventory: Inventory) -> None:
     @api.get("/topics", tags=["topics"])
     def topics() -> list[TopicInfo]:
         """List all topics with records, bytes, retention and records per second."""
-        return inventory.topics()
+        return inventory.list_topics()
 
     @api.get("/topics/{name}", tags=["topics"], response_model=TopicInfo, responses=_MISSING)
     def topic(name: Name) -> Any:
         """Get a topic."""
-        return inventory.topic(name)
+        return inventory.get_topic(name)
 
     @api.get("/topics/{name}/partitions", tags=["topics"], response_model=list[Span], responses=_MISSING)
     def partitions(name: Name) -> Any:
         """List the offset range of each partition: from `first` (inclusive) to `end` (exclusive)."""
-        return spans_of(desk.kafka, desk.settings, name)
+        return read_ranges(context.kafka, context.settings, name)
 
     @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[TopicSetting], responses=_MISSING)
     def settings(name: Name) -> Any:
         """List the topic's configuration: its overrides and Kafka's defaults."""
-        return admin.read_settings(desk.kafka, desk.settings, inventory.topic(name).name)
+        return admin.read_settings(context.kafka, context.settings, inventory.get_topic(name).name)
 
 
-def _register_messages(api: FastAPI, desk: AppContext) -> None:
+def _register_messages(api: FastAPI, context: AppContext) -> None:
     @api.get("/topics/{name}/messages", tags=["topics"], response_model=MessagePage, responses=_MISSING)
     def messages(
         name: Name,
@@ -70,10 +70,10 @@ def _register_messages(api: FastAPI, desk: AppContext) -> None:
     ) -> Any:
         """Search messages, newest first, or from an offset or time onwards. Scans at most 50,000 messages, for 5 s."""
         if time is not None and time.tzinfo is None:
-            raise UsageError(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
-        question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
-        looker = Looker(ContentReader(desk.registry), desk.pipeline.record, not personal)
-        return Browser(desk.kafka, desk.settings, name).find(question, looker)
+            raise UsageError(f"invalid time={time.isoformat()}: expected a time zone, e.g. 2026-01-31T09:00:00Z")
+        question = MessageQuery(start, partition, offset, time, key, text, field, value, most, go_on)
+        renderer = MessageRenderer(ContentReader(context.registry), context.pipeline.record, not personal)
+        return Browser(context.kafka, context.settings, name).search(question, renderer)
 
     @api.get(
         "/topics/{name}/messages/{partition}/{offset}", tags=["topics"], response_model=ShownMessage, responses=_MISSING
@@ -85,23 +85,23 @@ def _register_messages(api: FastAPI, desk: AppContext) -> None:
         personal: ShowsPersonal = False,
     ) -> Any:
         """Get a message."""
-        looker = Looker(ContentReader(desk.registry), desk.pipeline.record, not personal)
-        browser = Browser(desk.kafka, desk.settings, name)
-        seen = browser.at(partition, offset, looker)
+        renderer = MessageRenderer(ContentReader(context.registry), context.pipeline.record, not personal)
+        browser = Browser(context.kafka, context.settings, name)
+        seen = browser.read_message(partition, offset, renderer)
         if seen is None:
-            raise NotFound(f"{name} holds no message at {partition}:{offset}")
+            raise NotFound(f"no message at {partition}:{offset} in {name}")
         return seen
 
 
-def _register_groups(api: FastAPI, desk: AppContext) -> None:
+def _register_groups(api: FastAPI, context: AppContext) -> None:
     @api.get("/groups", tags=["topics"])
     def groups() -> list[ConsumerGroup]:
         """List consumer groups and their lag."""
-        return observe_groups.groups(desk.kafka, desk.settings)
+        return observe_groups.list_groups(context.kafka, context.settings)
 
     @api.get("/positions", tags=["topics"], response_model=Positions, responses=_MISSING)
     def positions() -> Any:
         """Compare the Spark query's offsets as per its checkpoint, its last reported batch, and the ledger."""
-        now = desk.view.now
+        now = context.view.now
         recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
-        return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)
+        return observe_groups.read_positions(context.kafka, context.settings, context.cassandra, recorded)

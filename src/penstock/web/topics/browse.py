@@ -1,6 +1,7 @@
 """Messages of a topic, page by page: newest first, or from an offset or a time on; optionally filtered.
 
-No search examines more than `LOOKED_RECORDS` messages or takes much longer than `LOOK_S`; it returns where to continue.
+No search examines more than `SEARCHED_RECORDS` messages or takes much longer than `SEARCH_S`. It returns where to
+continue.
 """
 
 import heapq
@@ -22,13 +23,13 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import UsageError
 from penstock.monitoring.services import TIMEOUT_S
-from penstock.web.topics.content import Looker, ShownMessage
-from penstock.web.topics.inventory import spans_of
+from penstock.web.topics.content import MessageRenderer, ShownMessage
+from penstock.web.topics.inventory import read_ranges
 
 MOST = 500
 """Maximum number of messages per page."""
-LOOK_S = 5.0
-LOOKED_RECORDS = 50_000
+SEARCH_S = 5.0
+SEARCHED_RECORDS = 50_000
 _FIRST_RECORDS = 20
 _CHUNK_RECORDS = 2000
 _CHUNK_BYTES = 8 * 1024 * 1024
@@ -47,7 +48,7 @@ Start = Literal["newest", "offset", "time"]
 
 
 @dataclass(frozen=True)
-class Question:
+class MessageQuery:
     """A message search: filters, and where to start. Empty strings and None match everything.
 
     `field` may be a path, e.g. `address.city`; its value is compared in JSON form, without quotes.
@@ -95,7 +96,7 @@ class Walk:
         self._size = max(1, first)
         self._pending: deque[Message] = deque()
 
-    def head(self) -> Message | None:
+    def peek(self) -> Message | None:
         """Return the next message without taking it; None if there are no more, or none can be read in time."""
         while not self._pending and self._left.records > 0 and time.monotonic() < self._until_s:
             self._read_chunk()
@@ -106,7 +107,7 @@ class Walk:
         return self._pending.popleft()
 
     @property
-    def place(self) -> Span:
+    def remaining(self) -> Span:
         """Return the offset range that has not been taken."""
         if not self._pending:
             return self._left
@@ -120,20 +121,20 @@ class Walk:
         left, size = self._left, min(self._size, self._left.records)
         if self._backwards:
             piece = replace(left, first=left.end - size)
-            found = deque(self._read(piece), maxlen=_CHUNK_RECORDS)
-            is_cut = len(found) == _CHUNK_RECORDS
-            self._left = replace(left, end=found[0].offset() if is_cut else piece.first)
-            self._pending.extend(reversed(found))
+            chunk = deque(self._read(piece), maxlen=_CHUNK_RECORDS)
+            is_cut = len(chunk) == _CHUNK_RECORDS
+            self._left = replace(left, end=chunk[0].offset() if is_cut else piece.first)
+            self._pending.extend(reversed(chunk))
         else:
             piece = replace(left, end=left.first + size)
-            found = deque(islice(self._read(piece), _CHUNK_RECORDS))
-            is_cut = len(found) == _CHUNK_RECORDS
-            self._left = replace(left, first=found[-1].offset() + 1 if is_cut else piece.end)
-            self._pending.extend(found)
-        self._size = self._next_size(found)
+            chunk = deque(islice(self._read(piece), _CHUNK_RECORDS))
+            is_cut = len(chunk) == _CHUNK_RECORDS
+            self._left = replace(left, first=chunk[-1].offset() + 1 if is_cut else piece.end)
+            self._pending.extend(chunk)
+        self._size = self._next_size(chunk)
 
-    def _next_size(self, found: Sized) -> int:
-        if not found:
+    def _next_size(self, chunk: Sized) -> int:
+        if not chunk:
             return min(2 * self._size, _SPARSE_OFFSETS)
         mean_bytes = sum(map(_size_bytes, self._pending)) // len(self._pending)
         return max(1, min(2 * self._size, _CHUNK_RECORDS, _CHUNK_BYTES // max(1, mean_bytes)))
@@ -145,9 +146,9 @@ class MessageSearch:
     Otherwise a user who may not see personal data could recover it by searching character by character.
     """
 
-    def __init__(self, question: Question, looker: Looker) -> None:
+    def __init__(self, question: MessageQuery, renderer: MessageRenderer) -> None:
         self._question = question
-        self._looker = looker
+        self._renderer = renderer
         self._text = question.text.casefold()
         self._path = question.field.split(".")
 
@@ -158,15 +159,15 @@ class MessageSearch:
     def _has_key(self, message: Message) -> bool:
         if not self._question.key:
             return True
-        if self._looker.masks:
-            return self._looker.words(message)[0] == self._question.key
+        if self._renderer.masks:
+            return self._renderer.get_searchable(message)[0] == self._question.key
         return (message.key() or b"") == self._question.key.encode()
 
     def _has_text(self, message: Message) -> bool:
         if not self._text:
             return True
-        if self._looker.masks:
-            key, value = self._looker.words(message)
+        if self._renderer.masks:
+            key, value = self._renderer.get_searchable(message)
             return self._text in f"{key} {json.dumps(value, ensure_ascii=False)}".casefold()
         raw = message.value() or b""
         if self._text in raw.decode(errors="ignore").casefold():
@@ -175,17 +176,17 @@ class MessageSearch:
             return True
         if b"\\" not in raw:
             return False
-        _, value = self._looker.words(message)  # an escape: the text may be spelled differently
+        _, value = self._renderer.get_searchable(message)  # an escape: the text may be spelled differently
         return self._text in json.dumps(value, ensure_ascii=False).casefold()
 
     def _has_field(self, message: Message) -> bool:
         if not self._question.field:
             return True
-        _, found = self._looker.words(message)
+        _, value = self._renderer.get_searchable(message)
         for name in self._path:
-            found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
-        return found is not _MISSING and (
-            not self._question.value or _fold_case(found) == self._question.value.casefold()
+            value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
+        return value is not _MISSING and (
+            not self._question.value or _fold_case(value) == self._question.value.casefold()
         )
 
 
@@ -201,7 +202,7 @@ class Browser:
         self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
         self._topic = topic
 
-    def find(self, question: Question, looker: Looker) -> MessagePage:
+    def search(self, question: MessageQuery, renderer: MessageRenderer) -> MessagePage:
         """Return a page of matching messages, in the order of their timestamps across partitions."""
         began_s = time.monotonic()
         spans = self._select_ranges(question)
@@ -211,62 +212,72 @@ class Browser:
         try:
             read = self._make_reader(consumer)
             first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
-            until_s = began_s + LOOK_S
+            until_s = began_s + SEARCH_S
             walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
-            hits, looked = _merge_walks(walks, MessageSearch(question, looker), most, backwards=backwards)
+            hits, looked = _merge_walks(walks, MessageSearch(question, renderer), most, backwards=backwards)
         except KafkaException as error:
             raise translate_error(error, f"reading {self._topic}", self._settings) from error
         finally:
             consumer.close()
-        left = [walk.place for walk in walks]
+        left = [walk.remaining for walk in walks]
         return MessagePage(
-            messages=[looker.see(one) for one in hits],
+            messages=[renderer.render(message) for message in hits],
             looked_through=looked,
             took_ms=round((time.monotonic() - began_s) * 1000),
-            go_on=_encode_cursor(left, backwards=backwards) if any(one.records > 0 for one in left) else "",
+            go_on=_encode_cursor(left, backwards=backwards) if any(span.records > 0 for span in left) else "",
         )
 
-    def at(self, partition: int, offset: int, looker: Looker) -> ShownMessage | None:
+    def read_message(self, partition: int, offset: int, renderer: MessageRenderer) -> ShownMessage | None:
         """Return the message at this position, or None if there is none (any more)."""
-        span = next((one for one in self.spans() if one.partition == partition), None)
+        span = next((span for span in self.read_ranges() if span.partition == partition), None)
         if span is None or not span.first <= offset < span.end:
             return None
         wanted = Span(partition, offset, offset + 1)
-        return next((looker.see(one) for one in topics.read_records(self._settings, self._topic, [wanted])), None)
+        return next(
+            (renderer.render(message) for message in topics.read_records(self._settings, self._topic, [wanted])), None
+        )
 
-    def after(
-        self, before: list[Span], looker: Looker, most: int, wanted: Callable[[Message], bool] = lambda _: True
+    def read_new(
+        self,
+        before: list[Span],
+        renderer: MessageRenderer,
+        most: int,
+        wanted: Callable[[Message], bool] = lambda _: True,
     ) -> tuple[list[ShownMessage], int, list[Span]]:
         """Return the newest messages since `before`, how many were skipped, and what the topic holds now.
 
         The messages are sorted by timestamp, oldest first. `most` is divided among the partitions.
         """
-        now = self.spans()
-        fresh = [one for one in topics.beyond(before, now) if one.records > 0]
-        came = sum(one.records for one in fresh)
-        if not came:
+        now = self.read_ranges()
+        fresh = [span for span in topics.beyond(before, now) if span.records > 0]
+        arrived = sum(span.records for span in fresh)
+        if not arrived:
             return [], 0, now
         share = max(1, most // len(fresh))
-        newest = [Span(one.partition, max(one.first, one.end - share), one.end) for one in fresh]
-        found = sorted(topics.read_records(self._settings, self._topic, newest), key=_time_ms)
-        return [looker.see(one) for one in found if wanted(one)], came - sum(one.records for one in newest), now
+        newest = [Span(span.partition, max(span.first, span.end - share), span.end) for span in fresh]
+        messages = sorted(topics.read_records(self._settings, self._topic, newest), key=_time_ms)
+        return (
+            [renderer.render(span) for span in messages if wanted(span)],
+            arrived - sum(span.records for span in newest),
+            now,
+        )
 
-    def spans(self) -> list[Span]:
+    def read_ranges(self) -> list[Span]:
         """Return what the topic holds now."""
-        return spans_of(self._client, self._settings, self._topic)
+        return read_ranges(self._client, self._settings, self._topic)
 
-    def _select_ranges(self, question: Question) -> list[Span]:
+    def _select_ranges(self, question: MessageQuery) -> list[Span]:
         """Return the part of the topic to search."""
-        whole = self.spans()
+        whole = self.read_ranges()
         if question.partition is not None:
-            whole = [one for one in whole if one.partition == question.partition]
+            whole = [span for span in whole if span.partition == question.partition]
             if not whole:
                 raise UsageError(f"{self._topic} has no partition {question.partition}")
         if question.go_on:
             return _gone_on(whole, question)
         if question.start == "offset":
             offset = question.offset or 0
-            return [Span(one.partition, min(one.end, max(one.first, offset)), one.end) for one in whole]
+            return [Span(span.partition, min(span.end, max(span.first, offset)), span.end) for span in whole]
         if question.start == "time" and question.time is not None:
             return topics.since(self._settings, self._topic, whole, question.time)
         return whole
@@ -283,18 +294,18 @@ def _merge_walks(
     Stops at what could be read in time. A page is not full if its messages would be too large for one response.
     """
     sign = -1 if backwards else 1
-    heads = [(sign * _time_ms(head), at) for at, walk in enumerate(walks) if (head := walk.head()) is not None]
+    heads = [(sign * _time_ms(head), at) for at, walk in enumerate(walks) if (head := walk.peek()) is not None]
     heapq.heapify(heads)
     hits: list[Message] = []
     looked = hits_bytes = 0
-    while heads and len(hits) < most and looked < LOOKED_RECORDS and hits_bytes < _FOUND_BYTES:
+    while heads and len(hits) < most and looked < SEARCHED_RECORDS and hits_bytes < _FOUND_BYTES:
         _, at = heapq.heappop(heads)
         message = walks[at].take()
         looked += 1
         if wanted(message):
             hits.append(message)
             hits_bytes += _size_bytes(message)
-        if (head := walks[at].head()) is not None:
+        if (head := walks[at].peek()) is not None:
             heapq.heappush(heads, (sign * _time_ms(head), at))
     return hits, looked
 
@@ -309,21 +320,21 @@ def _time_ms(message: Message) -> int:
 
 def _encode_cursor(left: list[Span], *, backwards: bool) -> str:
     """Encode where to continue, per partition: `0:117,1:98`."""
-    return ",".join(f"{one.partition}:{one.end if backwards else one.first}" for one in left)
+    return ",".join(f"{span.partition}:{span.end if backwards else span.first}" for span in left)
 
 
-def _gone_on(whole: list[Span], question: Question) -> list[Span]:
+def _gone_on(whole: list[Span], question: MessageQuery) -> list[Span]:
     """Return what is left to search after `question.go_on`. Raises `UsageError` if that is malformed."""
     try:
-        pairs = [one.partition(":") for one in question.go_on.split(",")]
+        pairs = [pair.partition(":") for pair in question.go_on.split(",")]
         places = {int(partition): int(offset) for partition, _, offset in pairs}
     except ValueError:
         raise UsageError(
-            f"go_on={question.go_on[:100]!r}: it is PARTITION:OFFSET[,...], as an answer told it"
+            f"invalid go_on={question.go_on[:100]!r}: expected PARTITION:OFFSET[,...], from the previous response"
         ) from None
     spans: list[Span] = []
-    for one in whole:
-        at = min(one.end, max(one.first, places.get(one.partition, one.first)))
-        first, end = (one.first, at) if question.start == "newest" else (at, one.end)
-        spans.append(Span(one.partition, first, end))
+    for span in whole:
+        at = min(span.end, max(span.first, places.get(span.partition, span.first)))
+        first, end = (span.first, at) if question.start == "newest" else (at, span.end)
+        spans.append(Span(span.partition, first, end))
     return spans

@@ -54,7 +54,7 @@ class ShownMessage:
     headers: list[Header] = field(default_factory=list)
 
 
-class Looker:
+class MessageRenderer:
     """Renders messages for display. Personal data is hidden unless it was requested."""
 
     def __init__(self, reader: ContentReader, record: type[Record], masks: bool) -> None:
@@ -62,7 +62,7 @@ class Looker:
         self._record = record
         self.masks = masks
 
-    def see(self, message: Message) -> ShownMessage:
+    def render(self, message: Message) -> ShownMessage:
         """Return the message as it is shown."""
         raw: bytes | None = message.value()
         content = self._reader.read(raw)
@@ -72,7 +72,7 @@ class Looker:
             topic=message.topic(),
             partition=message.partition(),
             offset=message.offset(),
-            at=at(message),
+            at=format_timestamp(message),
             key=key,
             key_is_hidden=key_is_hidden,
             kind=content.kind,
@@ -85,10 +85,10 @@ class Looker:
             is_cut=is_cut,
             problem=content.problem,
             hidden=hidden,
-            headers=[self._render_header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
+            headers=[self._render_header(name, value) for name, value in (message.headers() or [])[:_HEADERS]],
         )
 
-    def words(self, message: Message) -> tuple[str, Any]:
+    def get_searchable(self, message: Message) -> tuple[str, Any]:
         """Return what is shown of a message, for searching: its key, empty if hidden, and its decoded value."""
         key, _ = self._render_key(message.key())
         return key or "", self._mask_value(self._reader.read(message.value()).value)
@@ -114,16 +114,16 @@ class Looker:
             return None, False
         if self.masks and not shows_key(key, self._record):
             return None, True
-        return key_text(key), False
+        return format_key(key), False
 
     def _render_header(self, name: str, value: Any) -> Header:
         if self.masks and name not in HARMLESS_HEADERS:
             return Header(name, None, value is not None)
-        text = value if isinstance(value, str) or value is None else key_text(value)
+        text = value if isinstance(value, str) or value is None else format_key(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])
 
 
-def at(message: Message) -> str:
+def format_timestamp(message: Message) -> str:
     """Return when the message was sent, as ISO 8601 in UTC; empty if it has no valid timestamp."""
     kind, moment_ms = message.timestamp()
     if kind == TIMESTAMP_NOT_AVAILABLE:
@@ -134,7 +134,7 @@ def at(message: Message) -> str:
         return ""
 
 
-def key_text(key: bytes) -> str:
+def format_key(key: bytes) -> str:
     """Return a key as text, or in hex if it is not text."""
     text = decode_text(key[:_HEADER_CHARACTERS])
     return f"0x{key[:_HEADER_CHARACTERS].hex()}" if text is None else text

@@ -19,7 +19,7 @@ from penstock.monitoring.services import TIMEOUT_S
 from penstock.process.checkpoint import checkpoint_of
 from penstock.sink import cassandra
 from penstock.sink.progress import Progress
-from penstock.web.topics.inventory import spans_of
+from penstock.web.topics.inventory import read_ranges
 
 MOST_GROUPS = 200
 
@@ -81,35 +81,37 @@ class Positions:
     problems: list[str]
 
 
-def groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
+def list_groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
     """Return the consumer groups, first those with members, stale groups last. Raises `KafkaUnreachable`."""
     try:
         names = _list_group_ids(client)[:MOST_GROUPS]
         described = _collect_results(client.describe_consumer_groups(names, request_timeout=TIMEOUT_S)) if names else {}
         committed = _fetch_committed(client, [name for name in names if not _is_forgotten(name, described.get(name))])
-        ends = _fetch_end_offsets(client, {(one.topic, one.partition) for found in committed.values() for one in found})
+        ends = _fetch_end_offsets(
+            client, {(offset.topic, offset.partition) for listed in committed.values() for offset in listed}
+        )
     except KafkaException as error:
         raise translate_error(error, "reading the consumer groups", settings) from error
-    found = [_build_group(name, described[name], committed.get(name, []), ends) for name in names if name in described]
-    return sorted(found, key=lambda one: (one.is_stale, one.is_registry, not one.members, one.name))
+    listed = [_build_group(name, described[name], committed.get(name, []), ends) for name in names if name in described]
+    return sorted(listed, key=lambda offset: (offset.is_stale, offset.is_registry, not offset.members, offset.name))
 
 
 def _list_group_ids(client: AdminClient) -> list[str]:
     listed = client.list_consumer_groups(request_timeout=TIMEOUT_S).result()
     if listed.errors:
         raise KafkaException(listed.errors[0])
-    return sorted(one.group_id for one in listed.valid)
+    return sorted(group.group_id for group in listed.valid)
 
 
 def _collect_results(asked: dict[Any, "Future[Any]"]) -> dict[Any, Any]:
     """Return the answers that are not errors: a group may have been deleted meanwhile."""
-    found = {}
+    results = {}
     for name, future in asked.items():
         try:
-            found[name] = future.result()
+            results[name] = future.result()
         except KafkaException:
             continue
-    return found
+    return results
 
 
 def _is_forgotten(name: str, described: Any) -> bool:
@@ -122,7 +124,7 @@ def _fetch_committed(client: AdminClient, names: Iterable[str]) -> dict[str, lis
     for name in names:
         asked |= client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], request_timeout=TIMEOUT_S)
     answers = _collect_results(asked).items()
-    return {name: [one for one in answer.topic_partitions if one.offset >= 0] for name, answer in answers}
+    return {name: [offset for offset in answer.topic_partitions if offset.offset >= 0] for name, answer in answers}
 
 
 def _fetch_end_offsets(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -140,14 +142,15 @@ def _build_group(
         for part in (member.assignment.topic_partitions if member.assignment else [])
     }
     reaches = [
-        _measure_lag(one, ends, clients) for one in sorted(committed, key=lambda one: (one.topic, one.partition))
+        _measure_lag(offset, ends, clients)
+        for offset in sorted(committed, key=lambda offset: (offset.topic, offset.partition))
     ]
     is_registry = name.startswith("apicurio") or (
-        bool(reaches) and all(one.topic in REGISTRY_TOPICS for one in reaches)
+        bool(reaches) and all(offset.topic in REGISTRY_TOPICS for offset in reaches)
     )
     is_stale = is_registry and not described.members
-    lags = [one.lag for one in reaches]
-    known = [one for one in lags if one is not None]
+    lags = [offset.lag for offset in reaches]
+    known = [offset for offset in lags if offset is not None]
     return ConsumerGroup(
         name=name,
         state=_format_state(described.state),
@@ -163,14 +166,16 @@ def _format_state(state: ConsumerGroupState) -> str:
     return str(state.name).lower().replace("_", " ")
 
 
-def _measure_lag(one: TopicPartition, ends: dict[tuple[str, int], int], clients: dict[tuple[str, int], str]) -> Reach:
-    place = one.topic, one.partition
-    end = ends.get(place)
-    lag = None if end is None else max(0, end - one.offset)
-    return Reach(one.topic, one.partition, one.offset, end, lag, clients.get(place, ""))
+def _measure_lag(
+    offset: TopicPartition, ends: dict[tuple[str, int], int], clients: dict[tuple[str, int], str]
+) -> Reach:
+    key = offset.topic, offset.partition
+    end = ends.get(key)
+    lag = None if end is None else max(0, end - offset.offset)
+    return Reach(offset.topic, offset.partition, offset.offset, end, lag, clients.get(key, ""))
 
 
-def positions(
+def read_positions(
     client: AdminClient, settings: Settings, session: Callable[[], Session], recorded: dict[int, int | None]
 ) -> Positions:
     """Return the progress of the Spark query. `recorded` is the offset that the ledger reaches, per partition.
@@ -179,23 +184,23 @@ def positions(
     topic does not exist yet.
     """
     pipeline = pipelines.of(settings)
-    spans = spans_of(client, settings, pipeline.topic)
+    spans = read_ranges(client, settings, pipeline.topic)
     problems: list[str] = []
     planned = _read_planned_offsets(settings, pipeline.topic, problems)
     reported = _read_newest_batch(settings, session, problems)
     ended = reported.positions if reported else {}
-    found = []
+    partitions = []
     for span in spans:
         at, ledger = planned.get(span.partition), recorded.get(span.partition)
         known = at if ledger is None else ledger
         lag = None if known is None else max(0, span.end - max(known, span.first))
-        found.append(Position(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag))
-    lags = [one.lag for one in found if one.lag is not None]
+        partitions.append(Position(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag))
+    lags = [position.lag for position in partitions if position.lag is not None]
     return Positions(
         topic=pipeline.topic,
         checkpoint=f"{settings.checkpoint}/{pipeline.topic}",
-        partitions=found,
-        lag=sum(lags) if len(lags) == len(found) else None,
+        partitions=partitions,
+        lag=sum(lags) if len(lags) == len(partitions) else None,
         reported_at=reported and reported.began_at,
         batch_id=reported and reported.batch_id,
         problems=problems,
@@ -206,7 +211,7 @@ def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -
     try:
         place = checkpoint_of(settings, topic).place()
     except (PenstockError, OSError) as error:
-        problems.append(f"the checkpoint was not read: {getattr(error, 'message', error)}")
+        problems.append(f"cannot read the checkpoint: {getattr(error, 'message', error)}")
         return {}
     return place.first if place else {}
 
@@ -218,5 +223,5 @@ def _read_newest_batch(settings: Settings, session: Callable[[], Session], probl
             book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
             return next(iter(book.batches(1)), None)
     except PenstockError as error:
-        problems.append(f"the newest batch was not read: {error.message}")
+        problems.append(f"cannot read the newest batch: {error.message}")
     return None

@@ -22,7 +22,7 @@ from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
 from penstock.retry import retry_attempts
 
-_LOOK_S = 1.5
+_CACHE_S = 1.5
 """Time for which a listing is cached, for any number of callers."""
 _SLOW_S = 15.0
 """Minimum interval between queries for settings and sizes."""
@@ -48,7 +48,7 @@ class TopicInfo:
     is_internal: bool
 
 
-def role_of(name: str, pipeline: Pipeline) -> str:
+def classify_topic(name: str, pipeline: Pipeline) -> str:
     """Return the role of a topic."""
     if name in REGISTRY_TOPICS:
         return "registry"
@@ -56,19 +56,19 @@ def role_of(name: str, pipeline: Pipeline) -> str:
     return "Kafka" if is_internal(name) else roles.get(name, "")
 
 
-def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
+def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Span]:
     """Return what the topic holds now, per partition. Raises `NotFound` if it does not exist."""
     try:
         for attempt in retry_attempts(is_settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
-                found = read_topic(client, name).spans
+                spans = read_topic(client, name).spans
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_EXCEPTION:
             raise translate_error(error, f"reading the offsets of {name}", settings) from error
-        found = []
-    if not found:
+        spans = []
+    if not spans:
         raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
-    return found
+    return spans
 
 
 class Inventory:
@@ -79,19 +79,19 @@ class Inventory:
         self._settings = settings
         self._pipeline = pipelines.of(settings)
         self._lock = threading.Lock()
-        self._looks: deque[tuple[float, dict[str, int]]] = deque()
+        self._polls: deque[tuple[float, dict[str, int]]] = deque()
         self._found: list[TopicInfo] = []
         self._error: KafkaException | None = None
-        self._found_s = -_LOOK_S
+        self._found_s = -_CACHE_S
         self._slow_s = -_SLOW_S
         self._asked_for: frozenset[str] = frozenset()
         self._configs: dict[str, dict[str, str]] = {}
         self._sizes: dict[str, int] | None = None
 
-    def topics(self) -> list[TopicInfo]:
+    def list_topics(self) -> list[TopicInfo]:
         """Return all topics by name, the pipeline's first, internal topics last. Raises `KafkaUnreachable`."""
         with self._lock:
-            if time.monotonic() - self._found_s >= _LOOK_S:
+            if time.monotonic() - self._found_s >= _CACHE_S:
                 self._error = None
                 try:
                     self._found = self._poll_topics()
@@ -102,59 +102,61 @@ class Inventory:
                 raise translate_error(self._error, "listing the topics", self._settings)
             return self._found
 
-    def topic(self, name: str) -> TopicInfo:
+    def get_topic(self, name: str) -> TopicInfo:
         """Return a topic. Raises `NotFound` if it does not exist."""
-        found = next((one for one in self.topics() if one.name == name), None)
-        if found is None:  # it may have been created since the last query
+        topic = next((info for info in self.list_topics() if info.name == name), None)
+        if topic is None:  # it may have been created since the last query
             with self._lock:
-                self._found_s = -_LOOK_S
-            found = next((one for one in self.topics() if one.name == name), None)
-        if found is None:
+                self._found_s = -_CACHE_S
+            topic = next((info for info in self.list_topics() if info.name == name), None)
+        if topic is None:
             raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
-        return found
+        return topic
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Discard the cached listing after a change."""
         with self._lock:
-            self._found_s, self._slow_s = -_LOOK_S, -_SLOW_S
+            self._found_s, self._slow_s = -_CACHE_S, -_SLOW_S
 
     def _poll_topics(self) -> list[TopicInfo]:
         listed = self._client.list_topics(timeout=TIMEOUT_S)
-        partitions = {one.topic: sorted(one.partitions) for one in listed.topics.values()}
+        partitions = {topic.topic: sorted(topic.partitions) for topic in listed.topics.values()}
         if time.monotonic() - self._slow_s >= _SLOW_S or self._asked_for != frozenset(partitions):
             self._asked_for = frozenset(partitions)
             self._slow_s = time.monotonic()
             self._configs = _configs(self._client, partitions)
-            self._sizes = fetch_sizes(self._settings, [(one.host, one.port) for one in listed.brokers.values()])
-        places = [TopicPartition(topic, one) for topic, found in partitions.items() for one in found]
+            self._sizes = fetch_sizes(
+                self._settings, [(broker.host, broker.port) for broker in listed.brokers.values()]
+            )
+        places = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
         firsts, ends = (self._fetch_offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         self._record_end_offsets(
             {topic: end for topic in partitions if (end := _sum_offsets(ends, topic, partitions)) is not None}
         )
-        found = [self._describe_topic(topic, partitions, firsts, ends) for topic in partitions]
+        infos = [self._describe_topic(topic, partitions, firsts, ends) for topic in partitions]
         return sorted(
-            found, key=lambda one: (one.is_internal, one.role != "pipeline", one.role != "rejected", one.name)
+            infos, key=lambda info: (info.is_internal, info.role != "pipeline", info.role != "rejected", info.name)
         )
 
     def _fetch_offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         """Return the offset of each partition that has a leader."""
         asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
-        found: dict[tuple[str, int], int] = {}
+        offsets: dict[tuple[str, int], int] = {}
         for place, future in asked.items():
             try:
-                found[place.topic, place.partition] = future.result().offset
+                offsets[place.topic, place.partition] = future.result().offset
             except KafkaException:
                 continue
-        return found
+        return offsets
 
     def _record_end_offsets(self, ends: dict[str, int]) -> None:
         now_s = time.monotonic()
-        self._looks.append((now_s, ends))
-        while len(self._looks) > 2 and now_s - self._looks[1][0] >= _RATE_S:
-            self._looks.popleft()
+        self._polls.append((now_s, ends))
+        while len(self._polls) > 2 and now_s - self._polls[1][0] >= _RATE_S:
+            self._polls.popleft()
 
     def _rate_s(self, topic: str) -> float | None:
-        (first_s, before), (last_s, now) = self._looks[0], self._looks[-1]
+        (first_s, before), (last_s, now) = self._polls[0], self._polls[-1]
         if last_s <= first_s or topic not in before or now.get(topic, -1) < before[topic]:
             return None
         return (now[topic] - before[topic]) / (last_s - first_s)
@@ -164,7 +166,7 @@ class Inventory:
         config = self._configs.get(name, {})
         return TopicInfo(
             name=name,
-            role=role_of(name, self._pipeline),
+            role=classify_topic(name, self._pipeline),
             partitions=len(partitions[name]),
             records=None if first is None or end is None else end - first,
             disk_bytes=None if self._sizes is None else self._sizes.get(name, 0),
@@ -177,21 +179,21 @@ class Inventory:
 
 
 def _sum_offsets(offsets: dict[tuple[str, int], int], topic: str, partitions: dict[str, list[int]]) -> int | None:
-    found = [offsets.get((topic, one)) for one in partitions[topic]]
-    known = [one for one in found if one is not None]
-    return sum(known) if len(known) == len(found) else None
+    values = [offsets.get((topic, value)) for value in partitions[topic]]
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _configs(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
     asked = client.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
-    found: dict[str, dict[str, str]] = {}
+    configs: dict[str, dict[str, str]] = {}
     for resource, future in asked.items():
         try:
-            found[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
+            configs[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
         except KafkaException:
             continue
-    return found
+    return configs
 
 
 def _parse_int(text: str | None) -> int | None:

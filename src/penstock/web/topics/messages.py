@@ -14,62 +14,62 @@ from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import moment_html, number, size
+from penstock.web.elements import format_number, format_size, moment_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.topics.browse import Browser, MessagePage, MessageSearch, Question, Start
-from penstock.web.topics.content import Looker, ShownMessage
+from penstock.web.topics.browse import Browser, MessagePage, MessageQuery, MessageSearch, Start
+from penstock.web.topics.content import MessageRenderer, ShownMessage
 from penstock.web.topics.inventory import Inventory, TopicInfo
-from penstock.web.topics.parts import (
+from penstock.web.topics.message_html import (
     ROLES,
     Part,
-    address,
-    body_of,
+    describe_encoding,
+    format_body,
+    format_hex,
+    format_retention,
     headers_html,
-    hex_of,
-    kind_of,
-    retention,
+    messages_path,
     row_html,
 )
 
-_STARTS = {"newest": "the newest", "offset": "an offset", "time": "a time"}
+_STARTS = {"newest": "newest", "offset": "offset", "time": "time"}
 _TAIL_S = 1.0
 _TAIL_RECORDS = 100
 _TAIL_KEPT = 500
 
 
-def register(desk: AppContext, inventory: Inventory) -> None:
+def register(context: AppContext, inventory: Inventory) -> None:
     """Serve the pages."""
 
-    @page(desk, "/topics/{name}", "Messages")
+    @page(context, "/topics/{name}", "Messages")
     async def messages(visit: PageContext) -> None:
         name = visit.path["name"]
-        topic = await visit.ask(inventory.topic, name)
-        bar(topic, "messages")
+        topic = await visit.ask(inventory.get_topic, name)
+        add_topic_bar(topic, "messages")
         _Summary(visit, inventory, name)
-        question = question_of(visit.query)
-        looker = _make_looker(visit)
-        _Form(name, question, [field.name for field in fields(desk.pipeline.record)])
-        _LiveTail(visit, name, question, looker)
-        await _show_results(visit, name, question, looker)
+        question = parse_query(visit.query)
+        renderer = _make_renderer(visit)
+        _Form(name, question, [field.name for field in fields(context.pipeline.record)])
+        _LiveTail(visit, name, question, renderer)
+        await _show_results(visit, name, question, renderer)
 
-    @page(desk, "/topics/{name}/messages/{partition}/{offset}", "Message")
+    @page(context, "/topics/{name}/messages/{partition}/{offset}", "Message")
     async def message(visit: PageContext) -> None:
         name, partition, offset = (
             visit.path["name"],
             _parse_int(visit.path, "partition"),
             _parse_int(visit.path, "offset"),
         )
-        bar(await visit.ask(inventory.topic, name), "message")
-        browser, looker = Browser(desk.kafka, desk.settings, name), _make_looker(visit)
-        seen = await visit.ask(browser.at, partition or 0, offset or 0, looker)
+        add_topic_bar(await visit.ask(inventory.get_topic, name), "message")
+        browser, renderer = Browser(context.kafka, context.settings, name), _make_renderer(visit)
+        seen = await visit.ask(browser.read_message, partition or 0, offset or 0, renderer)
         if seen is None:
-            spans = await visit.ask(browser.spans)
+            spans = await visit.ask(browser.read_ranges)
             _show_no_message(name, f"{partition}:{offset}", spans)
         else:
             _show_message(seen)
 
 
-def bar(topic: TopicInfo, here: str) -> None:
+def add_topic_bar(topic: TopicInfo, here: str) -> None:
     """Add the topic's name, its role, and links to its pages."""
     pages = {"messages": f"/topics/{topic.name}"}
     if not topic.is_internal:
@@ -80,14 +80,14 @@ def bar(topic: TopicInfo, here: str) -> None:
         for name, to in pages.items()
     )
     with ui.element("div").classes("row-bar topic-bar"):
-        elements.heading(topic.name)
+        elements.add_heading(topic.name)
         if topic.role:
-            elements.markup(f'<span class="quiet">{ROLES[topic.role]}</span>')
-        elements.markup(links, tag="nav").props('aria-label="Of this topic"')
+            elements.add_html(f'<span class="quiet">{ROLES[topic.role]}</span>')
+        elements.add_html(links, tag="nav").props('aria-label="Topic pages"')
 
 
-def _make_looker(visit: PageContext) -> Looker:
-    return Looker(ContentReader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
+def _make_renderer(visit: PageContext) -> MessageRenderer:
+    return MessageRenderer(ContentReader(visit.context.registry), visit.context.pipeline.record, visit.masks)
 
 
 def _parse_int(query: dict[str, str], name: str) -> int | None:
@@ -95,16 +95,16 @@ def _parse_int(query: dict[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise UsageError(f"{name}={text[:100]!r}: it is a whole number")
+        raise UsageError(f"invalid {name}={text[:100]!r}: expected a whole number")
     return int(text)
 
 
-def question_of(query: dict[str, str]) -> Question:
+def parse_query(query: dict[str, str]) -> MessageQuery:
     """Parse the query parameters of a URL. Raises `UsageError`."""
     start = query.get("from", "newest")
     if start not in get_args(Start):
-        raise UsageError(f"from={start[:100]!r}: it is one of {', '.join(_STARTS)}")
-    return Question(
+        raise UsageError(f"invalid from={start[:100]!r}: expected one of {', '.join(_STARTS)}")
+    return MessageQuery(
         start=start,  # type: ignore[arg-type]
         partition=_parse_int(query, "partition"),
         offset=_parse_int(query, "offset"),
@@ -122,13 +122,13 @@ def _parse_time(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text) if text else None
     except ValueError:
-        raise UsageError(f"time={text[:100]!r}: it is written as in 2026-01-31T09:00:00Z") from None
+        raise UsageError(f"invalid time={text[:100]!r}: expected ISO 8601, e.g. 2026-01-31T09:00:00Z") from None
     if time is not None and time.tzinfo is None:
-        raise UsageError(f"time={text[:100]!r}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+        raise UsageError(f"invalid time={text[:100]!r}: expected a time zone, e.g. 2026-01-31T09:00:00Z")
     return time
 
 
-def _address(name: str, question: Question, **more: Any) -> str:
+def _address(name: str, question: MessageQuery, **more: Any) -> str:
     parameters = {
         "from": "" if question.start == "newest" else question.start,
         "partition": question.partition,
@@ -140,14 +140,17 @@ def _address(name: str, question: Question, **more: Any) -> str:
         "value": question.value,
         "most": "" if question.most == 50 else question.most,
     }
-    return address(name, **parameters | more)
+    return messages_path(name, **parameters | more)
 
 
 class _Summary:
     """Size and offsets of the topic, in total and per partition."""
 
     def __init__(self, visit: PageContext, inventory: Inventory, name: str) -> None:
-        self._ask = lambda: (inventory.topic(name), Browser(visit.desk.kafka, visit.desk.settings, name).spans())
+        self._ask = lambda: (
+            inventory.get_topic(name),
+            Browser(visit.context.kafka, visit.context.settings, name).read_ranges(),
+        )
         self._part = Part(visit)
         visit.every(REFRESH_S, self._refresh_summary)
 
@@ -157,11 +160,11 @@ class _Summary:
 
 def _summary_html(topic: TopicInfo, spans: list[Span]) -> str:
     counts = {
-        "records": number(topic.records),
-        "on disk": size(topic.disk_bytes),
-        "retention": retention(topic),
-        "records/s": number(topic.rate_s),
-        "partitions": number(topic.partitions),
+        "records": format_number(topic.records),
+        "on disk": format_size(topic.disk_bytes),
+        "retention": format_retention(topic),
+        "records/s": format_number(topic.rate_s),
+        "partitions": format_number(topic.partitions),
     }
     counts_html = "".join(f"<span><strong>{value}</strong> {name}</span>" for name, value in counts.items())
     ranges = ", ".join(f"{span.partition}: {span.first:,} to {span.end:,}" for span in spans)
@@ -171,7 +174,7 @@ def _summary_html(topic: TopicInfo, spans: list[Span]) -> str:
 class _Form:
     """The search form. Searching navigates to a URL that holds the query, so that it can be shared."""
 
-    def __init__(self, name: str, question: Question, known: list[str]) -> None:
+    def __init__(self, name: str, question: MessageQuery, known: list[str]) -> None:
         self._name = name
         self._most = question.most
         with ui.element("form").classes("card find").props('role=search aria-label="Messages"') as form:
@@ -179,19 +182,19 @@ class _Form:
             self._start = ui.select(_STARTS, value=question.start, label="From")
             self._offset = ui.input("Offset", value=_to_text(question.offset)).props("inputmode=numeric")
             self._offset.bind_visibility_from(self._start, "value", lambda value: value == "offset")
-            self._time = ui.input("Your time").props("type=datetime-local step=1 stack-label")
+            self._time = ui.input("Local time").props("type=datetime-local step=1 stack-label")
             self._time.bind_visibility_from(self._start, "value", lambda value: value == "time")
-            self._partition = ui.input("Partition, empty: all", value=_to_text(question.partition))
+            self._partition = ui.input("Partition (default: all)", value=_to_text(question.partition))
             self._key = ui.input("Key", value=question.key)
             self._text = ui.input("Text in key or value", value=question.text)
-            self._field = ui.input("Field, as address.city", value=question.field, autocomplete=known)
-            self._value = ui.input("Value of the field", value=question.value)
+            self._field = ui.input("Field, e.g. address.city", value=question.field, autocomplete=known)
+            self._value = ui.input("Field value", value=question.value)
             for field in (self._start, self._offset, self._time, self._partition, self._key, self._text):
                 field.props("outlined dense")
             for field in (self._field, self._value):
                 field.props("outlined dense")
-            ui.button("Look", icon="search").props("no-caps type=submit")
-            elements.markup(f'<a href="/topics/{name}">Clear</a>')
+            ui.button("Search", icon="search").props("no-caps type=submit")
+            elements.add_html(f'<a href="/topics/{name}">Clear</a>')
         if question.time is not None:
             self._at = question.time
             ui.timer(0.1, self._fill_time, once=True)
@@ -218,7 +221,7 @@ class _Form:
             "value": self._value.value,
             "most": "" if self._most == 50 else self._most,
         }
-        ui.navigate.to(address(self._name, **parameters))
+        ui.navigate.to(messages_path(self._name, **parameters))
 
 
 def _to_text(value: int | None) -> str:
@@ -228,11 +231,11 @@ def _to_text(value: int | None) -> str:
 class _LiveTail:
     """Live tail of new messages, newest on top. Can be paused."""
 
-    def __init__(self, visit: PageContext, name: str, question: Question, looker: Looker) -> None:
+    def __init__(self, visit: PageContext, name: str, question: MessageQuery, renderer: MessageRenderer) -> None:
         self._visit = visit
-        self._browser = Browser(visit.desk.kafka, visit.desk.settings, name)
-        self._make_looker = looker
-        self._wanted = MessageSearch(question, looker)
+        self._browser = Browser(visit.context.kafka, visit.context.settings, name)
+        self._make_renderer = renderer
+        self._wanted = MessageSearch(question, renderer)
         self._partition = question.partition
         self._polled: list[Span] = []
         self._kept: list[tuple[ui.html, int]] = []
@@ -242,7 +245,7 @@ class _LiveTail:
             self._button = ui.button("Live tail", icon="play_arrow", on_click=self._toggle_tail).props(
                 "outline no-caps"
             )
-            self._status = elements.markup("", tag="span").classes("quiet").props("role=status")
+            self._status = elements.add_html("", tag="span").classes("quiet").props("role=status")
         self._list = ui.element("div")
         if visit.query.get("tail"):
             ui.timer(0.1, self._toggle_tail, once=True)
@@ -250,7 +253,7 @@ class _LiveTail:
     async def _toggle_tail(self) -> None:
         if self._timer is None:
             try:
-                self._polled = await self._visit.ask(self._browser.spans)
+                self._polled = await self._visit.ask(self._browser.read_ranges)
             except PenstockError as error:
                 self._status.content = escape(error.message)
                 return
@@ -259,10 +262,10 @@ class _LiveTail:
             self._timer.active = not self._timer.active
         is_on = self._timer.active
         self._button.props(f"icon={'pause' if is_on else 'play_arrow'}")
-        self._button.text = "Pause" if is_on else "Go on"
+        self._button.text = "Pause" if is_on else "Resume"
         self._status.content = "Waiting for messages…" if is_on and not self._kept else self._status.content
         if not is_on:
-            self._status.content = "Paused. What comes meanwhile is shown when it goes on."
+            self._status.content = "Paused. New messages appear when you resume."
         ui.navigate.history.replace(
             f"{self._address}{'&' if '?' in self._address else '?'}tail=1" if is_on else self._address
         )
@@ -270,13 +273,13 @@ class _LiveTail:
     async def _poll_messages(self) -> None:
         try:
             messages, skipped, self._polled = await self._visit.ask(
-                self._browser.after, self._polled, self._make_looker, _TAIL_RECORDS, self._is_match
+                self._browser.read_new, self._polled, self._make_renderer, _TAIL_RECORDS, self._is_match
             )
         except PenstockError as error:
             self._status.content = escape(error.message)
             return
         if skipped:
-            self._status.content = f"{skipped:,} messages came too fast to be shown: look for them below."
+            self._status.content = f"Skipped {skipped:,} messages that arrived too fast to show. Search for them below."
         elif messages or not self._kept:
             self._status.content = "" if messages else "Waiting for messages…"
         if messages:
@@ -287,89 +290,93 @@ class _LiveTail:
 
     def _prepend_messages(self, messages: list[ShownMessage]) -> None:
         with self._list:
-            batch = elements.markup("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
+            batch = elements.add_html("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
         batch.move(target_index=0)
         self._kept.append((batch, len(messages)))
         while sum(count for _, count in self._kept) > _TAIL_KEPT and len(self._kept) > 1:
             self._kept.pop(0)[0].delete()
 
 
-async def _show_results(visit: PageContext, name: str, question: Question, looker: Looker) -> None:
+async def _show_results(visit: PageContext, name: str, question: MessageQuery, renderer: MessageRenderer) -> None:
     """Add the search results for the current URL."""
-    browser = Browser(visit.desk.kafka, visit.desk.settings, name)
+    browser = Browser(visit.context.kafka, visit.context.settings, name)
     try:
-        result = await visit.ask(browser.find, question, looker)
+        result = await visit.ask(browser.search, question, renderer)
     except PenstockError as error:
-        elements.trouble(error)
+        elements.add_error(error)
         return
-    elements.markup(_result_summary_html(result, question, masks=visit.masks), tag="p").props("role=status")
+    elements.add_html(_result_summary_html(result, question, masks=visit.masks), tag="p").props("role=status")
     if result.messages:
-        elements.markup("".join(map(row_html, result.messages)), tag="ul").classes("messages")
+        elements.add_html("".join(map(row_html, result.messages)), tag="ul").classes("messages")
     elif not result.go_on:
         _show_no_results(name, question)
     if result.go_on:
-        label = "Older messages" if question.start == "newest" else "Later messages"
-        link = elements.link(f"{label}: go on", _address(name, question, go_on=result.go_on))
+        label = "Older messages" if question.start == "newest" else "Newer messages"
+        link = elements.add_link(label, _address(name, question, go_on=result.go_on))
         link.classes("go-on")
 
 
-def _result_summary_html(result: MessagePage, question: Question, *, masks: bool) -> str:
-    order = "the newest first" if question.start == "newest" else "the oldest first"
-    since = f" from {moment_html(question.time)} on" if question.start == "time" and question.time else ""
+def _result_summary_html(result: MessagePage, question: MessageQuery, *, masks: bool) -> str:
+    order = "newest first" if question.start == "newest" else "oldest first"
+    since = f" since {moment_html(question.time)}" if question.start == "time" and question.time else ""
     count = len(result.messages)
     summary = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
     if question.searches:
-        summary += f"; {result.looked_through:,} looked through in {result.took_ms / 1000:.1f} s"
-    summary += ", more lie beyond." if result.go_on else ", no more."
-    return f"{summary} Personal data are hidden, and not searched." if question.searches and masks else summary
+        summary += f"; {result.looked_through:,} scanned in {result.took_ms / 1000:.1f} s"
+    summary += "; more available." if result.go_on else "; no more."
+    return f"{summary} Personal data is hidden and not searched." if question.searches and masks else summary
 
 
-def _show_no_results(name: str, question: Question) -> None:
+def _show_no_results(name: str, question: MessageQuery) -> None:
     if question.searches or question.go_on or question.start != "newest":
-        elements.empty("No message is like that.", "Look from another place on, or for less.")
-        elements.link("All messages, the newest first", f"/topics/{name}")
+        elements.add_empty_state("No matching messages.", "Start from another position, or relax the filters.")
+        elements.add_link("All messages, newest first", f"/topics/{name}")
     else:
-        elements.empty("The topic holds no message.", "Produce one above, or start a run:", remedies.run_pipeline())
+        elements.add_empty_state(
+            "The topic is empty.", "Produce a message above, or trigger a run:", remedies.run_pipeline()
+        )
 
 
 def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
     available = ", ".join(
         f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
     )
-    elements.empty(
-        f"{name} holds no message at {position}.", f"It holds {available or 'none'}. Retention may have taken it."
+    elements.add_empty_state(
+        f"No message at {position} in {name}.", f"Available: {available or 'none'}. Retention may have deleted it."
     )
 
 
 def _show_message(seen: ShownMessage) -> None:
     position = f"{seen.partition}:{seen.offset}"
     with ui.element("div").classes("row-bar"):
-        elements.copyable(position, "the place")
+        elements.add_copyable(position, "the position")
         if seen.offset > 0:
-            elements.link("Before", elements.message_address(seen.topic, seen.partition, seen.offset - 1))
-        elements.link("Next", elements.message_address(seen.topic, seen.partition, seen.offset + 1))
+            elements.add_link("Previous", elements.message_path(seen.topic, seen.partition, seen.offset - 1))
+        elements.add_link("Next", elements.message_path(seen.topic, seen.partition, seen.offset + 1))
         parameters = {"from": "offset", "partition": seen.partition, "offset": seen.offset}
-        elements.link("From here on", address(seen.topic, **parameters))
+        elements.add_link("From here", messages_path(seen.topic, **parameters))
         if seen.key and not seen.key_is_hidden:
-            elements.link("With this key", address(seen.topic, key=seen.key))
+            elements.add_link("With this key", messages_path(seen.topic, key=seen.key))
     key = '<span class="quiet">hidden</span>' if seen.key_is_hidden else escape(seen.key or "none")
     pairs = [
         ("topic", escape(seen.topic)),
-        ("partition", number(seen.partition)),
-        ("offset", number(seen.offset)),
+        ("partition", format_number(seen.partition)),
+        ("offset", format_number(seen.offset)),
         ("time", moment_html(seen.at)),
         ("key", f"<code>{key}</code>"),
-        ("value", f"{escape(kind_of(seen))}, {number(seen.value_bytes)} bytes"),
+        ("value", f"{escape(describe_encoding(seen))}, {format_number(seen.value_bytes)} bytes"),
     ]
     if seen.problem:
         pairs.append(("problem", f'<span class="warn">{escape(seen.problem)}</span>'))
     with ui.element("section").classes("card"):
-        elements.facts(pairs)
-    elements.heading("Value")
-    elements.markup(escape(body_of(seen)), tag="pre").props("tabindex=0 aria-label=Value")
+        elements.add_facts(pairs)
+    elements.add_heading("Value")
+    elements.add_html(escape(format_body(seen)), tag="pre").props("tabindex=0 aria-label=Value")
     if seen.is_cut:
-        elements.markup("Cut: only the first 20,000 characters are shown.", tag="p").classes("quiet")
+        elements.add_html("Truncated to the first 20,000 characters.", tag="p").classes("quiet")
     if seen.headers:
-        elements.markup(headers_html(seen), tag="div")
-    elements.heading("Bytes")
-    elements.markup(escape(hex_of(seen)) or "none: the value is null", tag="pre").props('tabindex=0 aria-label="Bytes"')
+        elements.add_html(headers_html(seen), tag="div")
+    elements.add_heading("Bytes")
+    elements.add_html(escape(format_hex(seen)) or "none: the value is null", tag="pre").props(
+        'tabindex=0 aria-label="Bytes"'
+    )

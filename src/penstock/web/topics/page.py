@@ -7,37 +7,37 @@ from nicegui import ui
 
 from penstock.broker import admin
 from penstock.web import elements
-from penstock.web.app_context import AppContext, inventory_of
-from penstock.web.elements import UNKNOWN, moment_html, number, size, state_html
+from penstock.web.app_context import AppContext, create_inventory
+from penstock.web.elements import UNKNOWN, format_number, format_size, moment_html, state_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.query_cache import Shared
-from penstock.web.topics import acts, messages
+from penstock.web.query_cache import QueryCache
+from penstock.web.topics import actions, messages
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.groups import ConsumerGroup, Positions
 from penstock.web.topics.inventory import Inventory, TopicInfo
-from penstock.web.topics.parts import ROLES, Part, retention
+from penstock.web.topics.message_html import ROLES, Part, format_retention
 
 _READERS_S = 5.0
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the pages."""
-    inventory = desk.one(inventory_of)
-    positions = Shared(lambda: _read_positions(desk), for_s=_READERS_S / 2)
-    groups = Shared(lambda: observe_groups.groups(desk.kafka, desk.settings), for_s=_READERS_S / 2)
+    inventory = context.get_shared(create_inventory)
+    positions = QueryCache(lambda: _read_positions(context), for_s=_READERS_S / 2)
+    groups = QueryCache(lambda: observe_groups.list_groups(context.kafka, context.settings), for_s=_READERS_S / 2)
 
-    @page(desk, "/topics", "Topics")
+    @page(context, "/topics", "Topics")
     def topics(visit: PageContext) -> None:
         _Topics(visit, inventory)
-        elements.heading("Who reads how far")
+        elements.add_heading("Consumer lag")
         _Readers(visit, positions, groups)
 
-    @page(desk, "/groups", "Who reads how far")
+    @page(context, "/groups", "Consumer lag")
     def readers(visit: PageContext) -> None:
         _Readers(visit, positions, groups)
 
-    messages.register(desk, inventory)
-    acts.register(desk, inventory)
+    messages.register(context, inventory)
+    actions.register(context, inventory)
 
 
 class _Topics:
@@ -52,10 +52,10 @@ class _Topics:
         visit.every(REFRESH_S, self._refresh_content)
 
     async def _refresh_content(self) -> None:
-        await self._part.refresh(self._inventory.topics, _topics_html)
+        await self._part.refresh(self._inventory.list_topics, _topics_html)
 
     async def _create_topic(self) -> None:
-        settings, kafka = self._visit.desk.settings, self._visit.desk.kafka
+        settings, kafka = self._visit.context.settings, self._visit.context.kafka
         answer = await _ask_topic(settings.kafka_partitions, settings.kafka_retention_hours)
         if answer is None:
             return
@@ -63,7 +63,7 @@ class _Topics:
 
         def make() -> bool:
             admin.create_topic(kafka, settings, name, partitions, changes)
-            self._inventory.forget()
+            self._inventory.clear_cache()
             return True
 
         if await self._visit.act("create topic", name, make):
@@ -73,16 +73,16 @@ class _Topics:
 async def _ask_topic(partitions: int, hours: int) -> tuple[str, int, dict[str, str]] | None:
     """Ask for the name, partitions and settings of a new topic. Return None if the viewer cancels."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
-        elements.heading("Create a topic")
+        elements.add_heading("Create a topic")
         name = ui.input("Name").props('outlined dense autofocus maxlength=249 hint="Letters, digits, dot, _ and -"')
         count = ui.number("Partitions", value=partitions, min=1, max=1000, precision=0).props("outlined dense")
         retention_hours = ui.number("Retention in hours", value=hours, min=1, precision=0).props("outlined dense")
-        compact = ui.checkbox("Keep the newest record of each key instead (compacted)")
+        compact = ui.checkbox("Compact: keep only the newest record of each key")
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
             create = ui.button("Create", on_click=lambda: dialog.submit(True)).props("no-caps")
             create.bind_enabled_from(name, "value", lambda value: bool((value or "").strip()))
-    is_confirmed = await elements.answered(dialog)
+    is_confirmed = await elements.await_answer(dialog)
     answer = (
         (name.value or "").strip(),
         int(count.value or partitions),
@@ -101,30 +101,32 @@ def _topics_html(topics: list[TopicInfo]) -> str:
     rows = [
         (
             f'<a href="/topics/{row.name}">{escape(row.name)}</a><br><span class="quiet">{ROLES[row.role]}</span>',
-            number(row.records),
-            number(row.rate_s),
-            size(row.disk_bytes),
-            retention(row),
-            number(row.partitions),
+            format_number(row.records),
+            format_number(row.rate_s),
+            format_size(row.disk_bytes),
+            format_retention(row),
+            format_number(row.partitions),
         )
         for row in topics
     ]
-    return elements.table_html(f"{len(rows)} topics, as Kafka holds them now", heads, rows)
+    return elements.table_html(f"{len(rows)} topics", heads, rows)
 
 
 class _Readers:
     """Offsets of the Spark query, consumer groups, and a chart of their lag."""
 
-    def __init__(self, visit: PageContext, positions: Shared[Positions], groups: Shared[list[ConsumerGroup]]) -> None:
+    def __init__(
+        self, visit: PageContext, positions: QueryCache[Positions], groups: QueryCache[list[ConsumerGroup]]
+    ) -> None:
         self._ask_positions, self._ask_groups = positions, groups
         with ui.element("div").classes("grid readers"):
             with ui.element("section").classes("card"):
-                elements.heading("The Spark query", 3)
+                elements.add_heading("Spark query", 3)
                 self._spark = Part(visit)
             with ui.element("section").classes("card"):
-                elements.heading("Lag per partition", 3)
-                self._chart = elements.chart(_lag_chart([]), "records that each reader has not read yet, per partition")
-        elements.heading("Consumer groups")
+                elements.add_heading("Lag per partition", 3)
+                self._chart = elements.add_chart(_lag_chart([]), "lag of each consumer per partition, in records")
+        elements.add_heading("Consumer groups")
         self._groups = Part(visit)
         self._drawn: Any = None
         visit.every(_READERS_S, self._refresh_content)
@@ -139,10 +141,10 @@ class _Readers:
             self._chart.update()
 
 
-def _read_positions(desk: AppContext) -> Positions:
-    now = desk.view.now
+def _read_positions(context: AppContext) -> Positions:
+    now = context.view.now
     recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
-    return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)
+    return observe_groups.read_positions(context.kafka, context.settings, context.cassandra, recorded)
 
 
 Lags = list[tuple[str, dict[str, int]]]
@@ -184,17 +186,17 @@ def _positions_html(positions: Positions) -> str:
         "" if positions.reported_at is None else f", {moment_html(positions.reported_at)}, batch {positions.batch_id}"
     )
     topic = f'<a href="/topics/{positions.topic}">{escape(positions.topic)}</a>'
-    summary = f"<p>{number(positions.lag)} records of {topic} wait.</p>"
+    summary = f"<p>Lag on {topic}: {format_number(positions.lag)} records.</p>"
     problems = "".join(f'<p class="warn">{escape(problem)}</p>' for problem in positions.problems)
-    heads = ("Partition", "Ends at", "Ledger reaches", "Spark told", "Checkpoint", "Lag")
+    heads = ("Partition", "End offset", "Ledger", "Spark progress", "Checkpoint", "Lag")
     rows = [
-        [number(value) for value in (row.partition, row.end, row.recorded, row.reported, row.planned, row.lag)]
+        [format_number(value) for value in (row.partition, row.end, row.recorded, row.reported, row.planned, row.lag)]
         for row in positions.partitions
     ]
-    caption = "Where the query is, by offset"
+    caption = "Offsets of the query"
     note = (
-        f'<p class="quiet">Spark told last: {reported.removeprefix(", ") or UNKNOWN}. Spark commits nothing to '
-        f"Kafka: it is no consumer group, and keeps its place in <code>{escape(positions.checkpoint)}</code>.</p>"
+        f'<p class="quiet">Last Spark progress: {reported.removeprefix(", ") or UNKNOWN}. Spark has no consumer group: '
+        f"its offsets are in the checkpoint <code>{escape(positions.checkpoint)}</code>.</p>"
     )
     return f'{summary}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
 
@@ -204,17 +206,17 @@ def _groups_html(groups: list[ConsumerGroup]) -> str:
     stale = [group for group in groups if group.is_stale]
     if not live:
         live_html = (
-            '<div class="empty"><strong>No consumer group reads from this Kafka.</strong>'
-            "<p>The Spark query is none: it keeps its place in its checkpoint, see above.</p></div>"
+            '<div class="empty"><strong>No active consumer groups.</strong>'
+            "<p>The Spark query has none: its offsets are in its checkpoint, see above.</p></div>"
         )
     else:
-        heads = ("Group", "State", "Members", "Topic", "Partition", "Read up to", "Ends at", "Lag", "Read by")
+        heads = ("Group", "State", "Members", "Topic", "Partition", "Committed offset", "End offset", "Lag", "Client")
         rows = [row for group in live for row in _group_rows(group)]
-        live_html = f'<div class="table topics">{elements.table_html("As the groups committed it", heads, rows)}</div>'
+        live_html = f'<div class="table topics">{elements.table_html("Committed offsets", heads, rows)}</div>'
     names = "".join(f"<li><code>{escape(group.name)}</code></li>" for group in stale)
     stale_html = (
-        f"<details class=stale><summary>{len(stale)} stale groups of the schema registry: no lag is counted</summary>"
-        f'<p class="quiet">Apicurio makes a new group at each start and leaves the old.</p><ul>{names}</ul></details>'
+        f"<details class=stale><summary>{len(stale)} stale groups of the schema registry, without lag</summary>"
+        f'<p class="quiet">Apicurio creates a new group at each start and keeps the old.</p><ul>{names}</ul></details>'
         if stale
         else ""
     )
@@ -224,17 +226,17 @@ def _groups_html(groups: list[ConsumerGroup]) -> str:
 def _group_rows(group: ConsumerGroup) -> list[tuple[str, ...]]:
     state = state_html("ok" if group.members else "idle", group.state)
     owner = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
-    head = f"<code>{escape(group.name)}</code>{owner}", state, number(group.members)
+    head = f"<code>{escape(group.name)}</code>{owner}", state, format_number(group.members)
     if not group.reaches:
-        return [(*head, "nothing committed", "", "", "", "", "")]
+        return [(*head, "no committed offset", "", "", "", "", "")]
     rows: list[tuple[str, ...]] = []
     for partition in group.reaches:
         topic = f'<a href="/topics/{escape(partition.topic)}">{escape(partition.topic)}</a>'
         cells = (
-            number(partition.partition),
-            number(partition.committed),
-            number(partition.end),
-            number(partition.lag),
+            format_number(partition.partition),
+            format_number(partition.committed),
+            format_number(partition.end),
+            format_number(partition.lag),
             escape(partition.client),
         )
         rows.append((*head, topic, *cells))

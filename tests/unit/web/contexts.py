@@ -1,4 +1,4 @@
-"""A desk without services, for what only reads what the flow found."""
+"""An application context without services, for code that only reads the last poll."""
 
 import time
 from dataclasses import replace
@@ -21,13 +21,13 @@ RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "
 
 
 def run(number: int, fetched: int | None = 5) -> DagRun:
-    """A run that fetched so many; None: it is under way."""
+    """Return a run that fetched this many records; None: an active run."""
     state = "success" if fetched is not None else "running"
     return DagRun(f"run-{number}", state, "manual", None, None, None, {}, 5, fetched, fetched, 0)
 
 
 def point(at_s: float | None = None) -> Point:
-    """A look at a pipeline in which all is known."""
+    """Return a poll in which everything is known."""
     return Point(
         at_s=time.time() if at_s is None else at_s,
         services=SERVICES,
@@ -42,12 +42,12 @@ def point(at_s: float | None = None) -> Point:
 
 
 def unknown() -> Point:
-    """A look while Kafka and Cassandra are away."""
+    """Return a poll while Kafka and Cassandra are unavailable."""
     return replace(point(), counts=Counts(), lag=None, kafka_held=None, rejected_held=None, partitions=[])
 
 
 def view(*points: Point) -> View:
-    """What a flow found."""
+    """Return a view of these polls."""
     return View(
         points=list(points),
         runs=[run(2), run(1)],
@@ -58,8 +58,8 @@ def view(*points: Point) -> View:
     )
 
 
-def desk(settings: Settings, found: View) -> Any:
-    """A desk whose flow found that."""
+def context(settings: Settings, found: View) -> Any:
+    """Return a context whose last poll is this view."""
     pipeline = pipelines.of(settings)
     made = SimpleNamespace(
         settings=settings,
@@ -69,5 +69,5 @@ def desk(settings: Settings, found: View) -> Any:
         kafka=None,
         host=SimpleNamespace(is_local=False),
     )
-    made.one = lambda make: make(made)
+    made.get_shared = lambda make: make(made)
     return made

@@ -11,18 +11,18 @@ from penstock import remedies
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version
 from penstock.web import elements
-from penstock.web.audit_log import Deed
-from penstock.web.elements import moment_html, number
-from penstock.web.in_force import EffectiveSetting, in_force, secrets_of
+from penstock.web.audit_log import AuditEntry
+from penstock.web.effective_settings import EffectiveSetting, collect_secrets, list_effective_settings
+from penstock.web.elements import format_number, moment_html
 from penstock.web.page_layout import PageContext
 
 _PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}
 _EVERY_S = 5.0
-NEWEST_DEEDS = 200
+NEWEST_ENTRIES = 200
 NEWEST_ALERTS = 50
 
 
-def links(part: str) -> str:
+def tab_links_html(part: str) -> str:
     """Return HTML links to the tabs of the health page."""
     parts = {f"/health?part={name}": (title, name == part) for name, title in _PARTS.items()}
     parts["/health/logs/control-center"] = ("Logs", part == "logs")
@@ -31,11 +31,11 @@ def links(part: str) -> str:
     )
 
 
-def settings(visit: PageContext) -> None:
+def add_settings(visit: PageContext) -> None:
     """Add the effective settings, with a search. Secrets are hidden."""
-    effective = in_force(visit.desk.settings)
-    text = "Each is an environment variable, read when penstock starts: set it, and restart the services."
-    elements.markup(text, tag="p")
+    effective = list_effective_settings(visit.context.settings)
+    text = "Each setting is an environment variable that is read at startup. Set it, then restart the services."
+    elements.add_html(text, tag="p")
 
     def show() -> None:
         table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
@@ -44,7 +44,7 @@ def settings(visit: PageContext) -> None:
 
     search = ui.input("Search settings", value=visit.query.get("search", ""), on_change=show)
     search.props("outlined dense clearable debounce=200").classes("seek")
-    table = elements.markup("", tag="div").classes("settings")
+    table = elements.add_html("", tag="div").classes("settings")
     table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
 
 
@@ -60,7 +60,7 @@ def _filter_settings(settings: list[EffectiveSetting], text: str) -> list[Effect
 
 def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
     if not matches:
-        return '<div class="empty"><strong>No setting fits</strong><p>Search for less, or clear the search.</p></div>'
+        return '<div class="empty"><strong>No matching settings</strong><p>Change or clear the search.</p></div>'
     rows = [
         [
             f"<code>{escape(setting.variable)}</code>",
@@ -70,21 +70,21 @@ def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
         ]
         for setting in matches
     ]
-    caption = f"{number(len(matches))} of {number(total)} settings; set: another value than the default"
+    caption = f"{format_number(len(matches))} of {format_number(total)} settings; set: differs from the default"
     return _render_table(caption, ("Variable", "Value", "", "Meaning"), rows)
 
 
-def audit(visit: PageContext) -> None:
+def add_audit_log(visit: PageContext) -> None:
     """Add the audit log, newest first."""
-    hide = secrets_of(visit.desk.settings).hide
-    path = visit.desk.trail.path
-    elements.markup(f"Kept in <code>{escape(str(path))}</code>, a JSON object a line.", tag="p")
-    _show_live_html(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
+    hide = collect_secrets(visit.context.settings).hide
+    path = visit.context.audit_log.path
+    elements.add_html(f"Stored in <code>{escape(str(path))}</code>, one JSON object per line.", tag="p")
+    _show_live_html(visit, path, lambda: hide(_audit_html(visit.context.audit_log.read_newest(NEWEST_ENTRIES))))
 
 
 def _show_live_html(visit: PageContext, path: Path, render: Callable[[], str]) -> None:
     """Show the HTML that `render` returns for a file, and render it again when the file changes."""
-    element = elements.markup("", tag="div")
+    element = elements.add_html("", tag="div")
     seen: list[tuple[int, int] | None] = []
 
     async def refresh() -> None:
@@ -96,31 +96,33 @@ def _show_live_html(visit: PageContext, path: Path, render: Callable[[], str]) -
     visit.every(_EVERY_S, refresh)
 
 
-def _audit_html(entries: list[Deed]) -> str:
+def _audit_html(entries: list[AuditEntry]) -> str:
     if not entries:
         return (
-            '<div class="empty"><strong>Nothing was done yet</strong><p>Whatever is started, changed, sent or deleted '
-            "on these pages is listed here, with who and how it ended; so is each look at personal data.</p></div>"
+            '<div class="empty"><strong>No actions yet</strong><p>Every action on these pages is listed here with its '
+            "user and outcome, and so is every request to show personal data.</p></div>"
         )
     rows = [
         [moment_html(entry.at), escape(entry.who), escape(entry.action), escape(entry.subject), escape(entry.outcome)]
         for entry in entries
     ]
-    return _render_table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
+    return _render_table(
+        f"newest {format_number(len(entries))}", ("Time", "User", "Action", "Subject", "Outcome"), rows
+    )
 
 
-def alerts(visit: PageContext) -> None:
+def add_alerts(visit: PageContext) -> None:
     """Add the newest alert changes."""
-    hide = secrets_of(visit.desk.settings).hide
-    history = History(visit.desk.settings)
+    hide = collect_secrets(visit.context.settings).hide
+    history = History(visit.context.settings)
     _show_live_html(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
 
 
 def _alerts_html(changes: list[AlertChange]) -> str:
     if not changes:
         return (
-            '<div class="empty"><strong>No alert has fired yet</strong><p>The service <code>watch</code> looks for '
-            f"them every few seconds; try one: {elements.command_html(remedies.stop('registry'))}</p></div>"
+            '<div class="empty"><strong>No alerts yet</strong><p>The service <code>watch</code> evaluates the alert '
+            f"rules every few seconds. Trigger an alert: {elements.command_html(remedies.stop('registry'))}</p></div>"
         )
     rows = [
         [
@@ -133,8 +135,8 @@ def _alerts_html(changes: list[AlertChange]) -> str:
         ]
         for change in changes
     ]
-    heads = ("When", "Change", "Severity", "Alert", "Message", "What to type")
-    return _render_table(f"the newest {number(len(changes))} changes", heads, rows)
+    heads = ("Time", "Change", "Severity", "Alert", "Message", "Command")
+    return _render_table(f"newest {format_number(len(changes))} changes", heads, rows)
 
 
 def _render_table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:

@@ -26,7 +26,7 @@ class EffectiveSetting:
     description: str
 
 
-def in_force(settings: Settings) -> list[EffectiveSetting]:
+def list_effective_settings(settings: Settings) -> list[EffectiveSetting]:
     """Return every setting in the order of the documentation."""
     known = settings.model_dump()
     return [
@@ -65,7 +65,7 @@ class Secrets:
         return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
 
 
-def secrets_of(settings: Settings) -> Secrets:
+def collect_secrets(settings: Settings) -> Secrets:
     """Return the secrets among the settings, and those that the local stack generated for this data directory.
 
     Documented defaults are excluded: Airflow's password `airflow` is not secret, and hiding it would garble many names.

@@ -22,11 +22,17 @@ from penstock.errors import PenstockError, UsageError
 from penstock.sink import cassandra
 from penstock.sink.key_formats import proven_by_now
 from penstock.web.app_context import AppContext
-from penstock.web.rejected.reader import UNKNOWN, Account, RejectedReader, account, pretty
+from penstock.web.rejected.reader import (
+    UNKNOWN,
+    DeadLetterDetails,
+    RejectedReader,
+    describe_letter,
+    format_json,
+)
 
 EXPORTED_AT_MOST = 10_000
 EXPORTED_BYTES = 16 * 1024 * 1024
-_RULE_TEXT = "the value is no JSON object: {}"
+_RULE_TEXT = "the value is not a JSON object: {}"
 
 
 @dataclass(frozen=True)
@@ -42,62 +48,64 @@ def _select_positions(places: Iterable[str]) -> DeadLetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
-        raise UsageError("no rejected record is chosen", hint=remedies.list_dead_letters())
+        raise UsageError("no dead letter is selected", hint=remedies.list_dead_letters())
     return DeadLetterSelection(places=chosen)
 
 
-class Letters:
+class DeadLetterService:
     """Dead-letter queue access for all pages. Each redrive or discard opens its own Cassandra session and closes it."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
-        self.queue = RejectedReader(desk.settings, desk.pipeline)
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self.queue = RejectedReader(context.settings, context.pipeline)
 
-    def letter(self, place: str) -> DeadLetter:
+    def read_letter(self, place: str) -> DeadLetter:
         """Return the dead letter at a position (`PARTITION:OFFSET`). Raises `UsageError` if there is none."""
         partition, _, offset = place.partition(":")
-        return self.queue.letter(int(partition), int(offset))
+        return self.queue.read_letter(int(partition), int(offset))
 
-    def account(self, letter: DeadLetter, *, personal: bool) -> tuple[Account, PenstockError | None]:
+    def describe(self, letter: DeadLetter, *, personal: bool) -> tuple[DeadLetterDetails, PenstockError | None]:
         """Return all that is known about a dead letter, and the error of Cassandra, if any.
 
         Cassandra holds the record's resolution. If it is unavailable, the state is unknown.
         """
-        desk, line, error = self._desk, None, None
+        context, line, error = self._context, None, None
         try:
-            line = self.queue.line(desk.cassandra(), letter)
+            line = self.queue.read_resolution(context.cassandra(), letter)
         except PenstockError as raised:
             error = raised
         state = UNKNOWN if error else ""
-        return account(letter, line, desk.pipeline.record, desk.registry, personal=personal, state=state), error
+        return describe_letter(
+            letter, line, context.pipeline.record, context.registry, personal=personal, state=state
+        ), error
 
     def set_fields(self, texts: Iterable[str]) -> Repair:
         """Parse `FIELD=VALUE` texts into a repair, as `--set` does. Raises `UsageError` if invalid or empty."""
         given = [text for text in texts if text.strip()]
         if not given:
-            raise UsageError("no field is set", hint="choose a field, and type its value")
-        return Repair(assignments(self._desk.pipeline.record, given))
+            raise UsageError("no field is selected", hint="select a field and enter its value")
+        return Repair(assignments(self._context.pipeline.record, given))
 
-    def edited(self, letter: DeadLetter, text: str) -> Repair:
+    def parse_edit(self, letter: DeadLetter, text: str) -> Repair:
         """Return the repair that replaces one record's value. Raises `UsageError` unless `text` is a JSON object."""
         try:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
-        if read_fields(text.encode(), AvroReaders(self._desk.registry)) is None:
-            raise UsageError(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
+        if read_fields(text.encode(), AvroReaders(self._context.registry)) is None:
+            raise UsageError(_RULE_TEXT.format("it is a list or a scalar, or has a duplicate field"))
         return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
-    def broken(self, letter: DeadLetter, mending: Repair) -> StillInvalid | None:
+    def find_violation(self, letter: DeadLetter, mending: Repair) -> StillInvalid | None:
         """Return why the repaired record would be dead-lettered again, or None if it would be stored. Sends nothing."""
-        pipeline, settings = self._desk.pipeline, self._desk.settings
+        pipeline, settings = self._context.pipeline, self._context.settings
         serialize = build_serializer(pipeline.record, settings.wire_format, 0)
         whole = with_original(settings, pipeline, letter)
 
         def proven() -> Proven:
-            return proven_by_now(settings, self._desk.cassandra(), pipeline)
+            return proven_by_now(settings, self._context.cassandra(), pipeline)
 
-        outgoing = Repairer(pipeline, self._desk.registry, mending, serialize, proven).outgoing(whole)
+        outgoing = Repairer(pipeline, self._context.registry, mending, serialize, proven).outgoing(whole)
         return outgoing if isinstance(outgoing, StillInvalid) else None
 
     def redrive(
@@ -105,31 +113,33 @@ class Letters:
     ) -> Redriven:
         """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
         selection = _select_positions(places)
-        with cassandra.open_session(self._desk.settings) as session:
-            return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run, as_new=as_new)
+        with cassandra.open_session(self._context.settings) as session:
+            return redriving.redrive(
+                self._context.settings, session, selection, mending, dry_run=dry_run, as_new=as_new
+            )
 
     def discard(self, places: Iterable[str], note: str) -> Discarded:
         """Discard the records at these positions and return the result."""
         selection = _select_positions(places)
-        with cassandra.open_session(self._desk.settings) as session:
-            return redriving.discard(self._desk.settings, session, selection, note)
+        with cassandra.open_session(self._context.settings) as session:
+            return redriving.discard(self._context.settings, session, selection, note)
 
     def export(self, entries: list[DeadLetterSummary]) -> Exported:
         """Export the records as JSON lines, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
-        lines = self.queue.listing(self._desk.cassandra).lines
-        readers = AvroReaders(self._desk.registry)
+        lines = self.queue.read_listing(self._context.cassandra).lines
+        readers = AvroReaders(self._context.registry)
         exported, size_bytes = [], 0
-        for letter in self.queue.letters((entry.partition, entry.offset) for entry in wanted):
+        for letter in self.queue.read_letters((entry.partition, entry.offset) for entry in wanted):
             exported.append(line(letter, lines, read_fields(letter.value, readers)))
             size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
         return Exported(b"".join(exported), len(exported), len(entries) - len(exported))
 
-    def text(self, letter: DeadLetter) -> str:
+    def format_editable(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = read_fields(letter.value, AvroReaders(self._desk.registry))
+        value = read_fields(letter.value, AvroReaders(self._context.registry))
         if value is None:
             return utf8(letter.value) or ""
-        return pretty(value)
+        return format_json(value)

@@ -15,53 +15,53 @@ from penstock.pipeline import message_draft
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.page_layout import PageContext, page
-from penstock.web.schemas.api import catalogue
+from penstock.web.schemas.api import create_catalogue
 from penstock.web.schemas.subjects import Version
-from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
-from penstock.web.topics.messages import bar
+from penstock.web.topics.inventory import Inventory, TopicInfo, read_ranges
+from penstock.web.topics.messages import add_topic_bar
 
 _DANGER = "outline no-caps"
-_LOST = "Every record in it is lost, and whatever reads it stops, or starts over."
+_LOST = "All its records are lost, and its consumers stop or start over."
 _DROPPED = {
-    "pipeline": " The Spark job reads this topic: its checkpoint does not fit a topic that is made anew, so it stops "
-    f"until you run {remedies.reset_checkpoint()}. Rows that are stored stay.",
-    "rejected": " verify names every dead letter that is gone: a topic that is made anew does not say how many it "
-    "held. Delete its records instead.",
+    "pipeline": " The Spark job reads this topic. Its checkpoint does not match a recreated topic, so the job stops "
+    f"until you run {remedies.reset_checkpoint()}. Stored rows are kept.",
+    "rejected": " verify reports every deleted dead letter as missing, because a recreated topic does not show how "
+    "many it held. Delete its records instead.",
 }
 """What the deletion of a topic means, by its role."""
 _DELETED = {
-    "pipeline": " Those that the Spark job has not read yet are never stored.",
-    "rejected": " Nobody can redrive them any more. verify counts them as pruned: it excuses no more than lay before "
-    "the new log start, and names every other dead letter that is absent.",
+    "pipeline": " Records that the Spark job has not read yet are never stored.",
+    "rejected": " They can no longer be redriven. verify counts them as pruned: it excuses only those before the new "
+    "log start, and reports every other absent dead letter.",
 }
 """What a deletion of records means, by the topic's role."""
 
 
-def register(desk: AppContext, inventory: Inventory) -> None:
+def register(context: AppContext, inventory: Inventory) -> None:
     """Serve the pages."""
 
-    @page(desk, "/topics/{name}/produce", "Produce a message")
+    @page(context, "/topics/{name}/produce", "Produce a message")
     async def produce(visit: PageContext) -> None:
-        topic = await visit.ask(inventory.topic, visit.path["name"])
+        topic = await visit.ask(inventory.get_topic, visit.path["name"])
         admin.check_not_internal(topic.name)
-        bar(topic, "produce")
+        add_topic_bar(topic, "produce")
         is_pipeline = topic.role == "pipeline"
-        _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, desk, topic.name))
+        _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, context, topic.name))
 
-    @page(desk, "/topics/{name}/settings", "Settings")
+    @page(context, "/topics/{name}/settings", "Settings")
     async def settings(visit: PageContext) -> None:
-        topic = await visit.ask(inventory.topic, visit.path["name"])
-        bar(topic, "settings")
-        current = await visit.ask(admin.read_settings, desk.kafka, desk.settings, topic.name)
+        topic = await visit.ask(inventory.get_topic, visit.path["name"])
+        add_topic_bar(topic, "settings")
+        current = await visit.ask(admin.read_settings, context.kafka, context.settings, topic.name)
         _Settings(visit, topic, current)
         if not topic.is_internal:
             _Deletion(visit, inventory, topic)
 
 
-def _latest_schema(desk: AppContext, topic: str) -> Version | None:
+def _latest_schema(context: AppContext, topic: str) -> Version | None:
     """Return the newest schema of the topic's values. None if there is none or the registry is unavailable."""
     try:
-        return catalogue(desk).version(f"{topic}-value", "latest")
+        return create_catalogue(context).read_version(f"{topic}-value", "latest")
     except (NotFound, RegistryUnreachable):
         return None
 
@@ -79,44 +79,44 @@ class _Compose:
         self._schema = schema
         self._is_pipeline = topic.role == "pipeline"
         can_validate = self._is_pipeline or schema is not None
-        note = "Key and value are sent as they are typed, as UTF-8."
+        note = "Key and value are sent as typed, in UTF-8."
         if self._is_pipeline:
             note = (
-                "The value is checked against the contract, and sent as the producer sends it: framed, keyed by its id."
+                "The value is validated against the contract and sent as by the producer: with header, keyed by its id."
             )
         elif schema is not None:
-            note = f"The value is checked against {schema.subject} version {schema.version}, and sent framed."
-        elements.markup(note, tag="p").classes("quiet")
+            note = f"The value is validated against {schema.subject} version {schema.version} and sent with its header."
+        elements.add_html(note, tag="p").classes("quiet")
         with ui.element("div").classes("card compose"):
-            self._key = ui.input("Key, empty: the record's id" if self._is_pipeline else "Key, empty: none")
-            template = message_draft.build_template(visit.desk.pipeline.record) if self._is_pipeline else ""
+            self._key = ui.input("Key (default: the record's id)" if self._is_pipeline else "Key (optional)")
+            template = message_draft.build_template(visit.context.pipeline.record) if self._is_pipeline else ""
             self._value = ui.textarea("Value", value=template).props("outlined input-class=mono rows=17")
             self._key.props("outlined dense")
             self._is_null = ui.checkbox(
-                "No value: null" + (", which deletes the row of the key" if self._is_pipeline else "")
+                "Null value" + (", which deletes the row of the key" if self._is_pipeline else "")
             )
             self._value.bind_enabled_from(self._is_null, "value", lambda value: not value)
             with ui.row():
                 if self._is_pipeline:
                     ui.button("Template", on_click=self._fill_template).props("flat no-caps")
                 if can_validate:
-                    ui.button("Check", on_click=self._show_check_result).props("outline no-caps")
+                    ui.button("Validate", on_click=self._show_check_result).props("outline no-caps")
                 ui.button("Send", icon="send", on_click=self._send_message).props("no-caps")
                 if can_validate:
-                    ui.button("Send anyway, as typed", on_click=self._send_as_typed, color=None).props(_DANGER).classes(
-                        "danger"
-                    )
-        self._status = elements.markup("", tag="div").props("role=status aria-live=polite")
+                    ui.button("Send without validation", on_click=self._send_as_typed, color=None).props(
+                        _DANGER
+                    ).classes("danger")
+        self._status = elements.add_html("", tag="div").props("role=status aria-live=polite")
 
     def _fill_template(self) -> None:
-        self._value.value = message_draft.build_template(self._visit.desk.pipeline.record)
+        self._value.value = message_draft.build_template(self._visit.context.pipeline.record)
 
     async def _validate_value(self) -> Fault | object | None:
         """Validate the typed value; return the record or its fault. On a `PenstockError`, show it and return None."""
-        desk = self._visit.desk
+        context = self._visit.context
         try:
             return await self._visit.ask(
-                message_draft.validate_text, desk.pipeline, desk.registry, self._value.value or ""
+                message_draft.validate_text, context.pipeline, context.registry, self._value.value or ""
             )
         except PenstockError as error:
             self._show_problems(error.message)
@@ -124,7 +124,7 @@ class _Compose:
 
     def _show_problems(self, *problems: str) -> None:
         lines = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-        self._status.content = f'<div class="trouble"><p>It was not sent:</p><ul>{lines}</ul></div>'
+        self._status.content = f'<div class="trouble"><p>Not sent:</p><ul>{lines}</ul></div>'
 
     def _show_fault(self, fault: Fault) -> None:
         self._show_problems(*fault.message.split("; "))
@@ -132,13 +132,13 @@ class _Compose:
     async def _show_check_result(self) -> None:
         if self._schema is not None:
             if self._serialize_value(self._schema) is not None:
-                self._status.content = "<p>It keeps every rule of the schema.</p>"
+                self._status.content = "<p>Valid against the schema.</p>"
             return
         result = await self._validate_value()
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
-            self._status.content = "<p>It keeps every rule of the contract.</p>"
+            self._status.content = "<p>Valid against the contract.</p>"
 
     def _serialize_value(self, schema: Version) -> bytes | None:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
@@ -152,7 +152,7 @@ class _Compose:
         key, value, settings = (
             (self._key.value or "").encode() or None,
             self._serialize_value(schema),
-            self._visit.desk.settings,
+            self._visit.context.settings,
         )
         if value is not None:
             deliver = partial(message_draft.deliver_message, settings, self._topic, key, value)
@@ -169,12 +169,12 @@ class _Compose:
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
-            desk = self._visit.desk
+            context = self._visit.context
 
             def deliver() -> Place:
-                key, value = message_draft.encode_record(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
+                key, value = message_draft.encode_record(context.settings, context.pipeline, context.registry, result)  # type: ignore[arg-type]
                 return message_draft.deliver_message(
-                    desk.settings, self._topic, (self._key.value or "").encode() or key, value
+                    context.settings, self._topic, (self._key.value or "").encode() or key, value
                 )
 
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
@@ -184,7 +184,7 @@ class _Compose:
         value = None if self._is_null.value else (self._value.value or "").encode()
         if self._is_pipeline and value is None and not await self._confirm_deletion(key):
             return
-        settings = self._visit.desk.settings
+        settings = self._visit.context.settings
         self._show_sent(
             await self._visit.act(
                 "produce as typed",
@@ -195,14 +195,16 @@ class _Compose:
 
     async def _confirm_deletion(self, key: bytes | None) -> bool:
         if key is None:
-            self._show_problems("a null value deletes the row of its key: type the key")
+            self._show_problems("a null value deletes the row of its key: enter the key")
             return False
-        return await elements.confirmed("Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send")
+        return await elements.ask_confirmation(
+            "Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send"
+        )
 
     def _show_sent(self, place: Place | None) -> None:
         if place is None:
             return
-        address = elements.message_address(self._topic, *place)
+        address = elements.message_path(self._topic, *place)
         self._status.content = (
             f'<div class="verdict">Kafka acknowledged it: <a href="{address}">{escape(self._topic)} {place}</a></div>'
         )
@@ -216,15 +218,15 @@ class _Settings:
         self._topic = topic.name
         self._known = {setting.name: setting for setting in settings}
         if topic.is_internal:
-            elements.markup("A service keeps this topic for itself: it can be looked at here, not changed.", tag="p")
+            elements.add_html("This topic is internal to a service, and read-only here.", tag="p")
         else:
             self._build_form()
         own = [setting for setting in settings if setting.is_own]
-        elements.table("Set for this topic", ("Setting", "Value"), map(_setting_row, own))
+        elements.add_table("Topic overrides", ("Setting", "Value"), map(_setting_row, own))
         with ui.element("details").classes("others"):
-            elements.markup(f"{len(settings) - len(own)} settings as Kafka has them", tag="summary")
+            elements.add_html(f"{len(settings) - len(own)} settings with Kafka's defaults", tag="summary")
             defaults = [setting for setting in settings if not setting.is_own]
-            elements.table("Kafka's own", ("Setting", "Value"), map(_setting_row, defaults))
+            elements.add_table("Kafka's defaults", ("Setting", "Value"), map(_setting_row, defaults))
 
     def _build_form(self) -> None:
         names = [setting.name for setting in self._known.values() if not setting.is_fixed]
@@ -237,7 +239,7 @@ class _Settings:
             for field in (self._name, self._value):
                 field.props("outlined dense")
             ui.button("Change", on_click=self._change_setting).props("no-caps")
-            ui.button("As Kafka has it", on_click=self._reset_setting).props("flat no-caps")
+            ui.button("Reset to default", on_click=self._reset_setting).props("flat no-caps")
 
     def _show_value(self) -> None:
         setting = self._known.get(self._name.value or "")
@@ -250,15 +252,15 @@ class _Settings:
         await self._apply_setting(None)
 
     async def _apply_setting(self, value: str | None) -> None:
-        desk, name = self._visit.desk, self._name.value or ""
+        context, name = self._visit.context, self._name.value or ""
         setting = self._known.get(name)
         before = setting.value if setting else ""
-        target = "what Kafka has" if value is None else repr(value)
-        if not await elements.confirmed(f"Change {name}", f"From {before!r} to {target}.", verb="Change"):
+        target = "Kafka's default" if value is None else repr(value)
+        if not await elements.ask_confirmation(f"Change {name}", f"From {before!r} to {target}.", verb="Change"):
             return
 
         def alter() -> bool:
-            admin.alter_setting(desk.kafka, desk.settings, self._topic, name, value)
+            admin.alter_setting(context.kafka, context.settings, self._topic, name, value)
             return True
 
         if await self._visit.act("change setting", f"{self._topic} {name}={value}", alter):
@@ -268,7 +270,7 @@ class _Settings:
 def _setting_row(setting: TopicSetting) -> tuple[str, str]:
     duration = ""
     if setting.name.endswith(".ms") and (setting.value or "").isdigit() and int(setting.value or "0") < 2**62:
-        duration = f' <span class="quiet">{elements.duration(int(setting.value or "0"))}</span>'
+        duration = f' <span class="quiet">{elements.format_duration(int(setting.value or "0"))}</span>'
     return f"<code>{escape(setting.name)}</code>", f"{escape(setting.value or '')}{duration}"
 
 
@@ -279,47 +281,51 @@ class _Deletion:
         self._visit = visit
         self._inventory = inventory
         self._topic = topic
-        elements.heading("Delete")
+        elements.add_heading("Delete")
         with ui.element("div").classes("card find"):
             partitions: dict[int, str] = {-1: "all"} | {
                 partition: str(partition) for partition in range(topic.partitions)
             }
             self._partition = ui.select(partitions, value=-1, label="Partition").props("outlined dense")
-            self._before = ui.input("Before offset, empty: all records").props("outlined dense inputmode=numeric")
+            self._before = ui.input("Before offset (default: all records)").props("outlined dense inputmode=numeric")
             ui.button("Delete records", on_click=self._delete_records, color=None).props(_DANGER).classes("danger")
-            ui.button("Delete the topic", on_click=self._delete_topic, color=None).props(_DANGER).classes("danger")
+            ui.button("Delete topic", on_click=self._delete_topic, color=None).props(_DANGER).classes("danger")
 
     async def _delete_records(self) -> None:
-        desk, name = self._visit.desk, self._topic.name
+        context, name = self._visit.context, self._topic.name
         partition, text = self._partition.value, (self._before.value or "").strip()
         subject = "all records" if not text else f"the records before offset {text}"
         subject += "" if partition == -1 else f" of partition {partition}"
         note = _DELETED.get(self._topic.role, "")
-        if not await elements.confirmed(f"Delete {subject}", f"They are lost.{note}", name=name, verb="Delete"):
+        if not await elements.ask_confirmation(
+            f"Delete {subject}", f"The records are lost.{note}", name=name, verb="Delete"
+        ):
             return
 
         def delete() -> bool:
-            spans = [span for span in spans_of(desk.kafka, desk.settings, name) if partition in (-1, span.partition)]
+            spans = [
+                span for span in read_ranges(context.kafka, context.settings, name) if partition in (-1, span.partition)
+            ]
             offset = _parse_offset(text)
             ends = [Place(span.partition, span.end if offset is None else min(offset, span.end)) for span in spans]
             firsts = {span.partition: span.first for span in spans}
             ends = [end for end in ends if end.offset > firsts[end.partition]]
-            admin.delete_records(desk.kafka, desk.settings, name, ends)
-            self._inventory.forget()
+            admin.delete_records(context.kafka, context.settings, name, ends)
+            self._inventory.clear_cache()
             return True
 
         if await self._visit.act("delete records", f"{name} {subject}", delete):
             ui.navigate.to(f"/topics/{name}")
 
     async def _delete_topic(self) -> None:
-        desk, name = self._visit.desk, self._topic.name
+        context, name = self._visit.context, self._topic.name
         text = _LOST + _DROPPED.get(self._topic.role, "")
-        if not await elements.confirmed(f"Delete {name}", text, name=name, verb="Delete"):
+        if not await elements.ask_confirmation(f"Delete {name}", text, name=name, verb="Delete"):
             return
 
         def delete() -> bool:
-            admin.delete_topic(desk.kafka, desk.settings, name)
-            self._inventory.forget()
+            admin.delete_topic(context.kafka, context.settings, name)
+            self._inventory.clear_cache()
             return True
 
         if await self._visit.act("delete topic", name, delete):
@@ -328,5 +334,5 @@ class _Deletion:
 
 def _parse_offset(text: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise UsageError(f"{text[:100]!r} is no offset: it is a whole number")
+        raise UsageError(f"invalid offset {text[:100]!r}: expected a whole number")
     return int(text) if text else None

@@ -1,7 +1,7 @@
 import json
 
 from penstock.config import read
-from penstock.web.in_force import HIDDEN, Secrets, in_force, secrets_of
+from penstock.web.effective_settings import HIDDEN, Secrets, collect_secrets, list_effective_settings
 
 
 def settings_of(tmp_path, **changes):
@@ -9,9 +9,11 @@ def settings_of(tmp_path, **changes):
     return read(home=tmp_path, **changes)
 
 
-def test_every_setting_is_told_with_its_variable_and_whether_it_is_the_default(tmp_path):
+def test_every_setting_has_its_variable_and_whether_it_is_the_default(tmp_path):
     """Defaults that are made of ports too."""
-    found = {one.variable: one for one in in_force(settings_of(tmp_path, kafka_port=19092, log_level="DEBUG"))}
+    found = {
+        one.variable: one for one in list_effective_settings(settings_of(tmp_path, kafka_port=19092, log_level="DEBUG"))
+    }
     assert len(found) == len(type(read()).model_fields)
     assert found["PENSTOCK_LOG_LEVEL"].is_default is False
     assert found["PENSTOCK_KAFKA_PARTITIONS"].is_default is True
@@ -23,7 +25,7 @@ def test_every_setting_is_told_with_its_variable_and_whether_it_is_the_default(t
 def test_secrets_and_userinfo_are_hidden(tmp_path):
     """A secret that is not set is empty, not hidden."""
     settings = settings_of(tmp_path, kafka_password="hush", source_url="https://me:word@host/api")
-    found = {one.variable: one.value for one in in_force(settings)}
+    found = {one.variable: one.value for one in list_effective_settings(settings)}
     assert found["PENSTOCK_KAFKA_PASSWORD"] == HIDDEN
     assert found["PENSTOCK_CASSANDRA_PASSWORD"] == ""
     assert found["PENSTOCK_SOURCE_URL"] == f"https://{HIDDEN}@host/api"
@@ -33,7 +35,10 @@ def test_a_secret_is_hidden_wherever_it_stands(tmp_path):
     """Those of the settings, as they are and as a URL has them; those in URLs; those that were made for this home."""
     settings = settings_of(tmp_path, kafka_password="hu/sh", registry_url="http://me:word7@host/")
     line = "hu/sh hu%2Fsh word7 made-here-once http://you:other@host/ airflow stays"
-    assert secrets_of(settings).hide(line) == f"{HIDDEN} {HIDDEN} {HIDDEN} {HIDDEN} http://{HIDDEN}@host/ airflow stays"
+    assert (
+        collect_secrets(settings).hide(line)
+        == f"{HIDDEN} {HIDDEN} {HIDDEN} {HIDDEN} http://{HIDDEN}@host/ airflow stays"
+    )
 
 
 def test_the_longer_of_two_secrets_is_hidden_as_a_whole():

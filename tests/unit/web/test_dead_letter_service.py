@@ -7,8 +7,8 @@ from penstock.config import read
 from penstock.dead_letters.redrive import Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
-from penstock.web.rejected import acts
-from penstock.web.rejected.letters import Letters
+from penstock.web.rejected import actions
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 from tests.unit.fakes import FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS
@@ -22,15 +22,15 @@ def kafka(monkeypatch):
 @pytest.fixture
 def letters(kafka):
     session = FakeSession(FakeSettled())
-    desk = SimpleNamespace(settings=read(), pipeline=READINGS, registry=FakeRegistry(), cassandra=lambda: session)
-    return Letters(desk)
+    context = SimpleNamespace(settings=read(), pipeline=READINGS, registry=FakeRegistry(), cassandra=lambda: session)
+    return DeadLetterService(context)
 
 
 def test_no_place_is_not_all_places(letters):
     """A selection without places is of every record: it is refused before anything is asked."""
-    with pytest.raises(UsageError, match="no rejected record is chosen"):
+    with pytest.raises(UsageError, match="no dead letter is selected"):
         letters.redrive([], Repair())
-    with pytest.raises(UsageError, match="no rejected record is chosen"):
+    with pytest.raises(UsageError, match="no dead letter is selected"):
         letters.discard([], "note")
 
 
@@ -38,24 +38,24 @@ def test_an_edited_text_is_judged_as_typed(letters, kafka):
     """No JSON, JSON that breaks rules, JSON that keeps them."""
     (letter,) = kafka.set_aside(reject(1, b'{"sensor":"one","celsius":2.5}'))
     for text in ("{", "[1]", '{"sensor": 1, "sensor": 2}', '"\ud800"'):
-        with pytest.raises(UsageError, match="the value is no JSON object"):
-            letters.edited(letter, text)
-    broken = letters.broken(letter, letters.edited(letter, '{"sensor": "one", "celsius": 2.5}'))
+        with pytest.raises(UsageError, match="the value is not a JSON object"):
+            letters.parse_edit(letter, text)
+    broken = letters.find_violation(letter, letters.parse_edit(letter, '{"sensor": "one", "celsius": 2.5}'))
     assert broken.rules == ("sensor:type",)
-    assert letters.broken(letter, letters.edited(letter, '{"sensor": 1, "celsius": 2.5}')) is None
+    assert letters.find_violation(letter, letters.parse_edit(letter, '{"sensor": 1, "celsius": 2.5}')) is None
 
 
 def test_fields_are_set_as_the_command_does(letters):
     """Each of its field's type; none is a mistake."""
     assert letters.set_fields(["sensor=7", ""]).fields == {"sensor": 7}
-    with pytest.raises(UsageError, match="no field is set"):
+    with pytest.raises(UsageError, match="no field is selected"):
         letters.set_fields([" "])
 
 
 def test_an_export_has_a_line_for_each_record(letters, kafka):
     """In the form that an edit is read in; what does not fit is counted."""
     kafka.set_aside(reject(1, b'{"sensor":"one"}'), reject(2, b"{"))
-    done = letters.export(letters.queue.listing(letters._desk.cassandra).entries)
+    done = letters.export(letters.queue.read_listing(letters._context.cassandra).entries)
     assert (done.records, done.left_out, done.content.count(b"\n")) == (2, 0, 2)
     assert b'"value":{"sensor":"one"}' in done.content
 
@@ -63,38 +63,38 @@ def test_an_export_has_a_line_for_each_record(letters, kafka):
 def test_what_can_be_edited_is_json_or_text(letters, kafka):
     """Bytes that are neither begin with nothing."""
     found = kafka.set_aside(reject(1, b'{"a":1}'), reject(2, b"{"), reject(3, b"\xff"))
-    assert [letters.text(one) for one in found] == ['{\n  "a": 1\n}', "{", ""]
+    assert [letters.format_editable(one) for one in found] == ['{\n  "a": 1\n}', "{", ""]
 
 
-def test_a_record_that_was_left_out_is_tried_as_it_lies_in_the_topic(letters, kafka):
+def test_a_record_that_was_left_out_is_tried_as_it_is_in_the_topic(letters, kafka):
     """What a redrive would send is judged; once it is gone, that is the answer."""
     value = b'{"sensor":1,"celsius":2.5}'.ljust(9000)
     kafka.producer.produce("readings", value, b"1", [], lambda *_: None)
     kafka.producer.flush(1)
     letter = set_aside_shrunk(kafka, reject(0, value, key=b"1"))
-    assert letters.broken(letter, Repair()) is None
+    assert letters.find_violation(letter, Repair()) is None
     kafka.producer.sent.pop(0)
-    assert "the record is no longer in readings" in letters.broken(letter, Repair()).message
+    assert "the record is no longer in readings" in letters.find_violation(letter, Repair()).message
 
 
 def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafka):
-    """Its size and where it lies stand in the line; there is nothing to edit."""
+    """The line has its size and its position; there is nothing to edit."""
     letter = set_aside_shrunk(kafka, reject(3, b"x" * 9000))
-    (entry,) = letters.queue.listing(letters._desk.cassandra).entries
+    (entry,) = letters.queue.read_listing(letters._context.cassandra).entries
     assert entry.value_bytes == 9000
     (line,) = letters.export([entry]).content.splitlines()
     assert {"value": None, "value_bytes": 9000, "left_out": ["value"], "offset": 3}.items() <= json.loads(line).items()
-    account, _ = letters.account(letter, personal=False)
+    account, _ = letters.describe(letter, personal=False)
     assert (account.value.kind, account.value.size_bytes) == ("none", 9000)
-    assert "the record is in readings, partition 0 offset 3" in account.value.text
-    assert letters.text(letter) == ""
+    assert "the original record is in readings, partition 0 offset 3" in account.value.text
+    assert letters.format_editable(letter) == ""
 
 
-def test_a_confirmation_says_what_becomes_of_each_record():
+def test_a_confirmation_describes_the_outcome_of_each_record():
     """What is sent, what is closed for a newer version, and what stays."""
-    question = acts._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
+    question = actions._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
     assert question == (
-        "1,200 records are sent to readings, once. 2 have a newer version in the table: they are closed, and not sent. "
-        "3 would still be broken, and stay here."
+        "1,200 records are sent to readings, once. 2 have a newer version in the table and become superseded, "
+        "unsent. 3 are still invalid, and remain pending."
     )
-    assert acts._describe_redrive(Redriven(sent=1), "readings") == "1 records are sent to readings, once."
+    assert actions._describe_redrive(Redriven(sent=1), "readings") == "1 record is sent to readings, once."

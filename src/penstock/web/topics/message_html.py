@@ -11,7 +11,7 @@ from nicegui import ui
 from penstock.contract.masking import hidden_bytes
 from penstock.errors import PenstockError
 from penstock.web import elements
-from penstock.web.elements import UNKNOWN, moment_html, number, size
+from penstock.web.elements import UNKNOWN, format_number, format_size, moment_html
 from penstock.web.page_layout import PageContext
 from penstock.web.topics.content import SHOWN_BYTES, ShownMessage
 from penstock.web.topics.inventory import TopicInfo
@@ -20,10 +20,10 @@ _PREVIEW_CHARACTERS = 160
 _BODY_CHARACTERS = 4000
 _HEX_ROW_BYTES = 16
 ROLES = {
-    "pipeline": "the pipeline's",
-    "rejected": "rejected records",
-    "registry": "the schema registry's own",
-    "Kafka": "Kafka's own",
+    "pipeline": "pipeline topic",
+    "rejected": "dead letters",
+    "registry": "internal to the schema registry",
+    "Kafka": "internal to Kafka",
     "": "",
 }
 
@@ -34,7 +34,7 @@ class Part:
     def __init__(self, visit: PageContext, classes: str = "", label: str = "") -> None:
         self._visit = visit
         self._trouble = ui.element("div")
-        self._html = elements.markup("", tag="div").classes(classes)
+        self._html = elements.add_html("", tag="div").classes(classes)
         if label:
             self._html.props(f'tabindex=0 role=region aria-label="{escape(label)}"')
         self._error_text = ""
@@ -61,27 +61,27 @@ class Part:
         self._html.set_visibility(error is None)
         if error is not None:
             with self._trouble:
-                elements.trouble(error)
+                elements.add_error(error)
 
 
-def retention(topic: TopicInfo) -> str:
+def format_retention(topic: TopicInfo) -> str:
     """Describe the topic's retention."""
     if "delete" not in topic.cleanup:
-        return "newest per key" if topic.cleanup else UNKNOWN
-    duration = "without end" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
+        return "compacted" if topic.cleanup else UNKNOWN
+    duration = "unlimited" if topic.retention_ms == -1 else elements.format_duration(topic.retention_ms)
     max_bytes = topic.retention_bytes
-    return duration if max_bytes is None or max_bytes < 0 else f"{duration}, {size(max_bytes)} per partition"
+    return duration if max_bytes is None or max_bytes < 0 else f"{duration}, {format_size(max_bytes)} per partition"
 
 
-def address(topic: str, **query: Any) -> str:
+def messages_path(topic: str, **query: Any) -> str:
     """Return the path of a topic's messages with these query parameters; empty ones are left out."""
     parameters = {name: value for name, value in query.items() if value not in ("", None)}
     return f"/topics/{topic}" + (f"?{urlencode(parameters)}" if parameters else "")
 
 
-def place_address(seen: ShownMessage) -> str:
+def message_page_path(seen: ShownMessage) -> str:
     """Return the path of a message's page."""
-    return elements.message_address(seen.topic, seen.partition, seen.offset)
+    return elements.message_path(seen.topic, seen.partition, seen.offset)
 
 
 def row_html(seen: ShownMessage) -> str:
@@ -89,7 +89,7 @@ def row_html(seen: ShownMessage) -> str:
     position = f"{seen.partition}:{seen.offset}"
     return (
         f'<li class="message" id="m-{seen.partition}-{seen.offset}">'
-        f'<a class="mono" href="{place_address(seen)}" title="partition:offset">{position}</a>'
+        f'<a class="mono" href="{message_page_path(seen)}" title="partition:offset">{position}</a>'
         f"<details><summary>{moment_html(seen.at)} <code>{_key_html(seen)}</code> "
         f'<span class="preview">{_preview_html(seen)}</span></summary>'
         f"{_facts_html(seen)}{_body_html(seen, _BODY_CHARACTERS)}{headers_html(seen)}</details></li>"
@@ -109,27 +109,29 @@ def _preview_html(seen: ShownMessage) -> str:
     return escape(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")
 
 
-def kind_of(seen: ShownMessage) -> str:
+def describe_encoding(seen: ShownMessage) -> str:
     """Describe the encoding of the value."""
     encoding = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
     if seen.schema_id is None:
-        return encoding if seen.kind in {"null", "text", "bytes"} else f"{encoding}, without a frame"
+        return encoding if seen.kind in {"null", "text", "bytes"} else f"{encoding}, without header"
     return f"{encoding}, schema {seen.schema_id}"
 
 
 def _facts_html(seen: ShownMessage) -> str:
     problem = f' <span class="warn">{escape(seen.problem)}</span>' if seen.problem else ""
-    return f'<p class="quiet">{escape(kind_of(seen))}, {number(seen.value_bytes)} bytes{problem}</p>'
+    return f'<p class="quiet">{escape(describe_encoding(seen))}, {format_number(seen.value_bytes)} bytes{problem}</p>'
 
 
 def _body_html(seen: ShownMessage, most: int) -> str:
-    text = body_of(seen)
+    text = format_body(seen)
     cut = len(text) > most or seen.is_cut
-    more = f'<p class="quiet">Cut here: <a href="{place_address(seen)}">the whole message</a></p>' if cut else ""
+    more = (
+        f'<p class="quiet">Truncated: <a href="{message_page_path(seen)}">show the whole message</a></p>' if cut else ""
+    )
     return f"<pre>{escape(text[:most])}</pre>{more}"
 
 
-def body_of(seen: ShownMessage) -> str:
+def format_body(seen: ShownMessage) -> str:
     """Return the value as readable text."""
     if seen.hidden:
         return seen.hidden
@@ -151,10 +153,10 @@ def headers_html(seen: ShownMessage) -> str:
         )
         for header in seen.headers
     ]
-    return f'<div class="table">{elements.table_html("Headers, as they were sent", ("name", "value"), rows)}</div>'
+    return f'<div class="table">{elements.table_html("Headers", ("name", "value"), rows)}</div>'
 
 
-def hex_of(seen: ShownMessage) -> str:
+def format_hex(seen: ShownMessage) -> str:
     """Return a hex dump of the value: 16 bytes per line, with offset, hex and ASCII."""
     if seen.hex is None:
         return "" if seen.kind == "null" else hidden_bytes(seen.value_bytes)

@@ -15,9 +15,9 @@ from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import PenstockError
 from penstock.web import elements
-from penstock.web.elements import number
+from penstock.web.elements import format_number
 from penstock.web.page_layout import PageContext
-from penstock.web.rejected.letters import Letters
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 
 T = TypeVar("T")
 Entries = Callable[[], Awaitable[list[DeadLetterSummary]]]
@@ -25,13 +25,13 @@ _NAMED = 20
 _BUTTON = "no-caps outline"
 
 
-class Acts:
+class Actions:
     """Actions on a selection. `waiting` returns the records to redrive or discard, `chosen` those to export."""
 
     def __init__(
         self,
         visit: PageContext,
-        letters: Letters,
+        letters: DeadLetterService,
         waiting: Entries,
         name: str,
         again: Callable[[], Awaitable[None]],
@@ -46,13 +46,13 @@ class Acts:
 
     def build(self) -> None:
         """Build the forms, and an element for their outcome."""
-        elements.heading("Mend, send again, give up")
-        elements.markup(
-            "A record that is sent again keeps its place in the order of the topic. When a newer version of its id is "
-            "stored, it is not sent and becomes superseded.",
+        elements.add_heading("Repair, redrive, discard")
+        elements.add_html(
+            "A redriven record keeps its position in the order of the topic. If a newer version of its id is stored, "
+            "it is not sent and becomes superseded.",
             tag="p",
         )
-        self._as_new = ui.checkbox("Send as the newest version, even if a newer one is stored")
+        self._as_new = ui.checkbox("Redrive as the newest version, even if a newer one is stored")
         with ui.element("div").classes("grid"):
             with ui.element("section").classes("card"):
                 self._build_set_form()
@@ -62,22 +62,24 @@ class Acts:
                 self._build_discard_form()
             with ui.element("section").classes("card"):
                 self._build_export_form()
-        self._status = elements.markup("", tag="div").classes("outcome").props("role=status aria-live=polite")
+        self._status = elements.add_html("", tag="div").classes("outcome").props("role=status aria-live=polite")
 
     def _build_set_form(self) -> None:
-        elements.heading("Set fields", 3)
-        elements.markup("The same value in each record that waits. What breaks no rule then is sent, once.", tag="p")
+        elements.add_heading("Set fields", 3)
+        elements.add_html(
+            "Sets the same value in every pending record. Records that are then valid are sent once.", tag="p"
+        )
         self._rows = ui.element("div")
         self._add_field()
         with ui.element("div").classes("row-bar"):
-            ui.button("Another field", on_click=self._add_field).props(f"{_BUTTON} flat")
-            ui.button("Try", on_click=lambda: self._dry_run(self._read_fields)).props(_BUTTON)
-            ui.button("Mend and send", on_click=lambda: self.send(self._read_fields, "mend and redrive")).props(
+            ui.button("Add field", on_click=self._add_field).props(f"{_BUTTON} flat")
+            ui.button("Dry run", on_click=lambda: self._dry_run(self._read_fields)).props(_BUTTON)
+            ui.button("Repair and redrive", on_click=lambda: self.send(self._read_fields, "repair and redrive")).props(
                 "no-caps"
             )
 
     def _add_field(self) -> None:
-        names = [field.name for field in fields(self._visit.desk.pipeline.record)]
+        names = [field.name for field in fields(self._visit.context.pipeline.record)]
         with self._rows, ui.element("div").classes("row-bar"):
             name = ui.select(names, label="Field").props("outlined dense options-dense").classes("field-name")
             value = ui.input("New value").props("outlined dense").classes("field-value")
@@ -89,30 +91,32 @@ class Acts:
         )
 
     def _build_redrive_form(self) -> None:
-        elements.heading("Send again as they are", 3)
-        text = "For records that would be taken now, since a schema or a rule has changed. Others stay here."
-        elements.markup(text, tag="p")
+        elements.add_heading("Redrive unchanged", 3)
+        text = "For records that are valid now because a schema or a rule has changed. Others remain pending."
+        elements.add_html(text, tag="p")
         with ui.element("div").classes("row-bar"):
-            ui.button("Try unchanged", on_click=lambda: self._dry_run(Repair)).props(_BUTTON)
+            ui.button("Dry run unchanged", on_click=lambda: self._dry_run(Repair)).props(_BUTTON)
             ui.button("Redrive", on_click=lambda: self.send(Repair, "redrive")).props("no-caps")
 
     def _build_discard_form(self) -> None:
-        elements.heading("Give up", 3)
-        elements.markup("They stay in the queue as long as Kafka keeps them, and are never sent.", tag="p")
-        self._note = ui.input("Why (kept with who and when)").props("outlined dense")
+        elements.add_heading("Discard", 3)
+        elements.add_html(
+            "Discarded records stay in the topic until retention deletes them, and are never sent.", tag="p"
+        )
+        self._note = ui.input("Reason (stored with user and time)").props("outlined dense")
         ui.button("Discard", on_click=self._discard_records, color=None).props(_BUTTON).classes("danger")
 
     def _build_export_form(self) -> None:
-        elements.heading("Export", 3)
-        elements.markup(
-            f"JSON lines, as <code>{remedies.export_dead_letters()}</code> writes them, to be edited in a file.",
+        elements.add_heading("Export", 3)
+        elements.add_html(
+            f"JSON lines in the format of <code>{remedies.export_dead_letters()}</code>, for editing in a file.",
             tag="p",
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
         if self._visit.masks:
             button.disable()
-            text = "An export holds personal data: show them first, with the button at the top of the page."
-            elements.markup(text, tag="p").classes("quiet")
+            text = "An export contains personal data. Show personal data first, with the button at the top of the page."
+            elements.add_html(text, tag="p").classes("quiet")
 
     async def _run_query(self, question: Callable[[], T]) -> T | None:
         """Run `question` and return its result. On a `PenstockError`, show that and return None."""
@@ -125,14 +129,14 @@ class Acts:
 
     async def _pending_places(self) -> list[str]:
         """Return the positions of the records that are pending now; if there are none, say so on the page."""
-        self._status.content = "<p>Looking at the records...</p>"
+        self._status.content = "<p>Checking the records …</p>"
         try:
             places = [entry.place for entry in await self._waiting()]
         except PenstockError as error:
             self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p></div>'
             return []
         if not places:
-            self._status.content = "<p>Nothing to do: none of these records waits.</p>"
+            self._status.content = "<p>Nothing to do: none of these records is pending.</p>"
         return places
 
     async def _dry_run(self, mending: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
@@ -156,8 +160,8 @@ class Acts:
         if trial is None or not (trial[2].sent or trial[2].superseded):
             return
         places, repair, expected = trial
-        as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.desk.pipeline.topic)
-        if not await elements.confirmed("Send again?", question, verb="Send"):
+        as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.context.pipeline.topic)
+        if not await elements.ask_confirmation("Redrive?", question, verb="Redrive"):
             return
         result = await self._visit.act(
             action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
@@ -170,8 +174,8 @@ class Acts:
         places = await self._pending_places()
         if not places:
             return
-        question = f"{number(len(places))} records are given up for good: they can never be sent."
-        if not await elements.confirmed("Discard?", question, name=self._name, verb="Discard"):
+        question = f"{format_number(len(places))} records are discarded permanently. They can never be sent."
+        if not await elements.ask_confirmation("Discard?", question, name=self._name, verb="Discard"):
             return
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
         result = await self._visit.act("discard", _join_positions(places), lambda: self._letters.discard(places, note))
@@ -184,16 +188,19 @@ class Acts:
             return
         entries = await self._chosen()
         subject = _join_positions([entry.place for entry in entries])
-        export = await self._visit.act("export rejected", subject, lambda: self._letters.export(entries))
+        export = await self._visit.act("export dead letters", subject, lambda: self._letters.export(entries))
         if export is None:
             return
-        ui.download.content(export.content, f"rejected-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl")
+        ui.download.content(
+            export.content, f"dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl"
+        )
         rest = (
-            f" {number(export.left_out)} did not fit; all: <code>{remedies.export_dead_letters()}</code>"
+            f" {format_number(export.left_out)} exceed the limit. Export all: "
+            f"<code>{remedies.export_dead_letters()}</code>"
             if export.left_out
             else ""
         )
-        self._status.content = f"<p>{number(export.records)} records exported.{rest}</p>"
+        self._status.content = f"<p>{format_number(export.records)} records exported.{rest}</p>"
 
     def _outcome_html(self, result: Redriven | Discarded) -> str:
         """Return HTML for the result of an action or a dry run: counts, and the records not sent with the reason."""
@@ -201,12 +208,14 @@ class Acts:
         labels = {
             "sent": "would be sent" if is_dry_run else "sent",
             "superseded": "superseded",
-            "still_broken": "still broken",
+            "still_broken": "still invalid",
             "discarded": "discarded",
-            "in_hand": "in hand of another command",
-            "already": "settled before",
+            "in_hand": "in flight in another command",
+            "already": "already resolved",
         }
-        counts = [(label, number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)]
+        counts = [
+            (label, format_number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)
+        ]
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
         lines = "".join(
             f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
@@ -214,14 +223,14 @@ class Acts:
             for record in not_sent
         )
         cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
-        title = "What would happen" if is_dry_run else "What happened"
+        title = "Dry run" if is_dry_run else "Result"
         return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
 
     def _explain_outcome(self, record: Named) -> str:
         """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""
         named = ", ".join(record.rules)
         if self._visit.masks and record.outcome != "superseded":
-            return named or "personal data are hidden"
+            return named or "personal data is hidden"
         return record.message or named
 
     def _is_as_new(self) -> bool:
@@ -230,11 +239,14 @@ class Acts:
 
 def _describe_redrive(expected: Redriven, topic: str) -> str:
     """Return what a confirmed redrive does, by its dry run."""
-    parts = [f"{number(expected.sent)} records are sent to {topic}, once."]
+    noun = "record is" if expected.sent == 1 else "records are"
+    parts = [f"{format_number(expected.sent)} {noun} sent to {topic}, once."]
     if expected.superseded:
-        parts.append(f"{number(expected.superseded)} have a newer version in the table: they are closed, and not sent.")
+        parts.append(
+            f"{format_number(expected.superseded)} have a newer version in the table and become superseded, unsent."
+        )
     if expected.still_broken:
-        parts.append(f"{number(expected.still_broken)} would still be broken, and stay here.")
+        parts.append(f"{format_number(expected.still_broken)} are still invalid, and remain pending.")
     return " ".join(parts)
 
 
