@@ -124,7 +124,9 @@ class Catalogue:
             "POST", path, _parse_check_result, params={"verbose": "true"}, json=body
         )
         level = self._fetch_level(name)
-        return DraftVerdict(name, latest.version, level, is_compatible, messages, compare_schema_texts(latest.text, draft))
+        return DraftVerdict(
+            name, latest.version, level, is_compatible, messages, compare_schema_texts(latest.text, draft)
+        )
 
     def _fetch_level(self, name: str = "") -> str:
         """Return the level of a subject, or the level of subjects without their own."""
