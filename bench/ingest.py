@@ -113,7 +113,7 @@ def measure_ingest(target: Target, make: ProgramFactory, api: str, records: int)
     measured = measure_program(
         make(target, settings, api, records), target.process_finder, records, timeout_s=_TIMEOUT_S
     )
-    stored = sum(span.records for span in topics.spans(settings, load.topic))
+    stored = sum(span.records for span in topics.fetch_offset_ranges(settings, load.topic))
     if stored < records:
         raise BenchFailed(f"expected {records} records in the topic, found {stored}")
     target.delete_topics(load)

@@ -95,7 +95,7 @@ def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str) -> 
 def _all_covered(settings: Settings, job: "subprocess.Popen[bytes]") -> None:
     assert job.poll() is None, "the Spark job ended"
     topic = pipelines.of(settings).topic
-    spans = topics.spans(settings, topic)
+    spans = topics.fetch_offset_ranges(settings, topic)
     with cassandra.open_session(settings) as session:
         waiting = Auditor(settings, session).waiting(spans)
     if waiting or sum(span.records for span in spans) < 30:

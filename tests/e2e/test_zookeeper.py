@@ -41,7 +41,8 @@ def test_every_captured_user_arrives_with_every_field_as_avro(
     rows = carry(zookeeper_stack, file, captured_api, tmp_path, free_port)
     check_rows_against_api(rows, captured)
     values = [
-        message.value() for message in topics.read_records(settings, file.stem, topics.spans(settings, file.stem))
+        message.value()
+        for message in topics.read_records(settings, file.stem, topics.fetch_offset_ranges(settings, file.stem))
     ]
     assert len(values) == 30
     assert {Registry(settings).writer(decode_schema_id(value)).wire_format for value in values} == {"avro"}

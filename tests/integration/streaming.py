@@ -79,4 +79,4 @@ class Topic:
 
     def dead_letters(self) -> list[Message]:
         topic = self.pipeline.dead_letter_topic
-        return list(topics.read_records(self.settings, topic, topics.spans(self.settings, topic)))
+        return list(topics.read_records(self.settings, topic, topics.fetch_offset_ranges(self.settings, topic)))

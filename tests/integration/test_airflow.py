@@ -59,7 +59,7 @@ def test_a_run_for_another_pipeline_sends_nothing(
 ) -> None:
     """The shell's pipeline is not the stack's: `run` and `demo` trigger nothing; an order from afar fails its task."""
     other = {"PENSTOCK_PIPELINE": str(pipeline_file())}
-    before = topics.spans(settings, "users_created")
+    before = topics.fetch_offset_ranges(settings, "users_created")
     with Airflow(settings) as airflow:
         airflow.unpause_dag()
         runs = len(airflow.list_runs(100))
@@ -77,7 +77,7 @@ def test_a_run_for_another_pipeline_sends_nothing(
         assert [attempt["try_number"] for attempt in airflow.list_attempts(run_id)] == [1]
     assert run["state"] == "failed"
     assert f"nothing was fetched: the run was triggered for topic '{unique}'" in log
-    assert topics.spans(settings, "users_created") == before
+    assert topics.fetch_offset_ranges(settings, "users_created") == before
 
 
 def test_a_topic_that_does_not_exist_is_named_at_once(

@@ -10,7 +10,7 @@ import pytest
 from penstock import pipelines
 from penstock.broker import admin, kafka
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec.values import ContentReader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, UsageError
@@ -98,7 +98,7 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
     admin.alter_setting(client, settings, unique, "retention.ms", "70000")
     assert Inventory(client, settings).get_topic(unique).retention_ms == 70_000
     (part,) = [one for one in read_ranges(client, settings, unique) if one.records]
-    assert admin.delete_records(client, settings, unique, [Place(part.partition, 3)]) == {part.partition: 3}
+    assert admin.delete_records(client, settings, unique, [Position(part.partition, 3)]) == {part.partition: 3}
     assert Inventory(client, settings).get_topic(unique).records == 2
     admin.delete_topic(client, settings, unique)
 
@@ -119,7 +119,7 @@ def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, uniq
         "already exists": lambda: admin.create_topic(client, settings, unique, 1),
         "invalid": lambda: admin.create_topic(client, settings, "a b", 1),
         "Not a number": lambda: admin.alter_setting(client, settings, unique, "retention.ms", "x"),
-        "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Place(0, 5)]),
+        "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Position(0, 5)]),
         "for itself": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
     }.items():
         with pytest.raises(UsageError, match=told):

@@ -12,7 +12,7 @@ import pytest
 from cassandra.cluster import Session
 
 from penstock import config
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary, Decoded, Deletion, Row
 from penstock.contract.record import Record
@@ -157,16 +157,16 @@ def test_many_deletions_are_all_made(session: Session, pipeline: Pipeline, recor
 def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipeline) -> None:
     """The newest line tells, in whichever bucket it begins; a span without one reaches nowhere."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
-    assert book.reached(Span(0, 17, 5_000_000)) == 17
+    assert book.reached(OffsetRange(0, 17, 5_000_000)) == 17
     first = BatchSummary(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {}, {})
     across = BatchSummary(0, 999_991, 1_000_004, 14, 14, 0, 0, 0, 2_000, {}, {})
     book.write("job", 1, [first, across])
-    assert book.reached(Span(0, 0, 1_000_005)) == 1_000_005
-    assert book.reached(Span(0, 0, 4_000_000)) == 1_000_005
-    assert book.reached(Span(0, 2_000_000, 4_000_000)) == 2_000_000
-    assert book.reached(Span(1, 0, 10)) == 0
+    assert book.reached(OffsetRange(0, 0, 1_000_005)) == 1_000_005
+    assert book.reached(OffsetRange(0, 0, 4_000_000)) == 1_000_005
+    assert book.reached(OffsetRange(0, 2_000_000, 4_000_000)) == 2_000_000
+    assert book.reached(OffsetRange(1, 0, 10)) == 0
     book.write("job", 2, [across._replace(first_offset=1_000_005, last_offset=1_000_009)])
-    assert book.reached(Span(0, 0, 4_000_000)) == 1_000_010
+    assert book.reached(OffsetRange(0, 0, 4_000_000)) == 1_000_010
 
 
 def test_many_rows_are_all_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
@@ -201,9 +201,9 @@ def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: P
     ]
     book.write("job", 1, lines)
     book.write("job", 1, lines)
-    assert [line.summary for line in book.lines(Span(0, 0, 2_000_000))] == lines[:3]
-    assert [line.summary for line in book.lines(Span(0, 1_000_003, 1_000_005))] == lines[1:2]
-    assert [line.summary for line in book.lines(Span(1, 0, 10))] == lines[3:]
+    assert [line.summary for line in book.lines(OffsetRange(0, 0, 2_000_000))] == lines[:3]
+    assert [line.summary for line in book.lines(OffsetRange(0, 1_000_003, 1_000_005))] == lines[1:2]
+    assert [line.summary for line in book.lines(OffsetRange(1, 0, 10))] == lines[3:]
 
 
 def test_a_topic_made_anew_gets_a_later_epoch(session: Session, pipeline: Pipeline) -> None:
@@ -254,8 +254,8 @@ def test_lines_are_summed_and_followed_from_an_offset(session: Session, pipeline
         BatchSummary(0, 1_000_010, 1_000_014, 5, 5, 0, 0, 0, 3_000, {}, {}),
     ]
     book.write("stream", 1, summaries)
-    assert book.stored_in(Span(0, 0, 1_000_015)) == 1_000_005
-    assert book.stored_in(Span(0, 999_990, 1_000_010)) == 20
-    assert (book.stored_in(Span(0, 5, 5)), book.stored_in(Span(1, 0, 9))) == (0, 0)
-    assert [one.summary for one in book.begun_in(Span(0, 999_990, 1_000_015))] == summaries[1:]
-    assert list(book.begun_in(Span(0, 1, 999_990))) == []
+    assert book.stored_in(OffsetRange(0, 0, 1_000_015)) == 1_000_005
+    assert book.stored_in(OffsetRange(0, 999_990, 1_000_010)) == 20
+    assert (book.stored_in(OffsetRange(0, 5, 5)), book.stored_in(OffsetRange(1, 0, 9))) == (0, 0)
+    assert [one.summary for one in book.begun_in(OffsetRange(0, 999_990, 1_000_015))] == summaries[1:]
+    assert list(book.begun_in(OffsetRange(0, 1, 999_990))) == []

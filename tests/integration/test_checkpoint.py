@@ -131,7 +131,7 @@ class Query:
         client.delete_topics([self.topic])[self.topic].result(30)
 
         def gone() -> None:
-            if topics.spans(self.settings, self.topic):
+            if topics.fetch_offset_ranges(self.settings, self.topic):
                 raise Unreachable("still there")
 
         wait_until(gone, timeout_s=30, what="the topic to be deleted")

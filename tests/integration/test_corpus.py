@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.batch import BatchSummary
 from penstock.contract.fault import Stage
 from penstock.dead_letters.message import PREFIX, read_error_headers
@@ -150,7 +150,7 @@ def assert_ledger_keeps(topic: Topic, summaries: list[BatchSummary]) -> None:
         book = Ledger(session, topic.pipeline.keyspace, topic.pipeline.topic, EPOCH_US)
         book.write("job", 0, summaries)
         for one in summaries:
-            span = Span(one.partition, one.first_offset, one.last_offset + 1)
+            span = OffsetRange(one.partition, one.first_offset, one.last_offset + 1)
             assert [line.summary for line in book.lines(span)] == [one]
             assert book.reached(span) == span.end
 

@@ -17,7 +17,7 @@ from penstock.broker import topics
 from penstock.broker.headers import ORDER, REDRIVEN, RUN
 from penstock.broker.kafka import create_producer, produce_record
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import encode_header
@@ -70,7 +70,7 @@ class Lab:
         return list(index_first_copies(read_dead_letters(self.settings, self.pipeline)).values())
 
     def sent(self) -> list[Any]:
-        spans = topics.spans(self.settings, self.pipeline.topic)
+        spans = topics.fetch_offset_ranges(self.settings, self.pipeline.topic)
         return list(topics.read_records(self.settings, self.pipeline.topic, spans))
 
     def redrive(self, mending: Repair | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
@@ -348,6 +348,6 @@ def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
         assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()
-        assert book.finish({"a": Place(1, 2)}, claim) == {"a"}
+        assert book.finish({"a": Position(1, 2)}, claim) == {"a"}
         assert book.discard({"a": claim, "b": claim}, uuid.uuid4(), "me", "") == {"b"}
     assert lab.lines()["a"].place == (1, 2)

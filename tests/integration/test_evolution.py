@@ -126,7 +126,7 @@ def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: 
     assert wrong.columns() == before
     with pytest.raises(SchemaRefused, match="added_required: `age`"):
         ingest.run(wrong.settings, wrong.pipeline, ingest.RunOrder("run", 10))
-    assert [span.records for span in topics.spans(wrong.settings, wrong.pipeline.topic)] == [0, 0, 0, 0]
+    assert [span.records for span in topics.fetch_offset_ranges(wrong.settings, wrong.pipeline.topic)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
@@ -162,7 +162,9 @@ def test_records_old_and_new_are_read_by_decoders_old_and_new(
 
     values = [
         bytes(one.value())
-        for one in topics.read_records(new.settings, new.pipeline.topic, topics.spans(new.settings, new.pipeline.topic))
+        for one in topics.read_records(
+            new.settings, new.pipeline.topic, topics.fetch_offset_ranges(new.settings, new.pipeline.topic)
+        )
     ]
     read = [Decoder(new.pipeline.record, Registry(new.settings)).decode(value) for value in values]
     assert {str(one.id): one.age for one in read} == aged  # type: ignore[union-attr]

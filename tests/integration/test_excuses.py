@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from penstock.broker import admin, topics
 from penstock.broker.kafka import create_admin as admin_client
 from penstock.broker.kafka import create_producer
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable
 from penstock.produce import delivery_log
@@ -112,7 +112,9 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     wait_until_compacted(lab, set(places))
     lab.carry_out()
     queue = lab.pipeline.dead_letter_topic
-    ends = [Place(span.partition, span.end) for span in topics.spans(lab.settings, queue) if span.records]
+    ends = [
+        Position(span.partition, span.end) for span in topics.fetch_offset_ranges(lab.settings, queue) if span.records
+    ]
     admin.delete_records(client, lab.settings, queue, ends)
     wait_until(lambda: check_expired(lab), timeout_s=30, what="the TTL")
     assert told(lab.verify()) == set()

@@ -11,7 +11,7 @@ import pytest
 from cassandra.cluster import Session
 
 from penstock import formats
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.order import TopicLayout
 from penstock.dead_letters import resolutions
@@ -70,14 +70,17 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     assert after["layouts"].endswith(f", format {formats.TABLES['layouts'].version}")
     assert ledger.begin_generation(session, unique, TOPIC, TOPIC_ID) == EPOCH_US
     book = ledger.Ledger(session, unique, TOPIC, EPOCH_US)
-    (line,) = book.lines(Span(0, 0, 9))
+    (line,) = book.lines(OffsetRange(0, 0, 9))
     assert (line.summary.records, line.summary.nulls, line.summary.latencies, line.job) == (
         5,
         {"state": 2},
         {12: 3},
         "query-1",
     )
-    assert Layouts(session, unique, book, lambda: [Span(0, 0, 5)], lambda _spans: []).observe(1).newest.shift_us == 0
+    assert (
+        Layouts(session, unique, book, lambda: [OffsetRange(0, 0, 5)], lambda _spans: []).observe(1).newest.shift_us
+        == 0
+    )
     kept = receipts.read_latest_receipt(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}

@@ -89,7 +89,9 @@ class Running:
         if ended.is_set():
             return
         with cassandra.open_session(self.settings) as session:
-            waiting = Auditor(self.settings, session).waiting(topics.spans(self.settings, self.topic.pipeline.topic))
+            waiting = Auditor(self.settings, session).waiting(
+                topics.fetch_offset_ranges(self.settings, self.topic.pipeline.topic)
+            )
         if waiting:
             raise Unreachable(f"{waiting} records wait")
 
@@ -110,7 +112,7 @@ class Running:
         topics.ensure_pipeline_topics(self.settings, self.topic.pipeline)
 
     def _check_gone(self) -> None:
-        if topics.spans(self.settings, self.topic.pipeline.topic):
+        if topics.fetch_offset_ranges(self.settings, self.topic.pipeline.topic):
             raise Unreachable("the topic is still there")
 
 

@@ -19,7 +19,7 @@ def test_a_topic_is_made_with_the_partitions_and_settings_that_are_set(settings:
     """Nothing about a topic is left to the broker's defaults."""
     topics.ensure_topic(settings, unique)
     topics.ensure_topic(settings, unique)
-    assert len(topics.spans(settings, unique)) == settings.kafka_partitions
+    assert len(topics.fetch_offset_ranges(settings, unique)) == settings.kafka_partitions
     client, resource = create_admin(settings), ConfigResource(ResourceType.TOPIC, unique)
     found = client.describe_configs([resource])[resource].result()
     assert {name: found[name].value for name in topics.topic_settings(settings)} == topics.topic_settings(settings)
@@ -27,8 +27,8 @@ def test_a_topic_is_made_with_the_partitions_and_settings_that_are_set(settings:
 
 def test_a_topic_is_not_made_by_accident(settings: Settings, unique: str) -> None:
     """Asking for a topic that is not there does not make it."""
-    assert topics.spans(settings, unique) == []
-    assert topics.spans(settings, unique) == []
+    assert topics.fetch_offset_ranges(settings, unique) == []
+    assert topics.fetch_offset_ranges(settings, unique) == []
 
 
 def test_a_topic_made_anew_has_another_id(settings: Settings, unique: str) -> None:
@@ -43,7 +43,7 @@ def test_a_topic_made_anew_has_another_id(settings: Settings, unique: str) -> No
 
 
 def _is_gone(settings: Settings, topic: str) -> None:
-    if topics.spans(settings, topic):
+    if topics.fetch_offset_ranges(settings, topic):
         raise KafkaUnreachable(f"{topic} is still there")
 
 
@@ -54,7 +54,7 @@ def test_what_was_sent_is_acknowledged_and_read_back_in_order(settings: Settings
         for number in range(5000):
             sender.send(b"key-%d" % (number % 50), b"value-%d" % number, [("h", b"x")])
     delivered = sender.delivered
-    spans = topics.spans(settings, unique)
+    spans = topics.fetch_offset_ranges(settings, unique)
     assert delivered.records == 5000 == sum(span.records for span in spans)
     assert delivered.offsets == {span.partition: (0, span.end - 1) for span in spans if span.records}
     read = list(topics.read_records(settings, unique, spans))
@@ -73,7 +73,7 @@ def test_records_are_read_from_the_middle(settings: Settings, unique: str) -> No
         for number in range(100):
             sender.send(b"one-key", b"%d" % number, [])
     partition = next(iter(sender.delivered.offsets))
-    read = list(topics.read_records(settings, unique, [topics.Span(partition, 10, 20)]))
+    read = list(topics.read_records(settings, unique, [topics.OffsetRange(partition, 10, 20)]))
     assert [message.offset() for message in read] == list(range(10, 20))
 
 
@@ -96,7 +96,7 @@ def test_a_message_counts_as_large_as_it_is_read(settings: Settings, unique: str
     (error,) = told
     assert error is not None
     assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
-    assert sum(span.records for span in topics.spans(settings, unique)) == 0
+    assert sum(span.records for span in topics.fetch_offset_ranges(settings, unique)) == 0
 
 
 def test_an_id_lies_where_javas_clients_put_it(settings: Settings, unique: str) -> None:

@@ -25,7 +25,7 @@ from penstock.broker import topics
 from penstock.broker.admin import delete_records
 from penstock.broker.headers import RUN
 from penstock.broker.kafka import create_admin, create_producer
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.cli import app
 from penstock.cli import spark as command_spark
 from penstock.cli.replay import parse_ranges
@@ -40,7 +40,7 @@ from penstock.pipeline import ingest, job, replay, stream
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipeline.topic_guard import TopicGuard
 from penstock.pipelines import users
-from penstock.process.session import kafka_stretch, raw_records
+from penstock.process.session import load_offset_ranges, raw_records
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import DeliveryLog
 from penstock.reconcile import trace, verify
@@ -83,13 +83,13 @@ class Lab(Topic):
     def messages(self) -> list[Any]:
         return list(topics.read_records(self.settings, self.pipeline.topic, self.spans()))
 
-    def spans(self) -> list[Span]:
-        return topics.spans(self.settings, self.pipeline.topic)
+    def spans(self) -> list[OffsetRange]:
+        return topics.fetch_offset_ranges(self.settings, self.pipeline.topic)
 
     def carry_out(self) -> None:
         """What came since the last batch."""
-        new = [Span(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
-        stretch = kafka_stretch(self.spark, self.settings, self.pipeline.topic, new)
+        new = [OffsetRange(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
+        stretch = load_offset_ranges(self.spark, self.settings, self.pipeline.topic, new)
         frame = raw_records(stretch, self.pipeline.declared_order)
         self.spark.sparkContext.setLocalProperty("sql.streaming.queryId", "job")
         self.keeper.process_batch(frame, len(self.ends))
@@ -151,8 +151,8 @@ def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
     """The log start moves after the ranges were listed, and before their records are read."""
     read = topics.read_records
 
-    def read_pruned(settings: Settings, topic: str, spans: list[Span]) -> Iterator[Message]:
-        firsts = [topics.Place(span.partition, 5) for span in spans]
+    def read_pruned(settings: Settings, topic: str, spans: list[OffsetRange]) -> Iterator[Message]:
+        firsts = [topics.Position(span.partition, 5) for span in spans]
         delete_records(create_admin(settings), settings, topic, firsts if topic == lab.pipeline.topic else [])
         yield from read(settings, topic, spans)
 
@@ -310,7 +310,7 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
 
     partition, offset = places[ids[2]]
     spans = parse_ranges(lab.settings, f"{partition}:{offset}", f"{partition}:{offset + 1}")
-    assert spans == [Span(partition, offset, offset + 1)]
+    assert spans == [OffsetRange(partition, offset, offset + 1)]
     assert replayed(lab, spans) == 1
     assert lab.table() == before
 
@@ -436,7 +436,7 @@ def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, 
     assert "partitions 0 and 1" in difference.why
 
 
-def replayed(lab: Lab, spans: list[Span]) -> int:
+def replayed(lab: Lab, spans: list[OffsetRange]) -> int:
     """How many records a replay carried out; its stretch balances."""
     done = replay.replay_ranges(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
     receipt = verify.verify(lab.settings, lab.session, spans=spans)

@@ -196,13 +196,13 @@ def write_ledger_and_receipt(settings: Settings, topic: str) -> None:
         receipts.create_table(session, topic)
         epoch_us = ledger.begin_generation(session, topic, topic, topics.fetch_topic_id(settings, topic))
         book = ledger.Ledger(session, topic, topic, epoch_us)
-        spans = [span for span in topics.spans(settings, topic) if span.records]
+        spans = [span for span in topics.fetch_offset_ranges(settings, topic) if span.records]
         book.write("job", 1, [summary(span) for span in spans])
         receipt = {"balanced": False, "missing": 3, "warnings": ["email: null"]}
         receipts.write_receipt(session, topic, topic, datetime.now(UTC), receipt)
 
 
-def summary(span: topics.Span) -> BatchSummary:
+def summary(span: topics.OffsetRange) -> BatchSummary:
     return BatchSummary(
         partition=span.partition,
         first_offset=span.first,

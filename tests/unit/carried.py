@@ -16,7 +16,7 @@ from confluent_kafka import Message
 from penstock import pipelines
 from penstock.broker import admin, headers, kafka, topics
 from penstock.broker.admin import TopicSetting
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.config import Settings, read
 from penstock.contract.batch import BatchSummary, Decoded, Deletion, Reject, merge_summaries, summarize_batch
@@ -268,13 +268,13 @@ class Carried:
                 known = offset < len(self.kafka.get(partition, []))
                 written.note(partition, offset, self.kafka[partition][offset].key() if known else b"7")
 
-    def carry_out(self, *spans: Span, job: str = "job-a", number: int | None = None) -> None:
+    def carry_out(self, *spans: OffsetRange, job: str = "job-a", number: int | None = None) -> None:
         """A batch: store, delete, set aside, then the ledger's lines."""
         self._batches += 1
         lines = self.written(*(spans or self.spans()))
         self.book.write(job, self._batches if number is None else number, lines)
 
-    def written(self, *spans: Span) -> list[BatchSummary]:
+    def written(self, *spans: OffsetRange) -> list[BatchSummary]:
         """A batch that is broken off before its lines: what they would be."""
         summaries = []
         for span in spans:
@@ -340,37 +340,39 @@ class Carried:
         reject = Reject(fault, "readings", -1, -1, None, what, [(headers.RUN, run.encode())])
         send_dead_letters(self.queue, READINGS.dead_letter_topic, [reject])
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[OffsetRange]:
         """What the topic holds."""
-        return [Span(partition, self.firsts[partition], len(kept)) for partition, kept in self.kafka.items()]
+        return [OffsetRange(partition, self.firsts[partition], len(kept)) for partition, kept in self.kafka.items()]
 
-    def _spans(self, _settings: Any, topic: str) -> list[Span]:
-        return self.spans() if topic == "readings" else [Span(0, self.queue_first, len(self.queue.sent))]
+    def _spans(self, _settings: Any, topic: str) -> list[OffsetRange]:
+        return self.spans() if topic == "readings" else [OffsetRange(0, self.queue_first, len(self.queue.sent))]
 
-    def _held(self, span: Span) -> list[Message]:
+    def _held(self, span: OffsetRange) -> list[Message]:
         messages = self.kafka[span.partition][span.first : span.end]
         return [one for one in messages if (one.partition(), one.offset()) not in self.compacted]
 
     def _settings_of(self, _client: Any, _settings: Any, _topic: str) -> list[TopicSetting]:
         return [TopicSetting(name, value, True, False) for name, value in self.topic_settings.items()]
 
-    def _records(self, _settings: Any, topic: str, wanted: Iterable[Span]) -> Iterator[Message]:
+    def _records(self, _settings: Any, topic: str, wanted: Iterable[OffsetRange]) -> Iterator[Message]:
         for span in wanted:
             yield from self._held(span) if topic == "readings" else self.queue.sent[span.first : span.end]
 
-    def _since(self, _settings: Any, _topic: str, whole: list[Span], moment: datetime) -> list[Span]:
+    def _since(self, _settings: Any, _topic: str, whole: list[OffsetRange], moment: datetime) -> list[OffsetRange]:
         moment_ms = round(moment.timestamp() * 1000)
         ages = {span.partition: [one.timestamp()[1] for one in self.kafka[span.partition]] for span in whole}
-        return [Span(one.partition, sum(age < moment_ms for age in ages[one.partition]), one.end) for one in whole]
+        return [
+            OffsetRange(one.partition, sum(age < moment_ms for age in ages[one.partition]), one.end) for one in whole
+        ]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Stand for the services within the block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipelines, "of", lambda _settings: self.pipeline)
-            patch.setattr(topics, "spans", self._spans)
+            patch.setattr(topics, "fetch_offset_ranges", self._spans)
             patch.setattr(topics, "read_records", self._records)
-            patch.setattr(topics, "since", self._since)
+            patch.setattr(topics, "find_offset_ranges_since", self._since)
             patch.setattr(topics, "fetch_topic_id", lambda *_: TOPIC_ID)
             patch.setattr(topics, "describe_topic", lambda *_: topics.Description(TOPIC_ID, len(self.kafka)))
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
@@ -388,7 +390,7 @@ class Carried:
         """The topic's records, one by one, as an auditor reads them, for use while `in_place`."""
         return list(map(self.auditor().sent_of, topics.read_records(self.settings, "readings", self.spans())))
 
-    def audit(self, *spans: Span) -> "Reconciled":
+    def audit(self, *spans: OffsetRange) -> "Reconciled":
         """The reconciliation of `spans`, or of all."""
         with self.in_place(), self.auditor().reconciled(Scope(list(spans) or self.spans())) as (audit, reconciliation):
             return Reconciled(audit, reconciliation)

@@ -9,7 +9,7 @@ from uuid import UUID
 from confluent_kafka import Message
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.batch import Reject
 from penstock.contract.fault import Fault, Reason
 from penstock.dead_letters.message import DeadLetter, parse_message
@@ -35,7 +35,7 @@ class FakeKafka:
 
     def use(self, monkeypatch: Any) -> "FakeKafka":
         """Stand for the broker."""
-        monkeypatch.setattr(topics, "spans", self.spans)
+        monkeypatch.setattr(topics, "fetch_offset_ranges", self.spans)
         monkeypatch.setattr(topics, "read_records", self.records)
         monkeypatch.setattr(topics, "fetch_topic_id", lambda *_: TOPIC_ID)
         monkeypatch.setattr(topics, "ensure_pipeline_topics", lambda *_: None)
@@ -44,11 +44,11 @@ class FakeKafka:
     def lying(self, topic: str) -> list[Message]:
         return [one for one in self.producer.sent if one.topic() == topic]
 
-    def spans(self, settings: Any, topic: str) -> list[Span]:
+    def spans(self, settings: Any, topic: str) -> list[OffsetRange]:
         lying = self.lying(topic)
-        return [Span(0, 0, lying[-1].offset() + 1)] if lying else []
+        return [OffsetRange(0, 0, lying[-1].offset() + 1)] if lying else []
 
-    def records(self, settings: Any, topic: str, wanted: list[Span]) -> Iterator[Message]:
+    def records(self, settings: Any, topic: str, wanted: list[OffsetRange]) -> Iterator[Message]:
         for span in wanted:
             yield from (one for one in self.lying(topic) if span.first <= one.offset() < span.end)
 

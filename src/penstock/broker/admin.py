@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
 )
 
 from penstock.broker.kafka import translate_error
-from penstock.broker.topics import Place, topic_settings
+from penstock.broker.topics import Position, topic_settings
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
 from penstock.errors import PenstockError, UsageError
@@ -90,7 +90,7 @@ def alter_setting(client: AdminClient, settings: Settings, topic: str, name: str
     _run_request(settings, doing, lambda: client.incremental_alter_configs([resource], **_WAIT)[resource])
 
 
-def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
+def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Position]) -> dict[int, int]:
     """Delete the records before each position. Returns the first offset left per partition. Raises `UsageError`."""
     check_not_internal(topic)
     requests = [TopicPartition(topic, position.partition, position.offset) for position in before]

@@ -31,7 +31,7 @@ _FETCH_RECORDS = 1000
 _FETCH_S = 1.0
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A position: partition and offset."""
 
     partition: int
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Span:
+class OffsetRange:
     """An offset range of one partition: from `first` up to, not including, `end`."""
 
     partition: int
@@ -166,7 +166,7 @@ def _check_count(client: AdminClient, topic: str, wanted: int, settings: Setting
         raise KafkaUnreachable(f"{topic} has {count} partitions, not {wanted}")
 
 
-def spans(settings: Settings, topic: str) -> list[Span]:
+def fetch_offset_ranges(settings: Settings, topic: str) -> list[OffsetRange]:
     """Return the topic's current offset range per partition; empty without such a topic. Raises `KafkaUnreachable`."""
     consumer = create_reader(settings)
     try:
@@ -178,9 +178,9 @@ def spans(settings: Settings, topic: str) -> list[Span]:
         consumer.close()
 
 
-def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
+def fetch_existing_offset_ranges(settings: Settings, topic: str) -> list[OffsetRange]:
     """Return a topic's offset range per partition, now. Raises `NotFound` if it does not exist, `KafkaUnreachable`."""
-    existing = spans(settings, topic)
+    existing = fetch_offset_ranges(settings, topic)
     if not existing:
         raise NotFound(
             f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
@@ -190,8 +190,10 @@ def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
     return existing
 
 
-def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -> list[Span]:
-    """Return each span in `whole` from its first record with a timestamp at or after `moment`.
+def find_offset_ranges_since(
+    settings: Settings, topic: str, whole: list[OffsetRange], moment: datetime
+) -> list[OffsetRange]:
+    """Return each range in `whole` from its first record with a timestamp at or after `moment`.
 
     Kafka's timestamps are the producers' clocks. Raises `KafkaUnreachable`.
     """
@@ -205,7 +207,9 @@ def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -
         raise translate_error(error, f"reading the offsets of {topic} at {moment.isoformat()}", settings) from error
     finally:
         consumer.close()
-    return [Span(span.partition, min(span.end, firsts.get(span.partition, span.end)), span.end) for span in whole]
+    return [
+        OffsetRange(span.partition, min(span.end, firsts.get(span.partition, span.end)), span.end) for span in whole
+    ]
 
 
 def _is_found(answer: TopicPartition) -> bool:
@@ -215,10 +219,10 @@ def _is_found(answer: TopicPartition) -> bool:
     return bool(answer.offset >= 0)
 
 
-def beyond(before: list[Span], now: list[Span]) -> list[Span]:
-    """Return the part of each span in `now` after its partition's end in `before`; all of a new partition's."""
+def find_new_offset_ranges(before: list[OffsetRange], now: list[OffsetRange]) -> list[OffsetRange]:
+    """Return the part of each range in `now` after its partition's end in `before`; all of a new partition's."""
     ends = {span.partition: span.end for span in before}
-    return [Span(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
+    return [OffsetRange(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
 
 
 def _list_partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
@@ -231,16 +235,16 @@ def _list_partitions(consumer: Consumer, topic: str, settings: Settings) -> list
     raise KafkaException(metadata.error)
 
 
-def _fetch_watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
+def _fetch_watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> OffsetRange:
     for attempt in retry_attempts(is_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
         with attempt:
             marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=settings.kafka_timeout_s)
     if marks is None:
         raise KafkaUnreachable(f"no offsets of {topic}[{partition}] within {settings.kafka_timeout_s:g} s")
-    return Span(partition, *marks)
+    return OffsetRange(partition, *marks)
 
 
-def read_records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
+def read_records(settings: Settings, topic: str, wanted: list[OffsetRange]) -> Generator[Message, None, None]:
     """Yield the topic's records in `wanted`, partition by partition, in offset order; control records are skipped.
 
     Records that retention deletes meanwhile are skipped too. Raises `KafkaUnreachable` if nothing arrives for
@@ -250,15 +254,15 @@ def read_records(settings: Settings, topic: str, wanted: list[Span]) -> Generato
     try:
         for span in wanted:
             if span.records:
-                yield from span_records(consumer, topic, span, settings)
+                yield from read_offset_range(consumer, topic, span, settings)
     except KafkaException as error:
         raise translate_error(error, f"reading {topic}", settings) from error
     finally:
         consumer.close()
 
 
-def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings) -> Iterator[Message]:
-    """Yield the records of one span, read with a `reader`. Raises `KafkaException`, `KafkaUnreachable`."""
+def read_offset_range(consumer: Consumer, topic: str, span: OffsetRange, settings: Settings) -> Iterator[Message]:
+    """Yield the records of one range, read with a `reader`. Raises `KafkaException`, `KafkaUnreachable`."""
     consumer.assign([TopicPartition(topic, span.partition, span.first)])
     at, heard_s = span.first, time.monotonic()
     while at < span.end:
@@ -285,22 +289,24 @@ def _count_records(batch: list[Message], end: int) -> int:
 
 
 def read_records_at(
-    consumer: Consumer, topic: str, places: Iterable[Place], settings: Settings
-) -> dict[Place, Message]:
-    """Return the records at `places`, read with a `reader`; records that Kafka no longer has are omitted.
+    consumer: Consumer, topic: str, positions: Iterable[Position], settings: Settings
+) -> dict[Position, Message]:
+    """Return the records at `positions`, read with a `reader`; records that Kafka no longer has are omitted.
 
-    Records between two places of a partition are read too. Raises `KafkaUnreachable`.
+    Records between two positions of a partition are read too. Raises `KafkaUnreachable`.
     """
     wanted: dict[int, set[int]] = defaultdict(set)
-    for place in places:
-        wanted[place.partition].add(place.offset)
+    for position in positions:
+        wanted[position.partition].add(position.offset)
     messages = {}
     try:
         for partition, offsets in wanted.items():
             first = max(min(offsets), _fetch_watermarks(consumer, topic, partition, settings).first)
-            for message in span_records(consumer, topic, Span(partition, first, max(offsets) + 1), settings):
+            for message in read_offset_range(
+                consumer, topic, OffsetRange(partition, first, max(offsets) + 1), settings
+            ):
                 if message.offset() in offsets:
-                    messages[Place(partition, message.offset())] = message
+                    messages[Position(partition, message.offset())] = message
     except KafkaException as error:
         raise translate_error(error, f"reading {topic}", settings) from error
     finally:

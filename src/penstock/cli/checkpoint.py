@@ -51,7 +51,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     settings = config.load()
     topic = pipelines.of(settings).topic
     current = checkpoint.checkpoint_of(settings, topic)
-    place, spans = current.place(), topics.spans(settings, topic)
+    place, spans = current.read_position(), topics.fetch_offset_ranges(settings, topic)
     topic_id = topics.fetch_topic_id(settings, topic) if spans else ""
     origin = current.origin()
     misfits = checkpoint.find_misfits(place, origin, spans, topic_id)
@@ -159,7 +159,7 @@ def _reset_checkpoint(settings: Any, topic: str, to: To) -> str | None:
     from penstock.errors import PenstockError
     from penstock.process import checkpoint
 
-    ends = {span.partition: span.end for span in topics.spans(settings, topic)}
+    ends = {span.partition: span.end for span in topics.fetch_offset_ranges(settings, topic)}
     start = ends if to is To.LATEST else None
     origin = checkpoint.CheckpointOrigin(topic_id=topics.fetch_topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)

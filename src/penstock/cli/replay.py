@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cassandra.cluster import Session
     from pyspark.sql import SparkSession
 
-    from penstock.broker.topics import Span
+    from penstock.broker.topics import OffsetRange
     from penstock.config import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -77,34 +77,39 @@ def rebuild(
             typer.confirm(f"Delete the {rows} rows of {name} and fill it again?", abort=True, err=True)
         cassandra.truncate_table(session, settings, pipeline)
         print_progress(f"{name} truncated; it had {rows} rows")
-        balanced = _replay_ranges(settings, session, topics.spans(settings, pipeline.topic), as_json, spark)
+        balanced = _replay_ranges(
+            settings, session, topics.fetch_offset_ranges(settings, pipeline.topic), as_json, spark
+        )
     raise typer.Exit(0 if balanced else 1)
 
 
-def parse_ranges(settings: "Settings", start: str | None, to: str | None) -> list["Span"]:
+def parse_ranges(settings: "Settings", start: str | None, to: str | None) -> list["OffsetRange"]:
     """Return the offset ranges from `start` to `to`, half open. Raises `UsageError`."""
     from penstock import pipelines
     from penstock.broker import topics
-    from penstock.broker.topics import Span
+    from penstock.broker.topics import OffsetRange
 
     topic = pipelines.of(settings).topic
-    whole = topics.spans(settings, topic)
+    whole = topics.fetch_offset_ranges(settings, topic)
     firsts = _parse_offsets(settings, topic, whole, start) if start else {span.partition: span.first for span in whole}
     ends = _parse_offsets(settings, topic, whole, to) if to else {span.partition: span.end for span in whole}
     ranges = []
     for span in whole:
         if span.partition in firsts and span.partition in ends:
             first = min(max(firsts[span.partition], span.first), span.end)
-            ranges.append(Span(span.partition, first, min(max(ends[span.partition], first), span.end)))
+            ranges.append(OffsetRange(span.partition, first, min(max(ends[span.partition], first), span.end)))
     return ranges
 
 
-def _parse_offsets(settings: "Settings", topic: str, whole: list["Span"], text: str) -> dict[int, int]:
+def _parse_offsets(settings: "Settings", topic: str, whole: list["OffsetRange"], text: str) -> dict[int, int]:
     from penstock.broker import topics
     from penstock.errors import UsageError
 
     if not _OFFSETS.fullmatch(text):
-        return {span.partition: span.first for span in topics.since(settings, topic, whole, parse_time(text))}
+        return {
+            span.partition: span.first
+            for span in topics.find_offset_ranges_since(settings, topic, whole, parse_time(text))
+        }
     offsets = {int(partition): int(offset) for partition, offset in (item.split(":") for item in text.split(","))}
     unknown = sorted(offsets.keys() - {span.partition for span in whole})
     if unknown:
@@ -112,14 +117,18 @@ def _parse_offsets(settings: "Settings", topic: str, whole: list["Span"], text: 
     return offsets
 
 
-def _format_ranges(spans: list["Span"]) -> str:
+def _format_ranges(spans: list["OffsetRange"]) -> str:
     lines = [(span.partition, span.first, span.end, span.records) for span in spans]
     total = ("", "", "", sum(span.records for span in spans))
     return format_table(("partition", "first", "end", "offsets"), [*lines, total])
 
 
 def _replay_ranges(
-    settings: "Settings", session: "Session", spans: list["Span"], as_json: bool, spark: "SparkSession | None" = None
+    settings: "Settings",
+    session: "Session",
+    spans: list["OffsetRange"],
+    as_json: bool,
+    spark: "SparkSession | None" = None,
 ) -> bool:
     """Replay the ranges, print their receipt, and return whether it balances."""
     if spark is None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.fault import Reason
 from penstock.dead_letters.message import read_error_headers
@@ -33,12 +33,12 @@ class DeadLetterCounter:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
         self._topic = pipeline.dead_letter_topic
         self._topic_id: str | None = None
-        self._counted: list[Span] = []
+        self._counted: list[OffsetRange] = []
         self.counts = ReasonCounts()
         self.is_done = True
         """Whether every dead letter present at the last poll is counted."""
 
-    def count_new(self, topic_id: str, spans: list[Span]) -> None:
+    def count_new(self, topic_id: str, spans: list[OffsetRange]) -> None:
         """Count what is new since the last poll; nothing if `KafkaUnreachable` is raised.
 
         `topic_id` and `spans` describe the dead-letter topic now: a recreated topic has another id.
@@ -46,12 +46,12 @@ class DeadLetterCounter:
         if self._topic_id is None:
             self._topic_id, self._counted = topic_id, spans
         counted = self._counted if self._topic_id == topic_id else []
-        new = _first_of(topics.beyond(counted, spans), MOST)
+        new = _first_of(topics.find_new_offset_ranges(counted, spans), MOST)
         self._count_dead_letters(new)
         self._topic_id, self._counted = topic_id, new
         self.is_done = [span.end for span in new] == [span.end for span in spans]
 
-    def _count_dead_letters(self, new: list[Span]) -> None:
+    def _count_dead_letters(self, new: list[OffsetRange]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
         for message in (
             topics.read_records(self._settings, self._topic, new) if any(span.records for span in new) else ()
@@ -64,11 +64,11 @@ class DeadLetterCounter:
         self.counts.value_bytes.update(value_bytes)
 
 
-def _first_of(spans: Iterable[Span], most: int) -> list[Span]:
+def _first_of(spans: Iterable[OffsetRange], most: int) -> list[OffsetRange]:
     """Return the beginnings of the spans, with at most `most` offsets in total."""
     beginnings = []
     for span in spans:
         end = min(span.end, span.first + most)
         most -= end - span.first
-        beginnings.append(Span(span.partition, span.first, end))
+        beginnings.append(OffsetRange(span.partition, span.first, end))
     return beginnings

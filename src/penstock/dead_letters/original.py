@@ -4,7 +4,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.dead_letters.message import PREFIX, DeadLetter
 from penstock.dead_letters.omitted_value import sha256
@@ -18,7 +18,7 @@ def with_original(settings: Settings, pipeline: Pipeline, letter: DeadLetter) ->
     `KafkaUnreachable`.
     """
     origin = letter.origin
-    wanted = Span(origin.partition, origin.offset, origin.offset + 1)
+    wanted = OffsetRange(origin.partition, origin.offset, origin.offset + 1)
     if letter.left_out is None or origin.topic != pipeline.topic or not _is_held(settings, pipeline.topic, wanted):
         return letter
     with closing(topics.read_records(settings, pipeline.topic, [wanted])) as records:
@@ -29,8 +29,8 @@ def with_original(settings: Settings, pipeline: Pipeline, letter: DeadLetter) ->
     return replace(letter, key=message.key(), value=message.value(), headers=headers, left_out=None)
 
 
-def _is_held(settings: Settings, topic: str, wanted: Span) -> bool:
+def _is_held(settings: Settings, topic: str, wanted: OffsetRange) -> bool:
     return any(
         span.partition == wanted.partition and span.first <= wanted.first < span.end
-        for span in topics.spans(settings, topic)
+        for span in topics.fetch_offset_ranges(settings, topic)
     )

@@ -16,7 +16,7 @@ from cassandra.cluster import Session
 
 from penstock import pipelines, remedies
 from penstock.broker import headers, topics
-from penstock.broker.topics import Place, Span
+from penstock.broker.topics import OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract.fault import Reason
 from penstock.dead_letters import resolutions
@@ -155,7 +155,7 @@ class Queue:
         """Return the `letters` that no other command is sending. Marks what an interrupted command sent as redriven."""
         by_identity = {letter.identity: letter for letter in letters}
         lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
-        spans = topics.spans(self._settings, self.pipeline.topic)
+        spans = topics.fetch_offset_ranges(self._settings, self.pipeline.topic)
         for identity, line in list(lines.items()):
             if line.age_s < 2 * self._settings.kafka_timeout_s:
                 self._done.note("in_hand", by_identity.pop(identity), describe_resolution(line))
@@ -165,21 +165,21 @@ class Queue:
         claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
         return Free(by_identity, claims, {span.partition: span.end for span in spans})
 
-    def _had_sent(self, letter: DeadLetter, line: Resolution, place: Place) -> None:
+    def _had_sent(self, letter: DeadLetter, line: Resolution, place: Position) -> None:
         if not self._done.dry_run:
             self.book.finish({letter.identity: place}, line.claim)
         self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
 
-    def _sent_before(self, lines: dict[str, Resolution], spans: list[Span]) -> dict[str, Place]:
+    def _sent_before(self, lines: dict[str, Resolution], spans: list[OffsetRange]) -> dict[str, Position]:
         """Return which records of these claims are in the topic, with their positions."""
         if not lines:
             return {}
-        positions: dict[str, Place] = {}
+        positions: dict[str, Position] = {}
         wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
         for message in topics.read_records(self._settings, self.pipeline.topic, wanted):
             identity = headers.read_text(message, headers.REDRIVEN)
             if identity is not None and identity in lines:
-                positions.setdefault(identity, Place(message.partition(), message.offset()))
+                positions.setdefault(identity, Position(message.partition(), message.offset()))
         return positions
 
 
@@ -221,9 +221,9 @@ def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]
     return list(letters.values())
 
 
-def _clip_range(span: Span, first: int) -> Span:
+def _clip_range(span: OffsetRange, first: int) -> OffsetRange:
     """Return the part of `span` from `first` on, or all of it if it ends before: the topic was recreated."""
-    return Span(span.partition, max(first, span.first), span.end) if first <= span.end else span
+    return OffsetRange(span.partition, max(first, span.first), span.end) if first <= span.end else span
 
 
 @dataclass

@@ -8,7 +8,7 @@ from cassandra.cluster import Session
 
 from penstock import remedies
 from penstock.broker import headers, topics
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
@@ -98,7 +98,7 @@ class Precedence:
             return Destination(partition, outgoing.order_us, kept[1] if kept and is_tombstone else None)
         return Destination(partition) if self._as_new or kept is None else Destination(partition, *kept)
 
-    def newer(self, outgoing: Mapping[str, Outgoing], destinations: Mapping[str, Destination]) -> dict[str, Place]:
+    def newer(self, outgoing: Mapping[str, Outgoing], destinations: Mapping[str, Destination]) -> dict[str, Position]:
         """Return the position of the newer version of each record that has one in the table, by identity.
 
         A row from the record's own position counts too: Cassandra mixes the columns of two writes with equal

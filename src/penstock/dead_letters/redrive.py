@@ -21,7 +21,7 @@ from penstock.broker import topics
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.kafka import create_producer, produce_record
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings, current_user
 from penstock.contract.fields import key_of
@@ -155,7 +155,7 @@ class _Redrive:
                 self._send_records(free, ready, destinations)
         return self._done
 
-    def _close_superseded(self, free: Free, newer: dict[str, Place], ready: dict[str, Outgoing]) -> None:
+    def _close_superseded(self, free: Free, newer: dict[str, Position], ready: dict[str, Outgoing]) -> None:
         """Mark the records with a newer version in the table as superseded, and remove them from `ready`."""
         for identity in newer:
             del ready[identity]
@@ -177,7 +177,7 @@ class _Redrive:
         }
         return free._replace(letters=whole)
 
-    def _note_sent(self, free: Free, places: Mapping[str, Place | None]) -> None:
+    def _note_sent(self, free: Free, places: Mapping[str, Position | None]) -> None:
         for identity, place in places.items():
             self._done.note("sent", free.letters[identity], f"to {place or self._pipeline.topic}")
 
@@ -237,13 +237,13 @@ class _Delivery:
     """Kafka's acknowledgements: the new position of each record, by identity, and the last failure."""
 
     def __init__(self) -> None:
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, Position] = {}
         self.failure = "no answer"
 
     def note(self, identity: str, error: KafkaError | None, message: Message) -> None:
         """Record one delivery report."""
         if error is None:
-            self.places[identity] = Place(message.partition(), message.offset())
+            self.places[identity] = Position(message.partition(), message.offset())
         else:
             self.failure = f"{error.name()}: {error.str()}"
 

@@ -20,7 +20,7 @@ from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import ValueSequence
 
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.contract import cql
 from penstock.retry import retry_attempts
 from penstock.sink.cassandra import create_missing, has_table
@@ -71,7 +71,7 @@ class Resolution:
     """Seconds since `at`, by Cassandra's clock."""
     who: str
     note: str
-    place: Place | None
+    place: Position | None
     """Position of the redriven record in the topic, or of the version that superseded it."""
     ends: dict[int, int]
     """The topic's end offsets before the claim. What the claim's owner sent lies at or after them."""
@@ -140,7 +140,7 @@ def _parse_resolution(row: dict[str, Any]) -> Resolution:
         age_s=(row["read_at"] - row["at"]).total_seconds(),
         who=row["who"] or "",
         note=row["note"] or "",
-        place=None if None in new else Place(*new),
+        place=None if None in new else Position(*new),
         ends=dict(row["ends"] or {}),
     )
 
@@ -193,7 +193,7 @@ class ResolutionStore:
         """Mark records as discarded. `claim` is new and identifies this call."""
         return self._write_resolutions(wanted, State.DISCARDED, claim, who, note, {})
 
-    def finish(self, places: dict[str, Place], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
+    def finish(self, places: dict[str, Position], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
         """Mark records of `claim` as redriven, each with its new position in the topic, or as superseded by it."""
 
         def values(identity: str) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from penstock import remedies
 from penstock.broker import topics
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, produce_record
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.batch import Reject
 from penstock.contract.record import Headers
@@ -33,7 +33,9 @@ _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 POSITION = re.compile("^[0-9]{1,9}:[0-9]{1,18}$")
 
 
-def read_dead_letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = None) -> Iterator[DeadLetter]:
+def read_dead_letters(
+    settings: Settings, pipeline: Pipeline, spans: list[OffsetRange] | None = None
+) -> Iterator[DeadLetter]:
     """Yield the pipeline's dead letters, including copies; with `spans`, only from these ranges of the topic.
 
     Messages that are not penstock's dead letters are skipped and logged. Raises `KafkaUnreachable`, and `FormatTooNew`
@@ -41,7 +43,9 @@ def read_dead_letters(settings: Settings, pipeline: Pipeline, spans: list[Span] 
     """
     topic = pipeline.dead_letter_topic
     foreign = 0
-    for message in topics.read_records(settings, topic, topics.spans(settings, topic) if spans is None else spans):
+    for message in topics.read_records(
+        settings, topic, topics.fetch_offset_ranges(settings, topic) if spans is None else spans
+    ):
         letter = parse_message(message)
         if letter is not None:
             yield letter
@@ -60,8 +64,8 @@ def read_dead_letters_at(settings: Settings, pipeline: Pipeline, places: Iterabl
         partition, offset = _parse_position(place)
         wanted[partition].add(offset)
     spans = [
-        Span(span.partition, max(span.first, min(offsets)), min(span.end, max(offsets) + 1))
-        for span in topics.spans(settings, pipeline.dead_letter_topic)
+        OffsetRange(span.partition, max(span.first, min(offsets)), min(span.end, max(offsets) + 1))
+        for span in topics.fetch_offset_ranges(settings, pipeline.dead_letter_topic)
         if (offsets := wanted.get(span.partition))
     ]
     letters = read_dead_letters(settings, pipeline, [span for span in spans if span.records > 0])
@@ -81,7 +85,7 @@ def _parse_position(place: str) -> tuple[int, int]:
 def build_not_found_error(settings: Settings, pipeline: Pipeline, what: str) -> UsageError:
     """Return the error for no dead letter at `what`; it lists the available positions."""
     topic = pipeline.dead_letter_topic
-    spans = [span for span in topics.spans(settings, topic) if span.records]
+    spans = [span for span in topics.fetch_offset_ranges(settings, topic) if span.records]
     available = ", ".join(f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans)
     return UsageError(
         f"no dead letter at {what} in {topic} (available: {available or 'none'})",

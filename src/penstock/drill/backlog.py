@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from penstock.broker.topics import Span, beyond
+from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.drill import load, record_checks
 from penstock.drill.growth import find_memory_problems
 from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
@@ -62,7 +62,7 @@ class Backlog:
             raise
         self._start_step("repair", "the job is started")
         self._target.start(JOB)
-        spans = beyond(before, self._target.spans())
+        spans = find_new_offset_ranges(before, self._target.spans())
         self._drain_backlog(spans)
         self._start_step("checks")
         self._check_outcome(spans)
@@ -71,7 +71,7 @@ class Backlog:
         self.step = step
         self._target.say(f"{NAME}: {step} {detail}".rstrip())
 
-    def _drain_backlog(self, spans: list[Span]) -> None:
+    def _drain_backlog(self, spans: list[OffsetRange]) -> None:
         self._start_step("recovery")
         began, settings = time.monotonic(), self._target.settings
 
@@ -94,7 +94,7 @@ class Backlog:
             tree = self._target.tree(service)
             self.memory_mib[service].append(status.measure_memory_mib(tree[0].pid) if tree else 0)
 
-    def _check_outcome(self, spans: list[Span]) -> None:
+    def _check_outcome(self, spans: list[OffsetRange]) -> None:
         with cassandra.open_session(self._target.settings) as session:
             audit = Auditor(self._target.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)

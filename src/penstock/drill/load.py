@@ -12,7 +12,7 @@ from penstock.airflow.api_client import Airflow
 from penstock.broker import headers
 from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings
 from penstock.contract.fields import build_key_writer, key_of
@@ -82,9 +82,9 @@ class Direct:
         return sender.delivered
 
 
-def ranges_of(delivered: Delivered) -> list[Span]:
+def ranges_of(delivered: Delivered) -> list[OffsetRange]:
     """Return the range from the first to the last acknowledged offset of each partition."""
-    return [Span(partition, first, last + 1) for partition, (first, last) in delivered.offsets.items()]
+    return [OffsetRange(partition, first, last + 1) for partition, (first, last) in delivered.offsets.items()]
 
 
 def now_ms() -> int:

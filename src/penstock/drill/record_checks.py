@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.drill.plan import LogEvidence
 from penstock.drill.verdict import Facts
@@ -22,7 +22,7 @@ LogSizes = dict[int, int]
 _COUNTS = ("produced", "stored", "rejected", "missing", "waiting", "filtered", "doubled")
 
 
-def check_run(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> None:
+def check_run(settings: Settings, spans: list[OffsetRange], run_id: str, facts: Facts) -> None:
     """Verify the offset ranges `spans` and the run's records in them, and put the outcome into `facts`."""
     with cassandra.open_session(settings) as session:
         receipt = verification.verify(settings, session, spans=spans)
@@ -50,20 +50,20 @@ def set_counts(facts: Facts, counts: Mapping[str, int], differences: list[str]) 
     facts.differences = differences
 
 
-def check_stored(settings: Settings, spans: list[Span]) -> None:
+def check_stored(settings: Settings, spans: list[OffsetRange]) -> None:
     """Check that the ledger covers all of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
     missing = count_pending(settings, spans)
     if missing:
         raise Unreachable(f"{missing} offsets are not in the ledger yet")
 
 
-def check_moving(settings: Settings, spans: list[Span]) -> None:
+def check_moving(settings: Settings, spans: list[OffsetRange]) -> None:
     """Check that the ledger covers some of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
     if count_pending(settings, spans) == sum(span.records for span in spans):
         raise Unreachable("no record of the load is stored yet")
 
 
-def count_pending(settings: Settings, spans: list[Span]) -> int:
+def count_pending(settings: Settings, spans: list[OffsetRange]) -> int:
     """Count the offsets of `spans` that the ledger does not cover yet."""
     with cassandra.open_session(settings) as session:
         return Auditor(settings, session).waiting(spans)

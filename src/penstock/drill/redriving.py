@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from cassandra.concurrent import execute_concurrent_with_args
 
-from penstock.broker.topics import Span, beyond
+from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.contract import cql
 from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
@@ -64,9 +64,9 @@ def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = Tru
         _wait_for_all(target, before)
 
 
-def _wait_for_all(target: Target, before: list[Span]) -> None:
+def _wait_for_all(target: Target, before: list[OffsetRange]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
-    spans = beyond(before, target.spans())
+    spans = find_new_offset_ranges(before, target.spans())
     wait_until(
         lambda: record_checks.check_stored(target.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
     )

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from penstock.broker.topics import Span, beyond
+from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
 from penstock.drill.target import Target
@@ -35,7 +35,7 @@ class DrillRun:
 
     def __init__(self, target: Target, drill: Drill, facts: Facts) -> None:
         self._target, self._drill, self._facts = target, drill, facts
-        self._before: list[Span] = []
+        self._before: list[OffsetRange] = []
         self._marks: record_checks.LogSizes = {}
         self._ended_s = 0.0
         self.step = ""
@@ -99,9 +99,9 @@ class DrillRun:
             what="the records of the load",
         )
 
-    def _find_new_ranges(self) -> list[Span]:
+    def _find_new_ranges(self) -> list[OffsetRange]:
         """Return the offsets that were added to the topic since the drill began."""
-        return beyond(self._before, self._target.spans())
+        return find_new_offset_ranges(self._before, self._target.spans())
 
     def _check_outcome(self, run: load.LoadRun) -> None:
         self._start_step("checks")

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 
-from penstock.broker.topics import Span, beyond
+from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.drill import load, record_checks, service_usage
 from penstock.drill.growth import Growth, ServiceUsage, compare_usage
 from penstock.drill.runner import PATIENCE_S
@@ -64,9 +64,9 @@ class Soak:
                 time.sleep(_SAMPLE_S)
         return run.state()
 
-    def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
+    def _check_outcome(self, run: load.LoadRun, before: list[OffsetRange]) -> None:
         settings = self._target.settings
-        spans = beyond(before, self._target.spans())
+        spans = find_new_offset_ranges(before, self._target.spans())
         wait_until(
             lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="the records of the soak"
         )

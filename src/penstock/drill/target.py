@@ -8,7 +8,7 @@ import psutil
 
 from penstock import pipelines, remedies
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import StackError, Unreachable
 from penstock.pipelines import Pipeline
@@ -37,9 +37,9 @@ class Target:
         """Return the effective pipeline."""
         return pipelines.of(self.settings)
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[OffsetRange]:
         """Return the topic's current offsets."""
-        return topics.spans(self.settings, self.pipeline.topic)
+        return topics.fetch_offset_ranges(self.settings, self.pipeline.topic)
 
     def process(self, service: str) -> psutil.Process:
         """Return the process of a service. Raises `StackError` if there is none."""

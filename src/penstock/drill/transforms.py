@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from penstock.broker import topics
-from penstock.broker.topics import Span, beyond
+from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import read_error_headers
@@ -67,7 +67,9 @@ def isolate_record(target: Target) -> Iterator[None]:
         what = "the neighbours of the record that the transform raises for"
         wait_until(lambda: record_checks.check_stored(target.settings, sent), timeout_s=ISOLATED_S, what=what)
         new = topics.read_records(
-            target.settings, target.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(target))
+            target.settings,
+            target.pipeline.dead_letter_topic,
+            find_new_offset_ranges(letters, _read_dlq_ranges(target)),
         )
         reasons = [read_error_headers(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
@@ -89,7 +91,7 @@ def block_stream(target: Target) -> Iterator[None]:
 
 
 @contextmanager
-def _run_poisoned_job(target: Target, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
+def _run_poisoned_job(target: Target, name: str, *, row_wise: bool) -> Iterator[list[OffsetRange]]:
     """Run the job with a transform that raises for one of the records sent, and yield their offset ranges."""
     direct = load.Direct(target, name)
     users = list(islice(direct.users, RECORDS))
@@ -116,8 +118,8 @@ def _write_pipeline(target: Target, poison: Record, *, row_wise: bool) -> Path:
     return file
 
 
-def _read_dlq_ranges(target: Target) -> list[Span]:
-    return topics.spans(target.settings, target.pipeline.dead_letter_topic)
+def _read_dlq_ranges(target: Target) -> list[OffsetRange]:
+    return topics.fetch_offset_ranges(target.settings, target.pipeline.dead_letter_topic)
 
 
 def _read_job_status(target: Target) -> Status:
@@ -130,7 +132,7 @@ def _check_alert(target: Target) -> None:
         raise Unreachable("the alert `stuck` is not firing yet")
 
 
-def _check_shown(target: Target, sent: list[Span], began: datetime, restarts: int) -> None:
+def _check_shown(target: Target, sent: list[OffsetRange], began: datetime, restarts: int) -> None:
     """Raise `StackError` unless status and verify report the error, and the process stays idle."""
     job = _read_job_status(target)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:

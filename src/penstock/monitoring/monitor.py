@@ -15,7 +15,7 @@ from cassandra.cluster import NoHostAvailable
 
 from penstock import pipelines
 from penstock.airflow.runs import DagRun, Runs
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
 from penstock.contract.latency import Histogram, merge_histograms, quantile_ms
@@ -151,12 +151,12 @@ class _LedgerTail:
             end = reached[span.partition]
             before = self._ends.get(span.partition)
             if before is None:
-                self.stored += book.stored_in(Span(span.partition, 0, end))
+                self.stored += book.stored_in(OffsetRange(span.partition, 0, end))
             elif end > before:
-                self._add_entries(book, Span(span.partition, before, end))
+                self._add_entries(book, OffsetRange(span.partition, before, end))
             self._ends[span.partition] = end
 
-    def _add_entries(self, book: Ledger, span: Span) -> None:
+    def _add_entries(self, book: Ledger, span: OffsetRange) -> None:
         for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
             if not line.job.startswith(REPLAY):
                 self.stored += line.summary.stored

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from penstock import pipelines
-from penstock.broker.topics import NO_ID, Span
+from penstock.broker.topics import NO_ID, OffsetRange
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
@@ -35,7 +35,7 @@ class TopicState(NamedTuple):
     """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
-    spans: list[Span]
+    spans: list[OffsetRange]
 
     @property
     def end(self) -> int:
@@ -61,11 +61,12 @@ def read_topic(client: AdminClient, name: str) -> TopicState:
     firsts = _get_offsets(client, name, partitions, OffsetSpec.earliest())
     ends = _get_offsets(client, name, partitions, OffsetSpec.latest())
     return TopicState(
-        str(described.topic_id), [Span(partition, firsts[partition][0], ends[partition][0]) for partition in partitions]
+        str(described.topic_id),
+        [OffsetRange(partition, firsts[partition][0], ends[partition][0]) for partition in partitions],
     )
 
 
-def read_newest_s(client: AdminClient, name: str, spans: Iterable[Span]) -> float | None:
+def read_newest_s(client: AdminClient, name: str, spans: Iterable[OffsetRange]) -> float | None:
     """Return the latest record timestamp, in epoch seconds, or None. Raises `KafkaException`."""
     partitions = [span.partition for span in spans if span.records]
     times_ms = [time_ms for _, time_ms in _get_offsets(client, name, partitions, OffsetSpec.max_timestamp()).values()]

@@ -19,7 +19,7 @@ from pyspark.sql.streaming import StreamingQuery
 
 from penstock import pipelines, remedies
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary
 from penstock.contract.failing import FailingBatch
@@ -217,7 +217,9 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         topic_ledger = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
         guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
         order = build_observer(session, keyspace, topic_ledger, settings, guard)
-        shapes = KeyFormats(session, keyspace, topic_ledger, lambda: topics.spans(settings, pipeline.topic))
+        shapes = KeyFormats(
+            session, keyspace, topic_ledger, lambda: topics.fetch_offset_ranges(settings, pipeline.topic)
+        )
         runner = BatchRunner(
             plan, topic_ledger, stopping, checkpoint_lease.confirm, cassandra.sync_lag_s(session), order, guard, shapes
         )
@@ -240,12 +242,14 @@ def build_observer(
     It raises `TopicRecreated`, `KafkaUnreachable`.
     """
 
-    def keys_in(spans: list[Span]) -> Iterator[tuple[int, bytes | None]]:
+    def keys_in(spans: list[OffsetRange]) -> Iterator[tuple[int, bytes | None]]:
         return (
             (message.partition(), message.key()) for message in topics.read_records(settings, topic_ledger.topic, spans)
         )
 
-    layouts = Layouts(session, keyspace, topic_ledger, lambda: topics.spans(settings, topic_ledger.topic), keys_in)
+    layouts = Layouts(
+        session, keyspace, topic_ledger, lambda: topics.fetch_offset_ranges(settings, topic_ledger.topic), keys_in
+    )
     return lambda: layouts.observe(guard.count_partitions())
 
 
@@ -265,7 +269,7 @@ def prepare_checkpoint(checkpoint: Checkpoint, settings: Settings) -> str:
     """
     checkpoint.repair()
     topic_id = topics.fetch_topic_id(settings, checkpoint.topic)
-    check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
+    check_fits(checkpoint, topics.fetch_offset_ranges(settings, checkpoint.topic), topic_id)
     checkpoint.store_topic_id(topic_id)
     return topic_id
 

@@ -18,7 +18,7 @@ from penstock import remedies
 from penstock.broker.admin import check_not_internal
 from penstock.broker.kafka import create_producer, produce_record
 from penstock.broker.registry import Registry, Schemas
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec.encode import build_serializer, encode_avro
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import encode_header, is_framed
@@ -123,7 +123,7 @@ def encode_record(settings: Settings, pipeline: Pipeline, registry: Registry, re
     )(record)
 
 
-def deliver_message(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
+def deliver_message(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Position:
     """Send a message, wait for Kafka's acknowledgement and return its position.
 
     Raises `UsageError` for an internal topic of a service, `DeliveryFailed`.
@@ -140,4 +140,4 @@ def deliver_message(settings: Settings, topic: str, key: bytes | None, value: by
     error, message = reports[0]
     if error is not None:
         raise DeliveryFailed(f"{topic}: {error.name()}: {error.str()}", hint=remedies.show_status("kafka"))
-    return Place(message.partition(), message.offset())
+    return Position(message.partition(), message.offset())

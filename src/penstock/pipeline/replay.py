@@ -15,14 +15,14 @@ from pyspark.sql import SparkSession
 
 from penstock import pipelines, remedies
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary, merge_summaries
 from penstock.errors import PenstockError
 from penstock.pipeline.job import build_observer
 from penstock.pipeline.stream import build_plan, store_batch, warm_up
 from penstock.pipeline.topic_guard import TopicGuard, build_recreated_error
-from penstock.process.session import kafka_stretch, raw_records
+from penstock.process.session import load_offset_ranges, raw_records
 from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import read_proofs
@@ -42,7 +42,7 @@ class Replay:
 
 
 def replay_ranges(
-    spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report
+    spark: SparkSession, session: Session, settings: Settings, spans: list[OffsetRange], report: Report
 ) -> Replay:
     """Process the records in `spans` again, at most `spark_batch_records` at a time.
 
@@ -70,7 +70,7 @@ def replay_ranges(
     summaries: list[BatchSummary] = []
     done, total = 0, sum(span.records for span in spans)
     for number, part in enumerate(split_rounds(spans, settings.spark_batch_records)):
-        raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, part), pipeline.declared_order)
+        raw = raw_records(load_offset_ranges(spark, settings, pipeline.topic, part), pipeline.declared_order)
         stored = store_batch(raw, plan)
         topic_ledger.write(job, number, stored, sync_lag_s)
         summaries = merge_summaries([*summaries, *stored])
@@ -79,10 +79,12 @@ def replay_ranges(
     return Replay(job, sum(summary.records for summary in summaries), round(time.monotonic() - began, 1), summaries)
 
 
-def split_rounds(spans: list[Span], records: int) -> Iterator[list[Span]]:
+def split_rounds(spans: list[OffsetRange], records: int) -> Iterator[list[OffsetRange]]:
     """Yield `spans` in rounds of about `records` offsets, each partition in order."""
     share = max(1, records // max(1, len(spans)))
     left = [span for span in spans if span.records]
     while left:
-        yield [Span(span.partition, span.first, min(span.end, span.first + share)) for span in left]
-        left = [Span(span.partition, span.first + share, span.end) for span in left if span.first + share < span.end]
+        yield [OffsetRange(span.partition, span.first, min(span.end, span.first + share)) for span in left]
+        left = [
+            OffsetRange(span.partition, span.first + share, span.end) for span in left if span.first + share < span.end
+        ]

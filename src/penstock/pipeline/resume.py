@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.log import get_logger
 from penstock.process.checkpoint import Checkpoint, CheckpointOrigin, Offsets, check_fits
@@ -34,18 +34,18 @@ def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, se
 
     The previous checkpoint is kept. Raises `CheckpointRefused` if Kafka no longer holds the next records.
     """
-    place = checkpoint.place()
-    if place is None or not place.begun:
+    position = checkpoint.read_position()
+    if position is None or not position.begun:
         return ""
-    behind = find_behind(place.first, checkpoint.read_beginning(), ledger, settings)
+    behind = find_behind(position.first, checkpoint.read_beginning(), ledger, settings)
     if not behind:
         return ""
-    start = place.first | {each.partition: each.ledger for each in behind}
+    start = position.first | {each.partition: each.ledger for each in behind}
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     note = f"{moment}: resumed from the ledger, which ends before the checkpoint: {'; '.join(map(str, behind))}"
     kept = checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id, start=start, note=note))
     log.warning("resumed_from_ledger", behind=[each._asdict() for each in behind], checkpoint_kept_as=kept)
-    check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
+    check_fits(checkpoint, topics.fetch_offset_ranges(settings, checkpoint.topic), topic_id)
     return note
 
 
@@ -55,11 +55,13 @@ def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Se
     The query began at `beginning`, or at 0 in partitions missing there. Earlier records were never its own.
     """
     ends = {
-        partition: ledger.reached(Span(partition, min(at, beginning.get(partition, 0)), at))
+        partition: ledger.reached(OffsetRange(partition, min(at, beginning.get(partition, 0)), at))
         for partition, at in first.items()
     }
-    unread = [Span(partition, ends[partition], at) for partition, at in sorted(first.items()) if ends[partition] < at]
-    available = {span.partition: span for span in topics.spans(settings, ledger.topic)} if unread else {}
+    unread = [
+        OffsetRange(partition, ends[partition], at) for partition, at in sorted(first.items()) if ends[partition] < at
+    ]
+    available = {span.partition: span for span in topics.fetch_offset_ranges(settings, ledger.topic)} if unread else {}
     return [
         Behind(span.partition, span.first, span.end)
         for span in unread
@@ -67,9 +69,9 @@ def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Se
     ]
 
 
-def _has_record(span: Span, available: Span, topic: str, settings: Settings) -> bool:
+def _has_record(span: OffsetRange, available: OffsetRange, topic: str, settings: Settings) -> bool:
     """Return whether Kafka holds a record of `span`. All of its offsets may belong to transaction markers."""
-    still_available = Span(span.partition, max(span.first, available.first), min(span.end, available.end))
+    still_available = OffsetRange(span.partition, max(span.first, available.first), min(span.end, available.end))
     if still_available.records <= 0:
         log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=available.first)
         return False

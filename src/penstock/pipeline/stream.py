@@ -24,7 +24,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.kafka import create_producer, create_reader
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Reject, merge_summaries, summarize_batch
@@ -170,10 +170,10 @@ class Worker:
 
         A record that Kafka has deleted since it was read keeps what it has, all but its headers.
         """
-        places = [Place(reject.partition, reject.offset) for reject in rejects]
-        messages = topics.read_records_at(self._reader, self.topic, places, self._settings)
-        for reject, place in zip(rejects, places, strict=True):
-            message = messages.get(place)
+        positions = [Position(reject.partition, reject.offset) for reject in rejects]
+        messages = topics.read_records_at(self._reader, self.topic, positions, self._settings)
+        for reject, position in zip(rejects, positions, strict=True):
+            message = messages.get(position)
             if message is not None:  # a message without a value is falsy
                 yield replace(
                     reject,
@@ -183,7 +183,9 @@ class Worker:
                     timestamp_ms=message.timestamp()[1],
                 )
             elif not reject.has_bytes:
-                raise KafkaUnreachable(f"{self.topic} no longer has {place}, a record that failed after it was decoded")
+                raise KafkaUnreachable(
+                    f"{self.topic} no longer has {position}, a record that failed after it was decoded"
+                )
             else:
                 yield reject
 

@@ -39,8 +39,8 @@ def begin_generation(checkpoint: Checkpoint, incarnation: Incarnation, topic_id:
     """
     change = incarnation.find_change(topic_id) or incarnation.find_cut(topic_id)
     other_log = change if topic_id == NO_ID else incarnation.find_other_log(topic_id)
-    place = checkpoint.place()
-    if other_log and place is not None and place.begun:
+    position = checkpoint.read_position()
+    if other_log and position is not None and position.begun:
         raise build_recreated_error(checkpoint.topic, other_log)
     return incarnation.begin_generation(topic_id, is_recreated=bool(change))
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from penstock import formats, remedies
-from penstock.broker.topics import NO_ID, Span
+from penstock.broker.topics import NO_ID, OffsetRange
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.log import get_logger
@@ -111,7 +111,7 @@ class Checkpoint:
         """Return the folder as it is passed to Spark."""
         return self.folder if "://" in self.folder else f"file://{self.folder}"
 
-    def place(self) -> QueryPosition | None:
+    def read_position(self) -> QueryPosition | None:
         """Return where the query resumes; None if it starts with everything that Kafka holds.
 
         Corrupt files at the end of the logs are ignored. Raises `CheckpointRefused` if the batch before the newest is
@@ -136,7 +136,7 @@ class Checkpoint:
                 return self.origin().start or {}
 
     def pending(self) -> Pending | None:
-        """Return the batch that is planned and not done; None if there is none. Raises like `place`."""
+        """Return the batch that is planned and not done; None if there is none. Raises like `read_position`."""
         with self._translate_errors():
             planned = self._find_newest("offsets", self._parse_end_offsets)
             done = self._find_newest("commits", _check_commit)
@@ -336,27 +336,30 @@ def _format_now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
-def find_misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
+def find_misfits(
+    position: QueryPosition | None, origin: CheckpointOrigin, spans: list[OffsetRange], topic_id: str
+) -> list[str]:
     """Return why the query must not resume, a line per partition or for the whole topic; empty if everything matches.
 
     `spans` is what Kafka holds of the topic, `topic_id` its id.
     """
-    if place is None:
+    if position is None:
         return []
     if origin.topic_id not in {"", NO_ID, topic_id}:
         return [f"it belongs to another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (recreated?)"]
     held = {span.partition: span for span in spans}
     gone = [
-        f"partition {partition}: it no longer exists in Kafka" for partition in sorted(place.end.keys() - held.keys())
+        f"partition {partition}: it no longer exists in Kafka"
+        for partition in sorted(position.end.keys() - held.keys())
     ]
-    return gone + [line for span in spans if (line := _describe_mismatch(place, span))]
+    return gone + [line for span in spans if (line := _describe_mismatch(position, span))]
 
 
-def _describe_mismatch(place: QueryPosition, span: Span) -> str:
+def _describe_mismatch(position: QueryPosition, span: OffsetRange) -> str:
     """Return why a partition does not match; empty if it does. A partition that was added is read from offset 0."""
-    unseen = 0 if place.begun and place.first else span.first
-    first = place.first.get(span.partition, unseen)
-    end = place.end.get(span.partition, first)
+    unseen = 0 if position.begun and position.first else span.first
+    first = position.first.get(span.partition, unseen)
+    end = position.end.get(span.partition, first)
     where = f"partition {span.partition}: the checkpoint is at {first}, Kafka has {span.first} to {span.end}"
     if first < span.first:
         return f"{where}: {span.first - first} records were deleted before they were read"
@@ -365,9 +368,9 @@ def _describe_mismatch(place: QueryPosition, span: Span) -> str:
     return ""
 
 
-def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None:
+def check_fits(checkpoint: Checkpoint, spans: list[OffsetRange], topic_id: str) -> None:
     """Raise `CheckpointRefused`, with the three choices, unless the query can resume without skipping anything."""
-    reasons = find_misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
+    reasons = find_misfits(checkpoint.read_position(), checkpoint.origin(), spans, topic_id)
     if reasons:
         lines = "\n  ".join(reasons)
         raise CheckpointRefused(

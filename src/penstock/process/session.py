@@ -9,7 +9,7 @@ from pyspark.sql.streaming import DataStreamReader
 
 from penstock.broker import topics
 from penstock.broker.headers import ORDER
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import LOOPBACK, Settings
 from penstock.contract.order_by import OrderBy
 from penstock.process.checkpoint import Offsets, checkpoint_of
@@ -79,12 +79,12 @@ def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFra
     options = kafka_options(settings) | {"subscribe": topic}
     start = checkpoint_of(settings, topic, spark).origin().start
     if start is not None:
-        partitions = [span.partition for span in topics.spans(settings, topic)]
+        partitions = [span.partition for span in topics.fetch_offset_ranges(settings, topic)]
         options["startingOffsets"] = starting_offsets(topic, start, partitions)
     return _load_kafka(spark.readStream, options)
 
 
-def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: list[Span]) -> DataFrame:
+def load_offset_ranges(spark: SparkSession, settings: Settings, topic: str, spans: list[OffsetRange]) -> DataFrame:
     """Return the topic's records in `spans` as a DataFrame of Kafka's columns, to be read once."""
     options = {name: value for name, value in kafka_options(settings).items() if name != "maxOffsetsPerTrigger"}
     options["assign"] = json.dumps({topic: [span.partition for span in spans]})

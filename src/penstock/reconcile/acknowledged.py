@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Acknowledgement
 
@@ -21,11 +21,11 @@ class Acknowledged:
 
 
 def iter_deliveries(
-    attempts: Iterable[delivery_log.Attempt], spans: list[Span], *, to_the_end: bool
+    attempts: Iterable[delivery_log.Attempt], spans: list[OffsetRange], *, to_the_end: bool
 ) -> Iterator[Acknowledgement]:
     """Yield the acknowledgements in `spans`; `to_the_end`: also beyond them, and in partitions without a span."""
     by_partition = {span.partition: span for span in spans}
-    nowhere = Span(0, 0, 0)
+    nowhere = OffsetRange(0, 0, 0)
     for attempt in attempts:
         for entry in attempt.entries:
             span = by_partition.get(entry.partition, nowhere)

@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.contract.order import FIRST_RANK, Rank
 from penstock.reconcile.coverage import Coverage
 
@@ -82,9 +82,9 @@ class RowPlace(NamedTuple):
         return self.shift_us + self.offset
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """Return partition and offset."""
-        return Place(self.partition, self.offset)
+        return Position(self.partition, self.offset)
 
 
 class RowAuthor(StrEnum):

@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from penstock import pipelines
 from penstock.broker import headers, topics
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.fault import Fault
@@ -102,18 +102,18 @@ class Auditor:
         epoch_us = ledger.read_epoch_us(self._session, self._keyspace, topic, topic_id)
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
-    def coverage(self, span: Span) -> Coverage:
+    def coverage(self, span: OffsetRange) -> Coverage:
         """Return the ledger's coverage of `span`."""
         return Coverage([] if self.book is None else list(self.book.lines(span)))
 
-    def waiting(self, spans: list[Span]) -> int:
+    def waiting(self, spans: list[OffsetRange]) -> int:
         """Return how many offsets of `spans` the ledger has not reached yet."""
         return sum(span.end - max(span.first, self._read_reached_offset(span)) for span in spans)
 
-    def _read_reached_offset(self, span: Span) -> int:
+    def _read_reached_offset(self, span: OffsetRange) -> int:
         return span.first if self.book is None else min(span.end, self.book.reached(span))
 
-    def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
+    def record_columns(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
         """Yield the records in `spans` as columns of `records`, with the runs' ids instead of their numbers."""
         for messages in chunks(topics.read_records(self._settings, self._pipeline.topic, spans), _CHUNK_MESSAGES):
             yield self._build_plain_records(messages, finder, run_id) or record_columns(
@@ -223,12 +223,12 @@ class Auditor:
         """Return how many of these dead letters have each resolution."""
         return resolutions.count_states(self._session, self._keyspace, self._pipeline.topic, identities)
 
-    def audit(self, spans: list[Span]) -> Audit:
+    def audit(self, spans: list[OffsetRange]) -> Audit:
         """Return the outcome of every record in `spans`."""
         with self.reconciled(Scope(spans)) as (audit, _):
             return audit
 
-    def audit_run(self, spans: list[Span], run_id: str) -> Audit:
+    def audit_run(self, spans: list[OffsetRange], run_id: str) -> Audit:
         """Return the outcome of every record of one run. All of them are within `spans`."""
         scope = Scope(spans, run_id, is_whole=False, is_meant=lambda copy: copy.run == run_id)
         with self.reconciled(scope) as (audit, reconciliation):
@@ -255,11 +255,11 @@ class Auditor:
 
     def log_starts(self) -> dict[int, int]:
         """Return the first offset that each partition of the topic holds now."""
-        return {span.partition: span.first for span in topics.spans(self._settings, self._pipeline.topic)}
+        return {span.partition: span.first for span in topics.fetch_offset_ranges(self._settings, self._pipeline.topic)}
 
-    def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
+    def later_deletions(self, spans: list[OffsetRange]) -> Iterator[Sent]:
         """Yield the tombstones after `spans`."""
-        later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
+        later = topics.find_new_offset_ranges(spans, topics.fetch_offset_ranges(self._settings, self._pipeline.topic))
         messages = topics.read_records(self._settings, self._pipeline.topic, later)
         return (sent for sent in map(self.sent_of, messages) if sent.is_deletion)
 

@@ -94,7 +94,7 @@ class Evidence:
     @cached_property
     def queue_firsts(self) -> dict[int, int]:
         """Return the log start of each partition of the dead-letter topic."""
-        spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
+        spans = topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
         return {span.partition: span.first for span in spans}
 
     def described(self) -> list[str]:

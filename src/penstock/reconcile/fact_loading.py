@@ -7,7 +7,7 @@ from itertools import islice
 from operator import add
 from typing import Any, Protocol, TypeVar
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.fields import from_epoch_ms
 from penstock.reconcile.audit import Row, RowPlace, Sent
@@ -79,7 +79,7 @@ class LineFinder:
 class FactOrigin(Protocol):
     """The source of records and rows: `auditor.Auditor`."""
 
-    def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]: ...  # noqa: D102
+    def record_columns(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]: ...  # noqa: D102
     def row_columns(self) -> Iterator[Columns]: ...  # noqa: D102
 
 
@@ -89,7 +89,7 @@ class Loader(Protocol):
     @property
     def tables(self) -> Tables: ...  # noqa: D102
 
-    def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
+    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
         """Load the records in `spans`; count only those of the run `run_id`, or all if it is None.
 
         Return the ids of the runs that produced them. Their indexes are the runs' numbers in the engine.
@@ -106,7 +106,7 @@ class LocalLoader:
     tables: Tables
     origin: FactOrigin
 
-    def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
+    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
         """Load the records in `spans`, as `Loader` specifies."""
         numbers: dict[str | None, int] = {None: NO_RUN}
         runs: list[str] = []

@@ -10,7 +10,7 @@ from cassandra.cluster import Session
 from penstock import pipelines, remedies
 from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.fields import from_epoch_ms
 from penstock.errors import UsageError
@@ -62,14 +62,14 @@ def run_and_reconcile(settings: Settings, session: Session, parameters: dict[str
     began = time.monotonic()
     started.check_started(settings)
     topic = pipelines.of(settings).topic
-    before = topics.spans_of_existing(settings, topic)
+    before = topics.fetch_existing_offset_ranges(settings, topic)
     with Airflow(settings) as airflow:
         airflow.unpause_dag()
         run_id = airflow.trigger_run(parameters)
         report(f"run {run_id} triggered")
         dag_run = _wait_for_run(airflow, run_id, report)
         summary = airflow.fetch_summary(run_id)
-    since = topics.beyond(before, topics.spans(settings, topic))
+    since = topics.find_new_offset_ranges(before, topics.fetch_offset_ranges(settings, topic))
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
     asked = int(summary.get("asked") or parameters.get("records") or 0)
@@ -84,10 +84,10 @@ def reconcile_run(settings: Settings, session: Session, dag_run: dict[str, Any],
     began = time.monotonic()
     if not summary.get("offsets"):
         raise UsageError("the run's task returned no offsets, so its records cannot be located", hint=remedies.verify())
-    topics.spans_of_existing(settings, summary["topic"])
+    topics.fetch_existing_offset_ranges(settings, summary["topic"])
     if summary["topic_id"] != topics.fetch_topic_id(settings, summary["topic"]):
         raise UsageError(f"topic {summary['topic']} was deleted and recreated after this run")
-    spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
+    spans = [OffsetRange(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:
         raise UsageError(
             f"the run's offsets span {count:,} records, more than the maximum of {MOST_RECORDS:,}",
@@ -135,7 +135,7 @@ def _wait_for_run(airflow: Airflow, run_id: str, report: Report) -> dict[str, An
         time.sleep(_POLL_S)
 
 
-def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
+def _wait_covered(auditor: Auditor, spans: list[OffsetRange], report: Report) -> None:
     """Wait until the ledger covers `spans`, or has not advanced for two minutes."""
     waiting, moved = -1, time.monotonic()
     while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.fields import to_epoch_ms
 from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCopy, Row, Sent
@@ -25,7 +25,7 @@ _LOOK_UP_IDS = 5_000
 class Scope:
     """What is reconciled."""
 
-    spans: list[Span]
+    spans: list[OffsetRange]
     run_id: str | None = None
     """The run whose records alone are counted; None: all records are."""
     is_whole: bool = True
@@ -40,11 +40,11 @@ class Scope:
 class Sources(Protocol):
     """The source of the facts: `auditor.Auditor`."""
 
-    def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
+    def coverage(self, span: OffsetRange) -> Coverage: ...  # noqa: D102
     def letter_copies(self) -> Iterator[DeadLetterCopy]: ...  # noqa: D102
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
     def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
-    def later_deletions(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
+    def later_deletions(self, spans: list[OffsetRange]) -> Iterator[Sent]: ...  # noqa: D102
     def id_of_key(self, key: bytes) -> Any: ...  # noqa: D102
     def id_of_text(self, text: str) -> Any: ...  # noqa: D102
 
@@ -57,7 +57,7 @@ class Reconciliation:
     sources: Sources
     evidence: Evidence
     scope: Scope
-    spans: list[Span] = field(default_factory=list)
+    spans: list[OffsetRange] = field(default_factory=list)
     """The ranges of offsets that were compared, once they have been."""
     runs: list[str] = field(default_factory=list)
     """The ids of the runs whose records were read; their indexes are the runs' numbers in the engine."""
@@ -88,7 +88,7 @@ class Reconciliation:
             ids = (row[0] for row in engine.rows("SELECT DISTINCT id FROM records WHERE id IS NOT NULL AND is_counted"))
             append_rows(engine, self._look_up(ids))
         firsts = self._find_firsts()
-        self.spans = [Span(span.partition, firsts[span.partition], span.end) for span in scope.spans]
+        self.spans = [OffsetRange(span.partition, firsts[span.partition], span.end) for span in scope.spans]
         engine.append("spans", [(*_get_bounds(span), covered[span.partition].reached) for span in self.spans])
         held = (entry for entry in scope.deliveries if entry.offset >= firsts.get(entry.partition, 0))
         engine.append("deliveries", (_build_delivery_row(number, entry) for number, entry in enumerate(held)))
@@ -232,7 +232,7 @@ class Reconciliation:
         return (identity for identity, _ in self._iter_rows("rejected"))
 
 
-def _get_bounds(span: Span) -> tuple[int, int, int]:
+def _get_bounds(span: OffsetRange) -> tuple[int, int, int]:
     return span.partition, span.first, span.end
 
 

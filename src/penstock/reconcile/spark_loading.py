@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from penstock import remedies
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.reconcile import queries
@@ -40,7 +40,7 @@ class SparkLoader:
     tables: SparkTables
     settings: Settings
 
-    def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
+    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
         """Load the records in `spans`, as `Loader` says."""
         self.tables.set_partitions(sum(span.records for span in spans), _RECORDS_A_TASK)
         work = partial(_read_records, self.settings, finder, run_id)
@@ -88,7 +88,7 @@ def reason_of(error: Exception) -> str:
     return ours[-1].partition(": ")[2] if ours else lines[0]
 
 
-def split_offsets(spans: Sequence[Span], records: int) -> list[tuple[int, int, int]]:
+def split_offsets(spans: Sequence[OffsetRange], records: int) -> list[tuple[int, int, int]]:
     """Return the ranges of offsets in pieces of at most so many records: partition, first, end."""
     return [
         (span.partition, first, min(first + records, span.end))
@@ -107,7 +107,7 @@ def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, ba
     kinds = ["STRING" if name == "run" else kind for name, kind in queries.inputs()["records"].items()]
     for partition, first, end in _rows_of(batches):
         with cassandra.open_session(settings) as session:
-            read = Auditor(settings, session).record_columns([Span(partition, first, end)], finder, run_id)
+            read = Auditor(settings, session).record_columns([OffsetRange(partition, first, end)], finder, run_id)
             for columns in merge_columns(read):
                 yield _build_batch("records", columns, kinds)
 

@@ -11,7 +11,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Message
 
 from penstock.broker import topics
-from penstock.broker.topics import Place, Span
+from penstock.broker.topics import OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import UUID, build_key_reader, key_of
@@ -212,7 +212,7 @@ class TableRows:
         at its position does not, comes from an earlier topic. If Kafka no longer holds the record, a row of this
         incarnation counts as redriven.
         """
-        spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
+        spans = {span.partition: span for span in topics.fetch_offset_ranges(self._settings, self._pipeline.topic)}
         held = {place.place for _, place, _ in rows if _is_in_range(spans.get(place.partition), place)}
         sent = {place: self._topic.sent_of(message) for place, message in self._messages_at(held)}
         is_declared = self._pipeline.declared_order is not None
@@ -228,25 +228,25 @@ class TableRows:
             else:
                 yield self._other_row(row.id, place.order_us + self._topic.epoch_us, has_place=is_declared)
 
-    def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
+    def _messages_at(self, places: set[Position]) -> Iterator[tuple[Position, Message]]:
         """Yield the messages at these positions, each with its position. Messages in short gaps are read too."""
         for message in topics.read_records(self._settings, self._pipeline.topic, _merge_positions(places)):
-            place = Place(message.partition(), message.offset())
+            place = Position(message.partition(), message.offset())
             if place in places:
                 yield place, message
 
 
-def _is_in_range(span: Span | None, place: RowPlace) -> bool:
+def _is_in_range(span: OffsetRange | None, place: RowPlace) -> bool:
     return span is not None and span.first <= place.offset < span.end
 
 
-def _merge_positions(places: Iterable[Place]) -> list[Span]:
+def _merge_positions(places: Iterable[Position]) -> list[OffsetRange]:
     """Return spans that cover all of these positions, including gaps of at most `_GAP_OFFSETS`."""
-    spans: list[Span] = []
+    spans: list[OffsetRange] = []
     for partition, offset in sorted(places):
         last = spans[-1] if spans else None
         if last is not None and last.partition == partition and offset - last.end <= _GAP_OFFSETS:
-            spans[-1] = Span(partition, last.first, offset + 1)
+            spans[-1] = OffsetRange(partition, last.first, offset + 1)
         else:
-            spans.append(Span(partition, offset, offset + 1))
+            spans.append(OffsetRange(partition, offset, offset + 1))
     return spans

@@ -14,7 +14,7 @@ from confluent_kafka import Message
 from penstock import pipelines, remedies
 from penstock.broker import headers, topics
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec import wire_format
 from penstock.config import Settings
 from penstock.contract.fields import build_key_reader, from_epoch_ms, to_epoch_ms
@@ -104,7 +104,7 @@ class TraceSearch:
 
     def records(self, topic: str) -> Iterator[Message]:
         """Yield the topic's records, and count them."""
-        spans = topics.spans(self._settings, topic)
+        spans = topics.fetch_offset_ranges(self._settings, topic)
         self.held = sum(span.records for span in spans)
         with closing(topics.read_records(self._settings, topic, spans)) as messages:
             for message in self.in_time(messages):
@@ -154,7 +154,7 @@ class _Tracer:
         if self._row is None:
             return None
         place = self._row.place
-        span = topics.Span(*place, place.offset + 1)
+        span = topics.OffsetRange(*place, place.offset + 1)
         line = self._auditor.coverage(span).at(place.offset)
         message = self._message_at(span)
         if message is None:
@@ -167,9 +167,9 @@ class _Tracer:
         ]
         return Passage(*place, "stored", hops)
 
-    def _message_at(self, wanted: topics.Span) -> Message | None:
+    def _message_at(self, wanted: topics.OffsetRange) -> Message | None:
         """Return the record at a position, or None if Kafka no longer holds it."""
-        held = topics.spans(self._settings, self._pipeline.topic)
+        held = topics.fetch_offset_ranges(self._settings, self._pipeline.topic)
         if not any(span.partition == wanted.partition and span.first <= wanted.first < span.end for span in held):
             return None
         return next(topics.read_records(self._settings, self._pipeline.topic, [wanted]), None)
@@ -212,7 +212,7 @@ class _Tracer:
     def _of_sent(self, sent: Sent, message: Message, deletions: list[Sent]) -> Passage:
         line = self._auditor.coverage(_get_offset_range(sent)).at(sent.offset)
         place, hops = (
-            Place(sent.partition, sent.offset),
+            Position(sent.partition, sent.offset),
             [*self._iter_source_steps(message), self._build_produced_step(sent, message)],
         )
         letter = next((letter for letter in self._letters.values() if _lay_at(letter, sent)), None)
@@ -235,7 +235,7 @@ class _Tracer:
     def _build_produced_step(self, sent: Sent, message: Message) -> TraceStep:
         value = message.value()
         what = "null value" if value is None else f"{len(value)} bytes, {self._describe_schema(value)}"
-        place = Place(sent.partition, sent.offset)
+        place = Position(sent.partition, sent.offset)
         return TraceStep("produced", _format_time(sent.timestamp_ms), f"{_format_position(place)}, {what}")
 
     def _describe_schema(self, value: bytes) -> str:
@@ -303,12 +303,12 @@ def _iter_fetch_steps(at_ms: str | None, run: str | None) -> Iterator[TraceStep]
         yield TraceStep("fetched", _format_time(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
 
 
-def _format_position(place: Place) -> str:
+def _format_position(place: Position) -> str:
     return f"partition {place.partition} offset {place.offset}"
 
 
-def _get_offset_range(sent: Sent) -> topics.Span:
-    return topics.Span(sent.partition, sent.offset, sent.offset + 1)
+def _get_offset_range(sent: Sent) -> topics.OffsetRange:
+    return topics.OffsetRange(sent.partition, sent.offset, sent.offset + 1)
 
 
 def _lay_at(letter: DeadLetter, sent: Sent) -> bool:

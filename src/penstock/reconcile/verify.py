@@ -17,7 +17,7 @@ from cassandra.cluster import Session
 from penstock import pipelines, remedies
 from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
@@ -107,7 +107,7 @@ def verify(
     settings: Settings,
     session: Session,
     since: datetime | None = None,
-    spans: list[Span] | None = None,
+    spans: list[OffsetRange] | None = None,
     open_loader: OpenLoader = local_loader,
 ) -> TopicReceipt:
     """Return the balance of the topic as it is now, of what was produced since a time, or of `spans`.
@@ -135,7 +135,7 @@ class _Verification:
         settings: Settings,
         session: Session,
         since: datetime | None,
-        spans: list[Span] | None,
+        spans: list[OffsetRange] | None,
         named_at_most: int = NAMED_AT_MOST,
         open_loader: OpenLoader = local_loader,
     ) -> None:
@@ -159,10 +159,12 @@ class _Verification:
         self._free_offsets = 0
         """Offsets without a record that have not excused a run yet."""
 
-    def _select_ranges(self) -> list[Span]:
+    def _select_ranges(self) -> list[OffsetRange]:
         topic = self._pipeline.topic
-        whole = topics.spans_of_existing(self._settings, topic)
-        return whole if self._since is None else topics.since(self._settings, topic, whole, self._since)
+        whole = topics.fetch_existing_offset_ranges(self._settings, topic)
+        return (
+            whole if self._since is None else topics.find_offset_ranges_since(self._settings, topic, whole, self._since)
+        )
 
     def carry_out(self) -> TopicReceipt:
         receipt = self.balance()
@@ -373,7 +375,7 @@ def count_rows_to_rebuild(settings: Settings, session: Session) -> int:
     Raises `PenstockError` if there are other rows: a rebuild would lose them.
     """
     pipeline = pipelines.of(settings)
-    firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}
+    firsts = {span.partition: span.first for span in topics.fetch_offset_ranges(settings, pipeline.topic)}
     held = older = by_hand = 0
     for _, writers, partitions, offsets, *_ in Auditor(settings, session).row_columns():
         for writer, partition, offset in zip(writers, partitions, offsets, strict=True):

@@ -14,7 +14,7 @@ from confluent_kafka import Message
 
 from penstock.broker import topics
 from penstock.broker.kafka import create_reader
-from penstock.broker.topics import NO_ID, Place, Span
+from penstock.broker.topics import NO_ID, OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.sink import ledger
@@ -38,7 +38,7 @@ _LOOK_BACK = 10
 class Mark(NamedTuple):
     """A record of a topic incarnation, identified by its position, Kafka's timestamp and a CRC of key and value."""
 
-    position: Place
+    position: Position
     timestamp_ms: int
     crc: int
 
@@ -46,7 +46,7 @@ class Mark(NamedTuple):
     def of(cls, message: Message) -> "Mark":
         """Return the mark of a message."""
         crc = zlib.crc32(message.value() or b"", zlib.crc32(message.key() or b""))
-        return cls(Place(message.partition(), message.offset()), message.timestamp()[1], crc)
+        return cls(Position(message.partition(), message.offset()), message.timestamp()[1], crc)
 
 
 def statements(keyspace: str) -> dict[str, str]:
@@ -103,7 +103,7 @@ class Incarnation:
         if epoch_us is None:
             return ""
         known = ledger.read_ends(self._session, self._keyspace, self._topic, epoch_us)
-        return find_cut(known, topics.spans(self._settings, self._topic))
+        return find_cut(known, topics.fetch_offset_ranges(self._settings, self._topic))
 
     def _read_stored_marks(self, epoch_us: int) -> list[Mark]:
         if not has_table(self._session, self._keyspace, "marks"):
@@ -111,17 +111,18 @@ class Incarnation:
         query = f"SELECT * FROM {cql.quote_name(self._keyspace)}.marks WHERE topic = %s AND generation_us = %s"
         rows = self._session.execute(query, (self._topic, epoch_us))
         return [
-            Mark(Place(row["kafka_partition"], row["marked_offset"]), row["timestamp_ms"], row["crc"]) for row in rows
+            Mark(Position(row["kafka_partition"], row["marked_offset"]), row["timestamp_ms"], row["crc"])
+            for row in rows
         ]
 
     def _find_other_record(self, marks: list[Mark]) -> str:
         if not marks:
             return ""
-        spans = topics.spans(self._settings, self._topic)
+        spans = topics.fetch_offset_ranges(self._settings, self._topic)
         cut = find_cut({mark.position.partition: mark.position.offset + 1 for mark in marks}, spans)
         return cut or find_other(marks, self._read_kafka_marks(mark.position for mark in marks))
 
-    def _read_kafka_marks(self, positions: Iterable[Place]) -> dict[Place, Mark]:
+    def _read_kafka_marks(self, positions: Iterable[Position]) -> dict[Position, Mark]:
         consumer = create_reader(self._settings)
         try:
             messages = topics.read_records_at(consumer, self._topic, positions, self._settings)
@@ -135,9 +136,11 @@ class Incarnation:
         Call it once `find_change` has found nothing. Only topics without an id need marks.
         """
         marked = {mark.position.partition: mark.position.offset for mark in self._read_stored_marks(epoch_us)}
-        spans = [span for span in topics.spans(self._settings, self._topic) if span.records]
+        spans = [span for span in topics.fetch_offset_ranges(self._settings, self._topic) if span.records]
         unmarked = [span for span in spans if marked.get(span.partition, -1) < span.first]
-        for mark in newest_marks(self._read_kafka_marks(place for span in unmarked for place in _last_places(span))):
+        for mark in newest_marks(
+            self._read_kafka_marks(position for span in unmarked for position in _last_positions(span))
+        ):
             self._session.execute(
                 f"INSERT INTO {cql.quote_name(self._keyspace)}.marks "
                 "(topic, generation_us, kafka_partition, marked_offset, timestamp_ms, crc) "
@@ -146,16 +149,16 @@ class Incarnation:
             )
 
 
-def _last_places(span: Span) -> list[Place]:
-    return [Place(span.partition, offset) for offset in range(max(span.first, span.end - _LOOK_BACK), span.end)]
+def _last_positions(span: OffsetRange) -> list[Position]:
+    return [Position(span.partition, offset) for offset in range(max(span.first, span.end - _LOOK_BACK), span.end)]
 
 
-def newest_marks(marks: Mapping[Place, Mark]) -> list[Mark]:
+def newest_marks(marks: Mapping[Position, Mark]) -> list[Mark]:
     """Return the mark with the highest offset of each partition."""
     return list({position.partition: marks[position] for position in sorted(marks)}.values())
 
 
-def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
+def find_cut(known: Mapping[int, int], spans: Iterable[OffsetRange]) -> str:
     """Return a message naming a partition that is gone or ends before its known end offset, or '' if there is none."""
     ends = {span.partition: span.end for span in spans}
     for partition, end in sorted(known.items()):
@@ -164,7 +167,7 @@ def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
     return ""
 
 
-def find_other(marks: Iterable[Mark], now: Mapping[Place, Mark]) -> str:
+def find_other(marks: Iterable[Mark], now: Mapping[Position, Mark]) -> str:
     """Return a message naming a position whose record differs from its mark, or ''. A missing record is no evidence."""
     for mark in marks:
         current = now.get(mark.position)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from cassandra.cluster import Session
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.batch import BatchSummary
@@ -55,7 +55,7 @@ class KeyFormats:
     """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current ranges."""
 
     def __init__(
-        self, session: Session, keyspace: str, topic_ledger: Ledger, spans_now: Callable[[], list[Span]]
+        self, session: Session, keyspace: str, topic_ledger: Ledger, spans_now: Callable[[], list[OffsetRange]]
     ) -> None:
         self._session, self._keyspace, self._ledger, self._spans_now = session, keyspace, topic_ledger, spans_now
         self.known = self._load_proofs()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from cassandra.cluster import Session
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract import cql
 from penstock.contract.order import Order, TopicLayout, find_partitioners
 from penstock.log import get_logger
@@ -35,8 +35,8 @@ class Layouts:
         session: Session,
         keyspace: str,
         topic_ledger: ledger.Ledger,
-        spans_now: Callable[[], list[Span]],
-        keys_in: Callable[[list[Span]], Iterable[tuple[int, bytes | None]]],
+        spans_now: Callable[[], list[OffsetRange]],
+        keys_in: Callable[[list[OffsetRange]], Iterable[tuple[int, bytes | None]]],
     ) -> None:
         self._session, self._keyspace, self._ledger = session, keyspace, topic_ledger
         self._spans_now, self._keys_in = spans_now, keys_in
@@ -85,10 +85,10 @@ class Layouts:
         starts = {number: at for number, at in starts.items() if at}
         return TopicLayout(partitions, self._shift_us(end), starts, self._detect_partitioners(spans, partitions))
 
-    def _detect_partitioners(self, spans: list[Span], partitions: int) -> frozenset[str]:
+    def _detect_partitioners(self, spans: list[OffsetRange], partitions: int) -> frozenset[str]:
         """Return the partitioners that the newest keys of each partition match."""
         each = max(_LEAST_SAMPLED, _SAMPLED // len(spans)) if spans else 0
-        newest = [Span(span.partition, max(span.first, span.end - each), span.end) for span in spans]
+        newest = [OffsetRange(span.partition, max(span.first, span.end - each), span.end) for span in spans]
         return find_partitioners(self._keys_in(newest), [*(layout.partitions for layout in self._known), partitions])
 
     def _shift_us(self, end: int) -> int:

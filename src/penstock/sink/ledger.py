@@ -15,7 +15,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract import cql
 from penstock.contract.batch import BatchSummary
 from penstock.contract.fields import from_epoch_ms, to_epoch_ms
@@ -150,7 +150,7 @@ class Ledger:
             summary.latencies,
         )
 
-    def lines(self, span: Span) -> Iterator[LedgerEntry]:
+    def lines(self, span: OffsetRange) -> Iterator[LedgerEntry]:
         """Yield the entries that overlap `span`, in offset order. An entry may begin in the previous bucket."""
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
@@ -159,21 +159,21 @@ class Ledger:
                 if entry.summary.first_offset < span.end and entry.summary.last_offset >= span.first:
                     yield entry
 
-    def begun_in(self, span: Span) -> Iterator[LedgerEntry]:
+    def begun_in(self, span: OffsetRange) -> Iterator[LedgerEntry]:
         """Yield the entries that begin in `span`, in offset order."""
         for row in self._rows_within(self._select_begun, span):
             yield _parse_entry(row)
 
-    def stored_in(self, span: Span) -> int:
+    def stored_in(self, span: OffsetRange) -> int:
         """Return the number of rows stored by the entries that begin in `span`, including those of a replay."""
         return sum(row["stored"] or 0 for row in self._rows_within(self._sum_begun, span))
 
-    def _rows_within(self, query: Any, span: Span) -> Iterator[dict[str, Any]]:
+    def _rows_within(self, query: Any, span: OffsetRange) -> Iterator[dict[str, Any]]:
         for bucket in range(span.first // BUCKET_OFFSETS, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
             key = self.topic, self.epoch_us, span.partition, bucket
             yield from self._session.execute(query, (*key, span.first, span.end))
 
-    def reached(self, span: Span) -> int:
+    def reached(self, span: OffsetRange) -> int:
         """Return the offset after the stream's newest entry in `span`, or `span.first`."""
         query, first_bucket = self._newest, max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(max(span.end - 1, 0) // BUCKET_OFFSETS, first_bucket - 1, -1):
@@ -271,7 +271,8 @@ def read_ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dic
             buckets[row["kafka_partition"]] = max(row["bucket"], buckets.get(row["kafka_partition"], 0))
     ledger = Ledger(session, keyspace, topic, epoch_us)
     spans = [
-        Span(partition, bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS) for partition, bucket in buckets.items()
+        OffsetRange(partition, bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS)
+        for partition, bucket in buckets.items()
     ]
     return {span.partition: ledger.reached(span) for span in spans}
 

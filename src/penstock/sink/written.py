@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.contract import cql
 from penstock.sink.cassandra import has_table
 
@@ -17,7 +17,7 @@ class Written(NamedTuple):
     """The write timestamp of a row in microseconds, and the Kafka position stored in the row."""
 
     written_us: int
-    place: Place
+    place: Position
 
 
 def read_write_times(session: Session, keyspace: str, table: str, key: str, ids: Iterable[Any]) -> dict[Any, Written]:
@@ -32,7 +32,7 @@ def read_write_times(session: Session, keyspace: str, table: str, key: str, ids:
     )
     answers = execute_concurrent_with_args(session, select, wanted, concurrency=_ASKED_AT_ONCE)
     return {
-        row[key]: Written(row["written_us"], Place(row["kafka_partition"], row["kafka_offset"]))
+        row[key]: Written(row["written_us"], Position(row["kafka_partition"], row["kafka_offset"]))
         for _, rows in answers
         for row in rows
         if row["written_us"] is not None

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 
 from penstock.broker import topics
-from penstock.broker.topics import Place, Span
+from penstock.broker.topics import OffsetRange, Position
 from penstock.config import read
 from penstock.errors import KafkaUnreachable, NotFound, PenstockError
 from penstock.pipelines import users
@@ -134,22 +134,26 @@ def test_topic_id(admin, settings):
 def test_spans_are_the_watermarks_in_partition_order(consumer, settings):
     """What a topic holds is told per partition, from its first offset to its end."""
     client = consumer(partitions={1: (0, 5), 0: (3, 3)})
-    assert topics.spans(settings, "t") == [Span(0, 3, 3), Span(1, 0, 5)]
-    assert [span.records for span in topics.spans(settings, "t")] == [0, 5]
+    assert topics.fetch_offset_ranges(settings, "t") == [OffsetRange(0, 3, 3), OffsetRange(1, 0, 5)]
+    assert [span.records for span in topics.fetch_offset_ranges(settings, "t")] == [0, 5]
     assert client.closed
 
 
 def test_what_lies_beyond_known_ends():
     """From the end that was known, or from where the partition begins by now; all of a partition that was not there."""
-    before = [Span(0, 0, 3), Span(1, 0, 3)]
-    now = [Span(0, 0, 9), Span(1, 5, 9), Span(2, 4, 9)]
-    assert topics.beyond(before, now) == [Span(0, 3, 9), Span(1, 5, 9), Span(2, 4, 9)]
+    before = [OffsetRange(0, 0, 3), OffsetRange(1, 0, 3)]
+    now = [OffsetRange(0, 0, 9), OffsetRange(1, 5, 9), OffsetRange(2, 4, 9)]
+    assert topics.find_new_offset_ranges(before, now) == [
+        OffsetRange(0, 3, 9),
+        OffsetRange(1, 5, 9),
+        OffsetRange(2, 4, 9),
+    ]
 
 
 def test_a_topic_that_is_not_there_has_no_spans(consumer, settings):
     """No topic, nothing in it."""
     client = consumer(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
-    assert topics.spans(settings, "t") == []
+    assert topics.fetch_offset_ranges(settings, "t") == []
     assert client.closed
 
 
@@ -157,17 +161,17 @@ def test_a_topic_that_has_to_be_there_is_missed_by_name(consumer, settings):
     """It says which topic, where, and what creates it; one that is there has its spans."""
     consumer(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
     with pytest.raises(NotFound, match=r"topic 't' does not exist on Kafka at 127\.0\.0\.1:9092") as missed:
-        topics.spans_of_existing(settings, "t")
+        topics.fetch_existing_offset_ranges(settings, "t")
     assert "./penstock up spark-job" in missed.value.hint
     consumer(partitions={0: (3, 3)})
-    assert topics.spans_of_existing(settings, "t") == [Span(0, 3, 3)]
+    assert topics.fetch_existing_offset_ranges(settings, "t") == [OffsetRange(0, 3, 3)]
 
 
 def test_a_topic_that_may_not_be_read_is_not_empty(consumer, settings):
     """A refusal is an error: taken for an empty topic, it would look as if nothing were missing."""
     client = consumer(error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "not yours"))
     with pytest.raises(PenstockError, match="not yours"):
-        topics.spans(settings, "t")
+        topics.fetch_offset_ranges(settings, "t")
     assert client.closed
 
 
@@ -175,14 +179,14 @@ def test_watermarks_that_do_not_come_are_unreachable(consumer, settings):
     """Offsets that are not told in time are not guessed."""
     client = consumer(partitions={0: None})
     with pytest.raises(KafkaUnreachable, match=r"no offsets of t\[0\]"):
-        topics.spans(settings, "t")
+        topics.fetch_offset_ranges(settings, "t")
     assert client.closed
 
 
 def test_records_of_several_spans(consumer, settings):
     """Records come span by span, and not beyond a span's end."""
     client = consumer([[message(0), message(1)], [message(2), message(3)], [message(7, partition=1)]])
-    found = topics.read_records(settings, "t", [Span(0, 0, 3), Span(2, 4, 4), Span(1, 7, 8)])
+    found = topics.read_records(settings, "t", [OffsetRange(0, 0, 3), OffsetRange(2, 4, 4), OffsetRange(1, 7, 8)])
     assert [(one.partition(), one.offset()) for one in found] == [(0, 0), (0, 1), (0, 2), (1, 7)]
     assert client.assigned == [("t", 0, 0), ("t", 1, 7)]
     assert client.closed
@@ -191,21 +195,21 @@ def test_records_of_several_spans(consumer, settings):
 def test_records_end_where_the_partition_does(consumer, settings):
     """Control records at the end have offsets but are never given: the end of the partition ends the span."""
     consumer([[message(0)], [event(KafkaError._PARTITION_EOF, 3)]])
-    assert [one.offset() for one in topics.read_records(settings, "t", [Span(0, 0, 3)])] == [0]
+    assert [one.offset() for one in topics.read_records(settings, "t", [OffsetRange(0, 0, 3)])] == [0]
 
 
 def test_records_that_do_not_come_are_unreachable(consumer, settings, clock):
     """Silence is an error, not an end; but a pause shorter than the timeout is neither."""
     client = consumer([[message(0)], [], []], clock=clock)
     with pytest.raises(KafkaUnreachable, match=r"nothing read from t\[0\] in 30 s"):
-        list(topics.read_records(settings, "t", [Span(0, 0, 2)]))
+        list(topics.read_records(settings, "t", [OffsetRange(0, 0, 2)]))
     assert client.closed
 
 
 def test_records_that_retention_deletes_meanwhile_are_passed_over(consumer, settings):
     """Reading goes on where the partition begins by then."""
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)], [message(5), message(6)]], {0: (5, 9)})
-    assert [one.offset() for one in topics.read_records(settings, "t", [Span(0, 0, 7)])] == [0, 5, 6]
+    assert [one.offset() for one in topics.read_records(settings, "t", [OffsetRange(0, 0, 7)])] == [0, 5, 6]
     assert client.assigned == [("t", 0, 0), ("t", 0, 5)]
     assert client.closed
 
@@ -214,11 +218,11 @@ def test_records_that_are_gone_from_the_end_are_an_error(consumer, settings):
     """An offset that Kafka no longer has, though it has earlier ones, is not passed over."""
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]], {0: (0, 1)})
     with pytest.raises(KafkaUnreachable, match=r"reading t\[0\]: Kafka has no offset 1, the log starts at 0"):
-        list(topics.read_records(settings, "t", [Span(0, 0, 2)]))
+        list(topics.read_records(settings, "t", [OffsetRange(0, 0, 2)]))
     assert client.closed
 
 
-def places(found) -> list[tuple[Place, bytes]]:
+def places(found) -> list[tuple[Position, bytes]]:
     return [(place, one.value()) for place, one in found.items()]
 
 
@@ -231,9 +235,9 @@ def test_records_at_some_places(settings):
             [message(4, b"f", partition=1)],
         ]
     )
-    wanted = [Place(0, 7), Place(1, 4), Place(0, 4), Place(0, 7)]
+    wanted = [Position(0, 7), Position(1, 4), Position(0, 4), Position(0, 7)]
     found = topics.read_records_at(client, "t", wanted, settings)
-    assert places(found) == [(Place(0, 4), b"a"), (Place(0, 7), b"d"), (Place(1, 4), b"f")]
+    assert places(found) == [(Position(0, 4), b"a"), (Position(0, 7), b"d"), (Position(1, 4), b"f")]
     assert client.assigned == [("t", 0, 4), ("t", 1, 4)]
     assert (client.is_assigned, client.closed) == (False, False)
 
@@ -256,8 +260,8 @@ def test_records_at_no_places(settings):
 )
 def test_a_record_that_kafka_does_not_have_is_left_out(settings, batch):
     """One in whose place there is nothing any more is not waited for, and no other is taken for it."""
-    found = topics.read_records_at(FakeConsumer([batch]), "t", [Place(0, 4), Place(0, 5)], settings)
-    assert places(found) == [(Place(0, 4), b"a")]
+    found = topics.read_records_at(FakeConsumer([batch]), "t", [Position(0, 4), Position(0, 5)], settings)
+    assert places(found) == [(Position(0, 4), b"a")]
 
 
 class Shortened(FakeConsumer):
@@ -272,8 +276,8 @@ class Shortened(FakeConsumer):
 
 def test_a_record_that_was_deleted_at_the_beginning_is_left_out(settings):
     """Kafka deletes the oldest: with the first of the wanted ones gone, the others are found."""
-    found = topics.read_records_at(Shortened(partitions={0: (5, 9)}), "t", [Place(0, 4), Place(0, 5)], settings)
-    assert places(found) == [(Place(0, 5), b"x")]
+    found = topics.read_records_at(Shortened(partitions={0: (5, 9)}), "t", [Position(0, 4), Position(0, 5)], settings)
+    assert places(found) == [(Position(0, 5), b"x")]
 
 
 @pytest.mark.parametrize(
@@ -288,14 +292,14 @@ def test_a_record_that_was_deleted_at_the_beginning_is_left_out(settings):
 def test_places_that_cannot_be_read_are_an_error(settings, made, kind):
     """Kafka's error comes out as one of penstock's: a record that was not read is not taken for one that is gone."""
     with pytest.raises(kind, match="reading t on Kafka") as failed:
-        topics.read_records_at(FakeConsumer(**made), "t", [Place(0, 4), Place(0, 5)], settings)
+        topics.read_records_at(FakeConsumer(**made), "t", [Position(0, 4), Position(0, 5)], settings)
     assert type(failed.value) is kind
 
 
 def test_places_of_which_nothing_comes_are_unreachable(settings, clock):
     """Silence is an error here too."""
     with pytest.raises(KafkaUnreachable, match=r"nothing read from t\[0\] in 30 s"):
-        topics.read_records_at(FakeConsumer(clock=clock), "t", [Place(0, 4)], settings)
+        topics.read_records_at(FakeConsumer(clock=clock), "t", [Position(0, 4)], settings)
 
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -304,8 +308,12 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 def test_since_begins_at_the_first_record_of_a_time(consumer, settings):
     """In each partition; where none is so young the span is empty, at its end."""
     client = consumer(times={0: 7, 1: -1, 2: 3})
-    whole = [Span(0, 2, 9), Span(1, 0, 5), Span(2, 3, 3)]
-    assert topics.since(settings, "t", whole, MOMENT) == [Span(0, 7, 9), Span(1, 5, 5), Span(2, 3, 3)]
+    whole = [OffsetRange(0, 2, 9), OffsetRange(1, 0, 5), OffsetRange(2, 3, 3)]
+    assert topics.find_offset_ranges_since(settings, "t", whole, MOMENT) == [
+        OffsetRange(0, 7, 9),
+        OffsetRange(1, 5, 5),
+        OffsetRange(2, 3, 3),
+    ]
     assert client.asked_ms == [1_767_225_600_000] * 3
     assert client.closed
 
@@ -313,21 +321,21 @@ def test_since_begins_at_the_first_record_of_a_time(consumer, settings):
 def test_since_never_goes_behind_the_ends_that_were_read(consumer, settings):
     """Records that came in between are younger, and not asked for."""
     consumer(times={0: 12})
-    assert topics.since(settings, "t", [Span(0, 2, 9)], MOMENT) == [Span(0, 9, 9)]
+    assert topics.find_offset_ranges_since(settings, "t", [OffsetRange(0, 2, 9)], MOMENT) == [OffsetRange(0, 9, 9)]
 
 
 def test_since_before_any_clock_is_the_beginning(consumer, settings):
     """To Kafka a time of less than 0 has a meaning of its own: -1 is the end."""
     client = consumer(times={0: 2})
     old = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
-    assert topics.since(settings, "t", [Span(0, 2, 9)], old) == [Span(0, 2, 9)]
+    assert topics.find_offset_ranges_since(settings, "t", [OffsetRange(0, 2, 9)], old) == [OffsetRange(0, 2, 9)]
     assert client.asked_ms == [0]
 
 
 def test_since_asks_nothing_of_no_partitions(consumer, settings):
     """No topic, nothing in it."""
     client = consumer()
-    assert topics.since(settings, "t", [], MOMENT) == []
+    assert topics.find_offset_ranges_since(settings, "t", [], MOMENT) == []
     assert client.closed
 
 
@@ -343,5 +351,5 @@ def test_since_that_is_not_told_is_an_error(consumer, settings, made, kind):
     """Of one partition too: taken for empty, it would look as if nothing were missing there."""
     client = consumer(**made)
     with pytest.raises(kind, match="reading the offsets of t at 2026-01-01T00:00:00"):
-        topics.since(settings, "t", [Span(0, 2, 9), Span(1, 0, 5)], MOMENT)
+        topics.find_offset_ranges_since(settings, "t", [OffsetRange(0, 2, 9), OffsetRange(1, 0, 5)], MOMENT)
     assert client.closed

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.cli import app
 from penstock.config import read
 from penstock.errors import JobRunning, PenstockError, UsageError
@@ -19,7 +19,7 @@ TOPIC = "users_created"
 def place(tmp_path, monkeypatch):
     """The checkpoint folder, and a Kafka with offsets 5 to 20 of one partition."""
     monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", str(tmp_path / "c"))
-    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 5, 20)])
+    monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 5, 20)])
     monkeypatch.setattr(topics, "fetch_topic_id", lambda *_: "id-1")
     return tmp_path / "c" / TOPIC
 
@@ -106,7 +106,7 @@ def test_reset_asks(place, session):
     result = run("reset", "--to", "latest", answer="n\n")
     assert result.exit_code == 1
     assert f"Move the checkpoint {place} aside" in result.stderr
-    assert checkpoint_of(read(), TOPIC).place().first == {0: 12}
+    assert checkpoint_of(read(), TOPIC).read_position().first == {0: 12}
     assert run("reset", "--to", "latest", answer="y\n").exit_code == 0
 
 
@@ -122,7 +122,7 @@ def test_reset_is_refused_while_a_job_runs(place, session, monkeypatch):
     failed = run("reset", "--to", "latest", "--yes").exception
     assert isinstance(failed, JobRunning)
     assert failed.hint == "./penstock down spark-job, then run the command again"
-    assert checkpoint_of(read(), TOPIC).place().first == {0: 12}
+    assert checkpoint_of(read(), TOPIC).read_position().first == {0: 12}
 
 
 def test_reset_works_before_any_job_ran(place, session):

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.cli import app
 from penstock.cli import replay as commands
 from penstock.contract.batch import BatchSummary
@@ -19,7 +19,7 @@ from penstock.reconcile import verify
 from penstock.sink import cassandra, table_orders
 from tests.unit.cli.test_runs import TOPIC
 
-WHOLE = [Span(0, 2, 10), Span(1, 0, 0), Span(2, 5, 9)]
+WHOLE = [OffsetRange(0, 2, 10), OffsetRange(1, 0, 0), OffsetRange(2, 5, 9)]
 DONE = Replay("replay-1", 8, 1.5, [BatchSummary(0, 2, 9, 8, 8, 0, 0, 0, 9, {}, {})])
 
 
@@ -61,10 +61,10 @@ class World:
 @pytest.fixture
 def world(monkeypatch):
     world = World()
-    monkeypatch.setattr(topics, "spans", lambda *_: WHOLE)
+    monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: WHOLE)
     monkeypatch.setattr(
         topics,
-        "since",
+        "find_offset_ranges_since",
         lambda _settings, _topic, whole, at: [replace(one, first=min(one.end, at.year)) for one in whole],
     )
     monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
@@ -85,16 +85,16 @@ def run(*words, **more):
     ("start", "to", "found"),
     [
         (None, None, WHOLE),
-        ("0:4", None, [Span(0, 4, 10)]),
-        ("0:4,2:0", None, [Span(0, 4, 10), Span(2, 5, 9)]),
-        (None, "0:4", [Span(0, 2, 4)]),
-        ("0:4,2:6", "0:6,2:7", [Span(0, 4, 6), Span(2, 6, 7)]),
+        ("0:4", None, [OffsetRange(0, 4, 10)]),
+        ("0:4,2:0", None, [OffsetRange(0, 4, 10), OffsetRange(2, 5, 9)]),
+        (None, "0:4", [OffsetRange(0, 2, 4)]),
+        ("0:4,2:6", "0:6,2:7", [OffsetRange(0, 4, 6), OffsetRange(2, 6, 7)]),
         ("0:4", "2:7", []),
-        ("0:99", "0:100", [Span(0, 10, 10)]),
-        ("0:6", "0:4", [Span(0, 6, 6)]),
-        ("0:0", "0:99", [Span(0, 2, 10)]),
-        ("0007-01-01", None, [Span(0, 7, 10), Span(1, 0, 0), Span(2, 7, 9)]),
-        ("0:3", "0007-01-01", [Span(0, 3, 7)]),
+        ("0:99", "0:100", [OffsetRange(0, 10, 10)]),
+        ("0:6", "0:4", [OffsetRange(0, 6, 6)]),
+        ("0:0", "0:99", [OffsetRange(0, 2, 10)]),
+        ("0007-01-01", None, [OffsetRange(0, 7, 10), OffsetRange(1, 0, 0), OffsetRange(2, 7, 9)]),
+        ("0:3", "0007-01-01", [OffsetRange(0, 3, 7)]),
     ],
     ids=str,
 )
@@ -121,7 +121,12 @@ def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
     """A replay prints ranges and progress on stderr and the receipt on stdout, and stops Spark."""
     result = run("replay", "--from", "0:4")
     assert result.exit_code == 0
-    assert world.done == ["spark", ("replay", [Span(0, 4, 10)]), ("verify", [Span(0, 4, 10)]), "spark ends"]
+    assert world.done == [
+        "spark",
+        ("replay", [OffsetRange(0, 4, 10)]),
+        ("verify", [OffsetRange(0, 4, 10)]),
+        "spark ends",
+    ]
     assert "4 of 8 offsets" in result.stderr
     assert result.stdout.startswith("replay-1: 8 records in 1.5 s\n")
     assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"

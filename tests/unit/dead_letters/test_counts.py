@@ -5,7 +5,7 @@ from confluent_kafka import Message
 
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.dead_letters import counts
 from penstock.dead_letters.counts import OTHER, DeadLetterCounter
@@ -26,9 +26,9 @@ class Queue:
         self.letters.append(message(len(self.letters), value, headers=headers))
 
     def count_in(self, counter: DeadLetterCounter) -> None:
-        counter.count_new(self.id, [Span(0, self.first, len(self.letters))])
+        counter.count_new(self.id, [OffsetRange(0, self.first, len(self.letters))])
 
-    def _records(self, _settings: Settings, _topic: str, wanted: list[Span]) -> list[Message]:
+    def _records(self, _settings: Settings, _topic: str, wanted: list[OffsetRange]) -> list[Message]:
         self.read += wanted
         if self.is_away:
             raise KafkaUnreachable
@@ -53,7 +53,7 @@ def test_only_what_comes_after_the_first_look_is_read(queue: Queue, counter: Dea
     queue.put("contract_broken")
     queue.count_in(counter)
     queue.count_in(counter)
-    assert queue.read == [Span(0, 1, 2)]
+    assert queue.read == [OffsetRange(0, 1, 2)]
     assert (counter.counts.records["contract_broken"], counter.counts.value_bytes["contract_broken"]) == (1, 5)
     assert counter.counts.records["json_malformed"] == 0
 

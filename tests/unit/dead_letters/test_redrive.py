@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from penstock import pipelines
 from penstock.broker.headers import ORDER, REDRIVEN
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.codec.wire_format import encode_header
 from penstock.config import read
 from penstock.contract.fault import Reason
@@ -127,7 +127,7 @@ def test_a_record_is_sent_once_however_often_it_lies_in_the_queue(world):
     assert (message.key(), message.value()) == (b"k", GOOD)
     assert message.headers() == [ORDERED_AT_5, ("h", b"1"), ("h", None), (REDRIVEN, letter.identity.encode())]
     line = world.lines[letter.identity]
-    assert (line.state, line.place) == (State.REDRIVEN, Place(0, message.offset()))
+    assert (line.state, line.place) == (State.REDRIVEN, Position(0, message.offset()))
     assert f"redriven to {line.place} by {line.who} at 2026-01-01T00:00:00Z" in second.records[0].message
 
 
@@ -179,7 +179,7 @@ def test_what_a_killed_command_had_sent_is_found_and_not_sent_again(world):
     assert (dry.already, world.lines[letter.identity].state) == (1, State.CLAIMED)
     done = world.redrive()
     assert (done.already, done.sent, len(world.sent)) == (1, 0, 1)
-    assert world.lines[letter.identity].place == Place(0, message.offset())
+    assert world.lines[letter.identity].place == Position(0, message.offset())
 
 
 def test_what_a_killed_command_had_not_sent_is_sent(world):
@@ -190,7 +190,7 @@ def test_what_a_killed_command_had_not_sent_is_sent(world):
     world.table.pass_time(2 * TIMEOUT_S)
     assert world.redrive().sent == 1
     assert len(world.sent) == 2
-    assert world.lines[letter.identity].place == Place(0, world.sent[-1].offset())
+    assert world.lines[letter.identity].place == Position(0, world.sent[-1].offset())
 
 
 @pytest.mark.parametrize("ends", [{}, {0: 99}])
@@ -586,7 +586,7 @@ def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
     assert done.records[0].message == "a newer version of its id is stored, from 0:7"
     assert [one.headers()[-1][1].decode() for one in world.sent] == [young.identity]
     line = world.lines[old.identity]
-    assert (line.state, line.place) == (State.SUPERSEDED, Place(0, 7))
+    assert (line.state, line.place) == (State.SUPERSEDED, Position(0, 7))
     assert resolutions.describe_resolution(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
     again = world.redrive(as_new=True)
     assert (again.already, again.selected, len(world.sent)) == (2, 2, 1)

@@ -6,7 +6,7 @@ from cassandra import WriteTimeout, WriteType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.resolutions import BUCKETS, ResolutionStore, State, state_of
 from tests.unit.fakes import Clock, FakeSession
@@ -69,10 +69,10 @@ def test_a_claim_left_behind_is_taken_over_once(session, book):
 def test_a_redriven_record_has_its_new_place(session, book):
     """Only the claim that sent it finishes it, and it does not wait any more."""
     book.claim({"a": None}, MINE, "me", {})
-    assert book.finish({"a": Place(2, 9)}, YOURS) == set()
-    assert book.finish({"a": Place(2, 9)}, MINE) == {"a"}
+    assert book.finish({"a": Position(2, 9)}, YOURS) == set()
+    assert book.finish({"a": Position(2, 9)}, MINE) == {"a"}
     one = states(session)["a"]
-    assert (one.state, one.place, state_of("a", {"a": one})) == (State.REDRIVEN, Place(2, 9), "redriven")
+    assert (one.state, one.place, state_of("a", {"a": one})) == (State.REDRIVEN, Position(2, 9), "redriven")
     assert str(one.place) == "2:9"
 
 
@@ -90,14 +90,14 @@ def test_a_discarded_record_stays_so(session, book):
 def test_a_redriven_record_cannot_be_discarded(session, book):
     """Whatever the caller believed its state to be."""
     book.claim({"a": None}, MINE, "me", {})
-    book.finish({"a": Place(0, 0)}, MINE)
+    book.finish({"a": Position(0, 0)}, MINE)
     assert book.discard({"a": None}, YOURS, "you", "") == book.discard({"a": MINE}, YOURS, "you", "") == set()
 
 
 def test_a_change_whose_answer_was_lost_counts_as_made(book):
     """A transaction that is sent again, because its answer timed out, finds its own line and is content."""
     assert book.claim({"a": None}, MINE, "me", {}) == {"a"} == book.claim({"a": None}, MINE, "me", {})
-    assert book.finish({"a": Place(0, 1)}, MINE) == {"a"} == book.finish({"a": Place(0, 1)}, MINE)
+    assert book.finish({"a": Position(0, 1)}, MINE) == {"a"} == book.finish({"a": Position(0, 1)}, MINE)
 
 
 def test_a_transaction_that_times_out_is_tried_again_and_then_fails(book, session, monkeypatch):

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from penstock.broker import topics
 from penstock.broker.headers import RUN
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.batch import Reject
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.dead_letters.message import (
@@ -349,7 +349,7 @@ def test_a_message_that_is_no_dead_letter_is_passed_over(monkeypatch, name, valu
     if value is not None and name in ("partition", "offset", "time"):
         headers.append((PREFIX + name, value))
     strange = message(7, headers=headers)
-    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 0, 3)])
+    monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 0, 3)])
     monkeypatch.setattr(topics, "read_records", lambda _settings, topic, spans: [strange, good, message(8)])
     with capture_logs() as logs:
         found = list(read_dead_letters(None, PIPELINE))
@@ -367,11 +367,11 @@ def test_letters_are_found_by_their_places(monkeypatch):
         asked.extend(spans)
         return [one for one in producer.sent for span in spans if span.first <= one.offset() < span.end]
 
-    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 0, 0)])
+    monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 6), OffsetRange(1, 0, 0)])
     monkeypatch.setattr(topics, "read_records", records)
     found = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
     assert list(found) == ["0:2", "0:4"]
-    assert asked == [Span(0, 1, 6)]
+    assert asked == [OffsetRange(0, 1, 6)]
 
 
 @pytest.mark.parametrize("place", ["", "1", "1:", ":1", "a:1", "1:-1", "1:1:1", "1:1\n", "9" * 10 + ":1"])
@@ -383,6 +383,8 @@ def test_a_place_is_a_partition_and_an_offset(place):
 
 def test_a_place_without_a_letter_says_where_there_are_some(monkeypatch):
     """The error names the stretches that the queue holds."""
-    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 4, 4), Span(2, 0, 1)])
+    monkeypatch.setattr(
+        topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 6), OffsetRange(1, 4, 4), OffsetRange(2, 0, 1)]
+    )
     message = build_not_found_error(None, PIPELINE, "5:5").message
     assert message == "no dead letter at 5:5 in users_created.dlq (available: 0:1 to 0:5, 2:0 to 2:0)"

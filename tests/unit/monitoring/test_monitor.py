@@ -8,7 +8,7 @@ import pytest
 from cassandra import OperationTimedOut
 
 from penstock.airflow.runs import DagRun
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.errors import AirflowUnreachable
@@ -40,7 +40,7 @@ class FakeBook:
         self.lines, self.epoch_us = list(lines), epoch_us
         self.error: Exception | None = None
 
-    def _begun(self, span: Span) -> list[LedgerEntry]:
+    def _begun(self, span: OffsetRange) -> list[LedgerEntry]:
         if self.error:
             raise self.error
         return [
@@ -49,10 +49,10 @@ class FakeBook:
             if one.summary.partition == span.partition and span.first <= one.summary.first_offset < span.end
         ]
 
-    def begun_in(self, span: Span) -> Any:
+    def begun_in(self, span: OffsetRange) -> Any:
         return iter(self._begun(span))
 
-    def stored_in(self, span: Span) -> int:
+    def stored_in(self, span: OffsetRange) -> int:
         return sum(one.summary.stored for one in self._begun(span))
 
 
@@ -94,7 +94,7 @@ class FakeRuns:
 
 
 def poll(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Poll:
-    kafka = KafkaState(TopicState("a", [Span(0, 0, end)]), TopicState("b", [Span(0, 0, rejected)]), None)
+    kafka = KafkaState(TopicState("a", [OffsetRange(0, 0, end)]), TopicState("b", [OffsetRange(0, 0, rejected)]), None)
     services = {"kafka": "", "cassandra": "", "airflow": ""} | away
     stored = CassandraState(
         None if reached is None else {0: reached}, {"balanced": True} if reached is not None else None, book

@@ -8,7 +8,7 @@ import pytest
 from cassandra import OperationTimedOut
 from confluent_kafka import KafkaError
 
-from penstock.broker.topics import NO_ID, Span
+from penstock.broker.topics import NO_ID, OffsetRange
 from penstock.config import Settings
 from penstock.monitoring import poller
 from penstock.monitoring.alerts import Receipt
@@ -191,7 +191,7 @@ def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, m
     """A recreated topic has the same id; marked records are read once a minute, not at every poll."""
     clock, epochs, asked = Clock(), [7], []
     monkeypatch.setattr(poller.time, "monotonic", clock.monotonic)
-    monkeypatch.setattr(poller, "read_topic", lambda *_: TopicState(NO_ID, [Span(0, 0, 5)]))
+    monkeypatch.setattr(poller, "read_topic", lambda *_: TopicState(NO_ID, [OffsetRange(0, 0, 5)]))
 
     class FakeIncarnation:
         def __init__(self, *_: Any) -> None:
@@ -273,5 +273,5 @@ def test_a_receipt_is_read_as_it_was_kept() -> None:
 
 def test_a_ledger_beyond_the_offsets_read_before_is_no_negative_lag() -> None:
     """The job may store rows during a poll."""
-    kafka = KafkaState(TopicState("a", [Span(0, 0, 5), Span(1, 0, 5)]), TopicState("b", []), None)
+    kafka = KafkaState(TopicState("a", [OffsetRange(0, 0, 5), OffsetRange(1, 0, 5)]), TopicState("b", []), None)
     assert build_snapshot("t", Poll({}, kafka, CassandraState({0: 9, 1: 3})), Window()).lag_records == 2

@@ -12,7 +12,7 @@ import pytest
 from cassandra import Unauthorized
 from pyspark.errors import StreamingQueryException
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.contract.failing import FailingBatch
@@ -590,13 +590,13 @@ def test_a_checkpoint_is_made_to_fit(monkeypatch, tmp_path):
     (tmp_path / "t" / "offsets").mkdir(parents=True)
     (tmp_path / "t" / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":7}}')
     (tmp_path / "t" / "offsets" / "1").write_text("")
-    held = {"span": Span(0, 0, 7)}
+    held = {"span": OffsetRange(0, 0, 7)}
     monkeypatch.setattr(job.topics, "fetch_topic_id", lambda *_: "id-1")
-    monkeypatch.setattr(job.topics, "spans", lambda *_: [held["span"]])
+    monkeypatch.setattr(job.topics, "fetch_offset_ranges", lambda *_: [held["span"]])
     assert job.prepare_checkpoint(one, read()) == "id-1"
     assert one.origin().topic_id == "id-1"
     assert not (tmp_path / "t" / "offsets" / "1").exists()
-    held["span"] = Span(0, 0, 6)
+    held["span"] = OffsetRange(0, 0, 6)
     with pytest.raises(CheckpointRefused):
         job.prepare_checkpoint(one, read())
 

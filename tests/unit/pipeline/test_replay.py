@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.errors import PenstockError, TopicRecreated
@@ -16,7 +16,7 @@ from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried
 
 spans = st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.integers(0, 60)), max_size=4).map(
-    lambda found: [Span(partition, first, first + more) for partition, (first, more) in found.items()]
+    lambda found: [OffsetRange(partition, first, first + more) for partition, (first, more) in found.items()]
 )
 
 
@@ -54,7 +54,7 @@ class World:
     def stored(self) -> list:
         return [what for name, what in self.done if name == "store"]
 
-    def replay(self, *wanted: Span, batch: int = 4):
+    def replay(self, *wanted: OffsetRange, batch: int = 4):
         settings = read(home=self.topic.settings.home, spark_batch_records=batch)
         report = lambda *told: self.done.append(("report", told))  # noqa: E731
         return replay.replay_ranges("spark", self.topic.tables.session, settings, list(wanted), report)
@@ -71,7 +71,7 @@ def world(tmp_path, monkeypatch):
         replay, "build_plan", lambda _settings, epoch_us, _order, _proofs: SimpleNamespace(epoch_us=epoch_us)
     )
     monkeypatch.setattr(replay, "warm_up", lambda spark, how: world.done.append(("warm up", how.epoch_us)))
-    monkeypatch.setattr(replay, "kafka_stretch", lambda _spark, _settings, topic, some: some)
+    monkeypatch.setattr(replay, "load_offset_ranges", lambda _spark, _settings, topic, some: some)
     monkeypatch.setattr(replay, "raw_records", lambda frame, _order_by: frame)
     monkeypatch.setattr(replay, "store_batch", world.store)
     with world.topic.in_place():
@@ -80,14 +80,14 @@ def world(tmp_path, monkeypatch):
 
 def test_a_replay_goes_round_by_round(world):
     """Each is stored, written to the ledger under a job of the replay's own, and reported."""
-    done = world.replay(Span(0, 2, 7), Span(1, 0, 3))
+    done = world.replay(OffsetRange(0, 2, 7), OffsetRange(1, 0, 3))
     assert world.done == [
         ("warm up", EPOCH_US),
-        ("store", [Span(0, 2, 4), Span(1, 0, 2)]),
+        ("store", [OffsetRange(0, 2, 4), OffsetRange(1, 0, 2)]),
         ("report", (4, 8)),
-        ("store", [Span(0, 4, 6), Span(1, 2, 3)]),
+        ("store", [OffsetRange(0, 4, 6), OffsetRange(1, 2, 3)]),
         ("report", (7, 8)),
-        ("store", [Span(0, 6, 7)]),
+        ("store", [OffsetRange(0, 6, 7)]),
         ("report", (8, 8)),
     ]
     assert (done.records, [(one.partition, one.first_offset, one.last_offset) for one in done.partitions]) == (
@@ -103,10 +103,10 @@ def test_a_line_is_written_once_its_round_is_stored(world):
     """What fails has none; done again, it is another job, with all of its lines."""
     world.fails_at = 1
     with pytest.raises(PenstockError, match="killed"):
-        world.replay(Span(0, 0, 9))
+        world.replay(OffsetRange(0, 0, 9))
     assert [one[1:] for one in world.lines()] == [(0, 0, 3)]
     world.fails_at = 99
-    again = world.replay(Span(0, 0, 9))
+    again = world.replay(OffsetRange(0, 0, 9))
     assert again.records == 9
     assert len([one for one in world.lines() if one[0] == again.job]) == 3
     assert len({one[0] for one in world.lines()}) == 2
@@ -115,16 +115,16 @@ def test_a_line_is_written_once_its_round_is_stored(world):
 def test_a_round_is_in_the_commit_log_once_it_is_done(world, clock):
     """Where Cassandra acknowledges before it syncs, each round waits for that as a batch of the stream does."""
     world.topic.tables.node = {"commitlog_sync": "periodic", "periodic_commitlog_sync_lag_block": "10ms"}
-    world.replay(Span(0, 0, 9))
+    world.replay(OffsetRange(0, 0, 9))
     assert clock.slept_s == [0.01] * 3
     world.topic.tables.node = {"commitlog_sync": "batch", "periodic_commitlog_sync_lag_block": "10ms"}
-    world.replay(Span(0, 0, 9))
+    world.replay(OffsetRange(0, 0, 9))
     assert len(clock.slept_s) == 3
 
 
 def test_nothing_to_replay_is_done_at_once(world):
     """No offsets, no rounds."""
-    done = world.replay(Span(0, 3, 3))
+    done = world.replay(OffsetRange(0, 3, 3))
     assert (done.records, done.partitions, world.stored()) == (0, [], [])
 
 
@@ -132,7 +132,7 @@ def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
     """Its records would be taken for those of the topic before it."""
     world.topic.tables.generations = {"id-0": EPOCH_US}
     with pytest.raises(TopicRecreated, match="its id is id-1, the ledger's topic has the id id-0"):
-        world.replay(Span(0, 0, 3))
+        world.replay(OffsetRange(0, 0, 3))
     assert world.stored() == []
 
 
@@ -140,5 +140,5 @@ def test_a_topic_that_no_job_has_read_is_not_replayed(world):
     """Its rows would have no epoch to count from."""
     world.topic.tables.generations = {}
     with pytest.raises(PenstockError, match="no job has read readings yet"):
-        world.replay(Span(0, 0, 3))
+        world.replay(OffsetRange(0, 0, 3))
     assert world.done == []

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import CheckpointRefused
 from penstock.pipeline import resume
@@ -22,12 +22,12 @@ class World:
     def __init__(self, folder: Path, ends: dict[int, int]) -> None:
         self.settings = read(spark_checkpoint=str(folder))
         self.checkpoint: Checkpoint = checkpoint_of(self.settings, "t")
-        self.ends, self.spans = ends, [Span(0, 0, 50), Span(1, 0, 50)]
+        self.ends, self.spans = ends, [OffsetRange(0, 0, 50), OffsetRange(1, 0, 50)]
         self.marks: set[tuple[int, int]] = set()
-        self.read: list[Span] = []
+        self.read: list[OffsetRange] = []
         self.ledger = SimpleNamespace(topic="t", reached=self.reached)
 
-    def reached(self, span: Span) -> int:
+    def reached(self, span: OffsetRange) -> int:
         return max(span.first, min(self.ends.get(span.partition, 0), span.end))
 
     def records(self, _settings, _topic, spans):
@@ -57,7 +57,7 @@ class World:
 def make(monkeypatch, tmp_path):
     def make(**ends: int) -> World:
         world = World(tmp_path, {int(name[1:]): end for name, end in ends.items()})
-        monkeypatch.setattr(resume.topics, "spans", lambda *_: world.spans)
+        monkeypatch.setattr(resume.topics, "fetch_offset_ranges", lambda *_: world.spans)
         monkeypatch.setattr(resume.topics, "read_records", world.records)
         return world
 
@@ -70,7 +70,7 @@ def test_an_older_ledger_is_where_the_query_goes_on(make):
     world.commit(20, 30)
     with capture_logs() as logs:
         note = world.resume()
-    assert world.checkpoint.place() == QueryPosition({0: 12, 1: 30}, {0: 12, 1: 30}, begun=False)
+    assert world.checkpoint.read_position() == QueryPosition({0: 12, 1: 30}, {0: 12, 1: 30}, begun=False)
     origin = world.checkpoint.origin()
     assert (origin.topic_id, origin.note) == ("id-1", note)
     assert "partition 0: the ledger ends at 12, the checkpoint is at 20" in note
@@ -93,7 +93,7 @@ def test_without_a_ledger_the_query_begins_where_it_once_did(make):
     world = make()
     world.commit(20, 30, beginning=(0, 5))
     world.resume()
-    assert world.checkpoint.place().first == {0: 0, 1: 5}
+    assert world.checkpoint.read_position().first == {0: 0, 1: 5}
 
 
 def test_what_was_skipped_on_purpose_is_not_read(make):
@@ -103,7 +103,7 @@ def test_what_was_skipped_on_purpose_is_not_read(make):
     assert world.resume() == ""
     world.commit(25, 30, beginning=(20, 30))
     world.resume()
-    assert world.checkpoint.place().first == {0: 20, 1: 30}
+    assert world.checkpoint.read_position().first == {0: 20, 1: 30}
 
 
 def test_marks_of_transactions_are_no_records(make):
@@ -112,13 +112,13 @@ def test_marks_of_transactions_are_no_records(make):
     world.marks = {(0, 19)}
     world.commit(20, 30)
     assert world.resume() == ""
-    assert world.read == [Span(0, 19, 20)]
+    assert world.read == [OffsetRange(0, 19, 20)]
 
 
 def test_records_that_kafka_deleted_meanwhile_are_refused(make):
     """Some of the stretch is still there, so that it is known to have been read: nothing is skipped in silence."""
     world = make(p0=12, p1=30)
-    world.spans[0] = Span(0, 15, 50)
+    world.spans[0] = OffsetRange(0, 15, 50)
     world.commit(20, 30)
     with pytest.raises(
         CheckpointRefused, match="at 12, Kafka has 15 to 50: 3 records were deleted before they were read"
@@ -126,7 +126,7 @@ def test_records_that_kafka_deleted_meanwhile_are_refused(make):
         world.resume()
 
 
-@pytest.mark.parametrize("held", [[Span(0, 20, 50), Span(1, 0, 50)], [Span(1, 0, 50)]])
+@pytest.mark.parametrize("held", [[OffsetRange(0, 20, 50), OffsetRange(1, 0, 50)], [OffsetRange(1, 0, 50)]])
 def test_a_stretch_that_kafka_no_longer_holds_cannot_be_told(make, held):
     """Whether it had records is not known: the query goes on."""
     world = make(p0=12, p1=30)

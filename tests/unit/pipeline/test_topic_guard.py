@@ -144,7 +144,7 @@ def test_where_topics_have_no_id_one_look_at_the_log_decides_the_generation(foun
         find_cut=lambda _: next(answers["find_cut"]),
         begin_generation=lambda _, *, is_recreated: begun.append(is_recreated) or 7,
     )
-    checkpoint = SimpleNamespace(topic="t", place=lambda: SimpleNamespace(begun=is_in_use))
+    checkpoint = SimpleNamespace(topic="t", read_position=lambda: SimpleNamespace(begun=is_in_use))
     if is_in_use:
         with pytest.raises(TopicRecreated, match="it is another log"):
             topic_guard.begin_generation(checkpoint, incarnation, NO_ID)

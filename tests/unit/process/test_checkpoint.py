@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.process import checkpoint
@@ -93,22 +93,22 @@ def found(files) -> Checkpoint:
 
 def test_a_planned_batch_is_done_again(found):
     """It begins where the batch before ended, and was planned up to its own end."""
-    assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
+    assert found.read_position() == QueryPosition({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
 
 
 def test_after_a_batch_that_is_done_the_query_goes_on_at_its_end(found, files):
     """Nothing is planned then."""
     put(files, "commits/2", DONE)
-    assert found.place() == QueryPosition({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
+    assert found.read_position() == QueryPosition({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
 
 
 def test_the_first_batch_begins_where_the_source_did(found, files):
     """A first batch that is not done begins at `sources/0/0`, or where the start was asked for."""
     for name in ("offsets/1", "offsets/2", "commits/0", "commits/1"):
         del files.held[f"{FOLDER}/{name}"]
-    assert found.place() == QueryPosition({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
+    assert found.read_position() == QueryPosition({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
     del files.held[f"{FOLDER}/sources/0/0"]
-    assert found.place() == QueryPosition({}, {0: 10, 1: 15}, begun=True)
+    assert found.read_position() == QueryPosition({}, {0: 10, 1: 15}, begun=True)
 
 
 def test_the_batch_that_is_planned_and_not_done_is_pending(found, files):
@@ -129,17 +129,17 @@ def test_batches_are_numbers_not_words(found, files):
         put(files, f"offsets/{batch}", planned(batch * 10, 0))
         put(files, f"commits/{batch}", DONE)
     put(files, "offsets/.11.0a-b.tmp", b"")
-    assert found.place() == QueryPosition({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
+    assert found.read_position() == QueryPosition({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
 
 
 def test_without_a_checkpoint_there_is_no_place(found, files):
     """Nothing yet: the query starts with all that Kafka holds, or where it was told to."""
     files.held.clear()
-    assert found.place() is None
+    assert found.read_position() is None
     found.begin_at(CheckpointOrigin(topic_id="id-1"))
-    assert found.place() is None
+    assert found.read_position() is None
     found.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 3}))
-    assert found.place() == QueryPosition({0: 3}, {0: 3}, begun=False)
+    assert found.read_position() == QueryPosition({0: 3}, {0: 3}, begun=False)
 
 
 TEARS = [b"", b"v", b"v1\n", planned(1, 2)[:-1], planned(1, 2)[:-15], b"\xff\xfe", b"v1\n{}\n[]", planned(1, 2)[:37]]
@@ -149,7 +149,7 @@ TEARS = [b"", b"v", b"v1\n", planned(1, 2)[:-1], planned(1, 2)[:-15], b"\xff\xfe
 def test_a_torn_plan_is_moved_aside(found, files, torn):
     """The batch is planned again, the file is kept, and one line of the log names it."""
     put(files, "offsets/2", torn)
-    assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    assert found.read_position() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
     with capture_logs() as logs:
         assert found.repair() == ["offsets/2"]
     assert [(line["event"], line["log_level"], line["corrupt"]) for line in logs] == [
@@ -169,7 +169,7 @@ def test_a_plan_that_is_cut_anywhere_is_torn(at):
     put(files, "offsets/0", planned(1, 2))
     put(files, "offsets/1", planned(123, 456)[:at])
     found = Checkpoint(files, FOLDER, TOPIC)
-    assert found.place().end == {0: 1, 1: 2}
+    assert found.read_position().end == {0: 1, 1: 2}
     assert found.repair() == ["offsets/1"]
 
 
@@ -180,7 +180,7 @@ def test_a_batch_that_is_not_noted_as_done_is_done_again(found, files):
     files.spoilt.add(f"{FOLDER}/commits/2")
     assert found.repair() == ["commits/2", "commits/1"]
     assert files.names(f"{FOLDER}/commits") == ["0"]
-    assert found.place().end == {0: 30, 1: 35}
+    assert found.read_position().end == {0: 30, 1: 35}
 
 
 def test_a_commit_without_its_plan_goes_with_it(found, files):
@@ -188,7 +188,7 @@ def test_a_commit_without_its_plan_goes_with_it(found, files):
     put(files, "offsets/2", b"")
     put(files, "commits/2", DONE)
     assert found.repair() == ["offsets/2", "commits/2"]
-    assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    assert found.read_position() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
 
 
 def test_a_power_cut_may_tear_several_at_the_end(found, files):
@@ -196,7 +196,7 @@ def test_a_power_cut_may_tear_several_at_the_end(found, files):
     for name in ("offsets/2", "offsets/1", "commits/1"):
         put(files, name, b"")
     assert found.repair() == ["offsets/2", "offsets/1", "commits/1"]
-    assert found.place() == QueryPosition({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
+    assert found.read_position() == QueryPosition({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
 
 
 def test_nothing_whole_is_no_checkpoint(found, files):
@@ -204,7 +204,7 @@ def test_nothing_whole_is_no_checkpoint(found, files):
     for batch in range(3):
         put(files, f"offsets/{batch}", b"")
     assert set(found.repair()) == {f"offsets/{n}" for n in range(3)} | {"commits/0", "commits/1"}
-    assert found.place() is None
+    assert found.read_position() is None
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -215,7 +215,7 @@ def test_a_torn_file_that_is_not_the_newest_is_an_error(found, files, gone):
         del files.held[f"{FOLDER}/offsets/1"]
     assert found.repair() == []
     with pytest.raises(CheckpointRefused, match="offsets/1, which is not the newest") as caught:
-        found.place()
+        found.read_position()
     for words in ("reset --to earliest", "reset --to latest", "restart spark-job"):
         assert words in caught.value.message
 
@@ -238,7 +238,7 @@ def test_torn_metadata_is_written_again(found, files):
 def test_another_topics_checkpoint_is_not_taken_for_torn(found, files):
     """It is refused, and nothing is moved."""
     put(files, "offsets/2", planned(1).replace(b'"t"', b'"other"'))
-    for call in (found.place, found.repair):
+    for call in (found.read_position, found.repair):
         with pytest.raises(CheckpointRefused, match="belongs to the topic other, not to t"):
             call()
 
@@ -282,7 +282,7 @@ def test_nothing_is_set_aside_when_there_is_nothing(files, found):
 def test_a_file_system_that_fails_is_said(found, files):
     """The error names the folder and the reason."""
     files.fails = PermissionError("not yours")
-    for call in (found.place, found.repair):
+    for call in (found.read_position, found.repair):
         with pytest.raises(PenstockError, match="/c/t cannot be read or changed: not yours"):
             call()
 
@@ -293,10 +293,10 @@ FITS = QueryPosition({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
 @pytest.mark.parametrize(
     ("spans", "expected"),
     [
-        ([Span(0, 0, 15), Span(1, 0, 0)], []),
-        ([Span(0, 10, 15), Span(1, 0, 9)], []),
+        ([OffsetRange(0, 0, 15), OffsetRange(1, 0, 0)], []),
+        ([OffsetRange(0, 10, 15), OffsetRange(1, 0, 9)], []),
         (
-            [Span(0, 12, 15), Span(1, 1, 9)],
+            [OffsetRange(0, 12, 15), OffsetRange(1, 1, 9)],
             [
                 "partition 0: the checkpoint is at 10, Kafka has 12 to 15: 2 records were deleted "
                 "before they were read",
@@ -304,16 +304,16 @@ FITS = QueryPosition({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
             ],
         ),
         (
-            [Span(0, 0, 14), Span(1, 0, 0)],
+            [OffsetRange(0, 0, 14), OffsetRange(1, 0, 0)],
             [
                 "partition 0: the checkpoint is at 10, Kafka has 0 to 14: "
                 "1 records that were read before are missing"
             ],
         ),
-        ([Span(0, 0, 15)], ["partition 1: it no longer exists in Kafka"]),
-        ([Span(0, 0, 15), Span(1, 0, 0), Span(2, 0, 9)], []),
+        ([OffsetRange(0, 0, 15)], ["partition 1: it no longer exists in Kafka"]),
+        ([OffsetRange(0, 0, 15), OffsetRange(1, 0, 0), OffsetRange(2, 0, 9)], []),
         (
-            [Span(0, 0, 15), Span(1, 0, 0), Span(2, 4, 9)],
+            [OffsetRange(0, 0, 15), OffsetRange(1, 0, 0), OffsetRange(2, 4, 9)],
             ["partition 2: the checkpoint is at 0, Kafka has 4 to 9: 4 records were deleted before they were read"],
         ),
     ],
@@ -325,7 +325,7 @@ def test_what_does_not_fit_is_told_per_partition(spans, expected):
 
 def test_a_topic_made_anew_does_not_fit():
     """Though all offsets would; a checkpoint from before our file is taken for this topic's."""
-    spans = [Span(0, 0, 15), Span(1, 0, 0)]
+    spans = [OffsetRange(0, 0, 15), OffsetRange(1, 0, 0)]
     (line,) = find_misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-2")
     assert "another topic of this name" in line
     assert find_misfits(FITS, CheckpointOrigin(topic_id=""), spans, "id-2") == []
@@ -335,8 +335,8 @@ def test_a_topic_made_anew_does_not_fit():
 def test_a_start_need_not_name_every_partition():
     """One that was added since is read from its beginning, wherever that is."""
     start = QueryPosition({0: 3}, {0: 3}, begun=False)
-    assert find_misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 0, 3), Span(1, 7, 9)], "i") == []
-    assert len(find_misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 4, 9)], "i")) == 1
+    assert find_misfits(start, CheckpointOrigin(topic_id="i"), [OffsetRange(0, 0, 3), OffsetRange(1, 7, 9)], "i") == []
+    assert len(find_misfits(start, CheckpointOrigin(topic_id="i"), [OffsetRange(0, 4, 9)], "i")) == 1
 
 
 @given(
@@ -345,18 +345,18 @@ def test_a_start_need_not_name_every_partition():
 def test_a_place_fits_exactly_when_kafka_holds_all_of_it(first, records, at, ahead):
     """Each offset from where the query goes on is there, or is still to come."""
     place = QueryPosition({0: at}, {0: at + ahead}, begun=True)
-    fits = find_misfits(place, CheckpointOrigin(topic_id="i"), [Span(0, first, first + records)], "i") == []
+    fits = find_misfits(place, CheckpointOrigin(topic_id="i"), [OffsetRange(0, first, first + records)], "i") == []
     assert fits == (first <= at and at + ahead <= first + records)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(found):
     """One message: every partition, and the three choices with what to type."""
     with pytest.raises(CheckpointRefused) as caught:
-        check_fits(found, [Span(0, 22, 40), Span(1, 0, 5)], "id-1")
+        check_fits(found, [OffsetRange(0, 22, 40), OffsetRange(1, 0, 5)], "id-1")
     assert len(caught.value.misfits) == 2
     assert all(line in caught.value.message for line in caught.value.misfits)
     assert checkpoint.CHOICES in caught.value.message
-    assert check_fits(found, [Span(0, 0, 40), Span(1, 0, 40)], "id-1") is None
+    assert check_fits(found, [OffsetRange(0, 0, 40), OffsetRange(1, 0, 40)], "id-1") is None
 
 
 def test_a_place_without_a_scheme_is_a_folder_of_this_machine(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import encode_header
 from penstock.contract.batch import Decoded
@@ -152,7 +152,7 @@ class Job:
         session = FakeSession(self._answer)
         session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={"key_formats"})}
         book = SimpleNamespace(topic="t", epoch_us=1, reached=lambda span: self.reached.get(span.partition, 0))
-        spans = [Span(number, 0, len(records)) for number, records in enumerate(self.topic)]
+        spans = [OffsetRange(number, 0, len(records)) for number, records in enumerate(self.topic)]
         self.formats = KeyFormats(session, "lab", book, lambda: spans)
 
     def _answer(self, query: str, values: tuple) -> list[dict]:

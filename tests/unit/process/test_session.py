@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import types
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.fields import fields
 from penstock.contract.order_by import OrderBy
@@ -92,7 +92,11 @@ class Reader:
 def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
     """Each partition by name, as Spark wants it; one that was added since from its beginning."""
     settings = read(spark_checkpoint=str(tmp_path))
-    monkeypatch.setattr(session.topics, "spans", lambda *_: [Span(0, 0, 9), Span(1, 2, 3), Span(2, 1, 4)])
+    monkeypatch.setattr(
+        session.topics,
+        "fetch_offset_ranges",
+        lambda *_: [OffsetRange(0, 0, 9), OffsetRange(1, 2, 3), OffsetRange(2, 1, 4)],
+    )
     assert session.kafka_stream(Reader(), settings, "t")["startingOffsets"] == "earliest"
     checkpoint_of(settings, "t").begin_at(CheckpointOrigin(topic_id="i", start={0: 7, 1: 2}))
     options = session.kafka_stream(Reader(), settings, "t")
@@ -102,7 +106,7 @@ def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
 
 def test_a_stretch_is_read_from_its_first_offset_to_its_end(settings):
     """Only the partitions that are asked for are read, and no limit for a micro-batch stands in the way."""
-    options = session.kafka_stretch(Reader(), settings, "t", [Span(0, 3, 9), Span(2, 1, 4)])
+    options = session.load_offset_ranges(Reader(), settings, "t", [OffsetRange(0, 3, 9), OffsetRange(2, 1, 4)])
     asked = {name: json.loads(options[name]) for name in ("assign", "startingOffsets", "endingOffsets")}
     assert asked == {
         "assign": {"t": [0, 2]},

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.batch import BatchSummary
 from penstock.dead_letters.message import DeadLetter, Origin
 from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, RowAuthor, RowPlace, Sent
@@ -48,7 +48,7 @@ class Facts:
     starts: dict[int, int] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
 
-    def coverage(self, span: Span) -> Coverage:
+    def coverage(self, span: OffsetRange) -> Coverage:
         return Coverage([line for line in self.lines if line.summary.partition == span.partition])
 
     def letter_copies(self) -> Iterator[DeadLetterCopy]:
@@ -61,10 +61,10 @@ class Facts:
         wanted = set(ids)
         return (row for row in self.table if row.id in wanted)
 
-    def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
+    def record_columns(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
         return (record_columns(chunk, finder, run_id) for chunk in chunks(self._sent(spans)))
 
-    def _sent(self, spans: list[Span]) -> Iterator[Sent]:
+    def _sent(self, spans: list[OffsetRange]) -> Iterator[Sent]:
         for span in spans:
             within = (one for one in self.records if one.partition == span.partition)
             yield from sorted(
@@ -74,7 +74,7 @@ class Facts:
     def log_starts(self) -> dict[int, int]:
         return self.starts
 
-    def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
+    def later_deletions(self, spans: list[OffsetRange]) -> Iterator[Sent]:
         return iter(self.later)
 
     def id_of_key(self, key: bytes) -> Any:
@@ -83,10 +83,10 @@ class Facts:
     def id_of_text(self, text: str) -> Any:
         return text
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[OffsetRange]:
         partitions = {one.partition for one in self.records} | {line.summary.partition for line in self.lines}
         return [
-            Span(at, 0, max((one.offset + 1 for one in self.records if one.partition == at), default=0))
+            OffsetRange(at, 0, max((one.offset + 1 for one in self.records if one.partition == at), default=0))
             for at in sorted(partitions)
         ]
 

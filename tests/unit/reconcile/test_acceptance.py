@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.errors import UsageError
 from penstock.reconcile import acceptance, trace, verify
 from penstock.reconcile.acceptance import DifferenceSelection
@@ -127,8 +127,8 @@ def test_gaps_lost_records_and_unordered_ids_can_be_accepted(tmp_path):
     for sensor in range(4):
         topic.send(sensor)
     topic.send(1, partition=1)
-    topic.written(Span(0, 0, 2))
-    topic.carry_out(Span(0, 2, 4), Span(1, 0, 1))
+    topic.written(OffsetRange(0, 0, 2))
+    topic.carry_out(OffsetRange(0, 2, 4), OffsetRange(1, 0, 1))
     topic.acknowledge("r2", [(0, 9)])
     topic.tables.put(77, None, None, None)
     kinds = {kind for kind, _ in named(topic.verify())}

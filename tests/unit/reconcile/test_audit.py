@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.order import TopicLayout, murmur2
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Reconciled, value
@@ -44,8 +44,8 @@ def test_a_superseded_record_is_stored(topic):
     """A later record of the same id took its place, in the same batch or in another."""
     for sensor in (1, 1, 1):
         topic.send(sensor)
-    topic.carry_out(Span(0, 0, 2))
-    topic.carry_out(Span(0, 2, 3))
+    topic.carry_out(OffsetRange(0, 0, 2))
+    topic.carry_out(OffsetRange(0, 2, 3))
     found = topic.audit()
     assert outcomes(found) == {"stored": 3}
     assert found.ids == {1: True}
@@ -95,7 +95,7 @@ def test_a_record_that_was_deleted_after_the_stretch_is_stored(topic):
     topic.send(1)
     topic.send(1, tombstone=True)
     topic.carry_out()
-    assert outcomes(topic.audit(Span(0, 0, 1))) == {"stored": 1}
+    assert outcomes(topic.audit(OffsetRange(0, 0, 1))) == {"stored": 1}
 
 
 def test_a_row_that_a_tombstone_did_not_delete_is_missing(topic):
@@ -185,8 +185,8 @@ def test_what_the_ledger_has_not_come_to_is_waiting(topic):
     """Rows may be there before their line is: whether they are, is not asked, but their ids are known."""
     for sensor in range(4):
         topic.send(sensor)
-    topic.carry_out(Span(0, 0, 2))
-    topic.written(Span(0, 2, 3))
+    topic.carry_out(OffsetRange(0, 0, 2))
+    topic.written(OffsetRange(0, 2, 3))
     found = topic.audit()
     assert outcomes(found) == {"stored": 2, "waiting": 2}
     assert (found.ids, found.waiting_ids) == ({0: True, 1: True}, {2, 3})
@@ -196,8 +196,8 @@ def test_what_the_ledger_went_past_is_missing(topic):
     """A gap, and a job that began behind the topic's first record, are losses; they do not wait for ever."""
     for sensor in range(6):
         topic.send(sensor)
-    topic.carry_out(Span(0, 1, 3))
-    topic.carry_out(Span(0, 4, 6))
+    topic.carry_out(OffsetRange(0, 1, 3))
+    topic.carry_out(OffsetRange(0, 4, 6))
     found = topic.audit()
     assert outcomes(found) == {"stored": 4, "missing": 2}
     assert named(found) == [(0, "0", "the ledger went past it"), (3, "3", "the ledger went past it")]
@@ -232,7 +232,7 @@ def test_a_row_that_fell_back_is_not_excused_by_a_tombstone_to_come(topic):
     topic.send(1)
     topic.send(1)
     topic.send(1, tombstone=True)
-    topic.carry_out(Span(0, 0, 2))
+    topic.carry_out(OffsetRange(0, 0, 2))
     topic.tables.put(1, 0, 0, EPOCH_US)
     found = topic.audit()
     assert (outcomes(found), [one[0] for one in named(found)]) == ({"stored": 1, "waiting": 1, "missing": 1}, [1])
@@ -245,8 +245,8 @@ def test_records_in_a_gap_are_named_though_they_are_where_they_should_be(topic):
     topic.send(3)
     topic.send(3, tombstone=True)
     topic.send(4)
-    topic.written(Span(0, 0, 4))
-    topic.carry_out(Span(0, 4, 5))
+    topic.written(OffsetRange(0, 0, 4))
+    topic.carry_out(OffsetRange(0, 4, 5))
     found = topic.audit()
     assert outcomes(found) == {"stored": 3, "rejected": 1, "deleted": 1}
     assert found.total("gaps") == 4
@@ -262,8 +262,8 @@ def test_a_gap_that_a_replay_filled_is_none(topic):
     """Its lines say what became of the records."""
     for sensor in range(4):
         topic.send(sensor)
-    topic.carry_out(Span(0, 2, 4))
-    topic.carry_out(Span(0, 0, 3), job=f"{REPLAY}1")
+    topic.carry_out(OffsetRange(0, 2, 4))
+    topic.carry_out(OffsetRange(0, 0, 3), job=f"{REPLAY}1")
     found = topic.audit()
     assert (outcomes(found), found.total("gaps"), found.gaps) == ({"stored": 4}, 0, [])
 
@@ -288,7 +288,7 @@ def test_a_line_that_is_not_audited_as_a_whole_is_not_held_against_kafka(topic):
     for sensor in range(5):
         topic.send(sensor)
     topic.carry_out()
-    for span in (Span(0, 1, 5), Span(0, 0, 4), Span(0, 2, 3)):
+    for span in (OffsetRange(0, 1, 5), OffsetRange(0, 0, 4), OffsetRange(0, 2, 3)):
         found = topic.audit(span)
         assert (found.miscounted, outcomes(found)) == ([], {"stored": span.records})
 
@@ -307,8 +307,8 @@ def test_lines_of_one_job_that_overlap_are_doubled(topic):
     """One checkpoint never does that; and what lies on both is not counted wrong besides."""
     for sensor in range(5):
         topic.send(sensor)
-    topic.carry_out(Span(0, 0, 4))
-    topic.carry_out(Span(0, 2, 5))
+    topic.carry_out(OffsetRange(0, 0, 4))
+    topic.carry_out(OffsetRange(0, 2, 5))
     found = topic.audit()
     assert (found.total("doubled"), found.total("reread"), found.miscounted) == (2, 0, [])
 
@@ -317,8 +317,8 @@ def test_what_another_job_read_again_is_reread(topic):
     """A checkpoint was lost: the topic is read again, and the rows stay the same."""
     for sensor in range(5):
         topic.send(sensor)
-    topic.carry_out(Span(0, 0, 4))
-    topic.carry_out(Span(0, 0, 5), job="job-b")
+    topic.carry_out(OffsetRange(0, 0, 4))
+    topic.carry_out(OffsetRange(0, 0, 5), job="job-b")
     found = topic.audit()
     assert (found.total("doubled"), found.total("reread"), found.miscounted) == (0, 4, [])
     assert outcomes(found) == {"stored": 5}
@@ -328,8 +328,8 @@ def test_lines_of_a_replay_are_not_the_streams(topic):
     """They double nothing and let nothing pass as read; but what they cover, and is nowhere, is missing."""
     for sensor in range(6):
         topic.send(sensor)
-    topic.carry_out(Span(0, 0, 3))
-    topic.carry_out(Span(0, 0, 5), job=f"{REPLAY}1")
+    topic.carry_out(OffsetRange(0, 0, 3))
+    topic.carry_out(OffsetRange(0, 0, 5), job=f"{REPLAY}1")
     found = topic.audit()
     assert (found.total("doubled"), found.total("reread"), found.miscounted) == (0, 0, [])
     assert outcomes(found) == {"stored": 5, "waiting": 1}
@@ -382,7 +382,7 @@ def test_a_record_that_moved_with_the_partitions_is_newer(topic):
         topic.send(sensor, partition=1, at_ms=STORED_MS)
     for sensor in moved(0):
         topic.send(sensor, partition=0)
-    topic.carry_out(Span(0, 200, len(topic.kafka[0])), Span(1, 0, len(topic.kafka[1])))
+    topic.carry_out(OffsetRange(0, 200, len(topic.kafka[0])), OffsetRange(1, 0, len(topic.kafka[1])))
     found = topic.audit()
     assert outcomes(found) == {"stored": found.total("produced")}
     assert (found.unordered, found.unordered_ids) == ([], 0)
@@ -397,7 +397,7 @@ def test_a_stale_row_of_a_key_that_moved_is_missing(topic):
     topic.carry_out()
     grow(topic)
     topic.send(sensor, partition=1)
-    topic.carry_out(Span(1, 0, 1))
+    topic.carry_out(OffsetRange(1, 0, 1))
     topic.tables.put(sensor, 0, 2, EPOCH_US + 2)
     found = topic.audit()
     assert outcomes(found) == {"stored": 3, "missing": 1}
@@ -412,7 +412,7 @@ def test_a_tombstone_that_moved_deletes_the_row(topic):
     topic.carry_out()
     grow(topic)
     topic.send(sensor, partition=1, tombstone=True)
-    topic.carry_out(Span(1, 0, 1))
+    topic.carry_out(OffsetRange(1, 0, 1))
     assert outcomes(topic.audit()) == {"stored": 3, "deleted": 1}
     topic.tables.put(sensor, 0, 2, EPOCH_US + 2)
     assert outcomes(topic.audit()) == {"stored": 3, "missing": 1}
@@ -451,7 +451,7 @@ def redrive(topic: Carried, sensor: int, *sends: int | None, **more: bool) -> No
     for sent in sends:
         topic.send(sensor, tombstone=sent is None)
     topic.send(sensor, order_us=0, **more)
-    topic.carry_out(Span(0, 1, len(topic.kafka[0])))
+    topic.carry_out(OffsetRange(0, 1, len(topic.kafka[0])))
 
 
 def test_a_redriven_record_does_not_take_the_row_of_a_newer_one(topic):
@@ -467,7 +467,7 @@ def test_a_redriven_record_has_the_row_when_nothing_newer_came(topic):
     """Its row is known as its own, though its write time is earlier than its position."""
     redrive(topic, 1)
     topic.send(2)
-    topic.carry_out(Span(0, 2, 3))
+    topic.carry_out(OffsetRange(0, 2, 3))
     found = topic.verify()
     assert (found.differences, found.stored, found.rejected, found.rows) == ([], 2, 1, 2)
     assert topic.tables.rows[1]["written_us"] == EPOCH_US

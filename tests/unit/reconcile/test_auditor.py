@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from msgspec import Meta
 
-from penstock.broker.topics import Place, Span
+from penstock.broker.topics import OffsetRange, Position
 from penstock.codec.wire_format import encode_header
 from penstock.config import read
 from penstock.contract.record import KEY, Int64, Record
@@ -128,10 +128,10 @@ def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
 
 def test_only_what_lies_near_a_redriven_row_is_read():
     """Places that are far apart are asked for one by one."""
-    assert table_rows._merge_positions({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
-        Span(0, 5, 901),
-        Span(0, 9000, 9001),
-        Span(1, 9001, 9002),
+    assert table_rows._merge_positions({Position(0, 5), Position(0, 900), Position(0, 9000), Position(1, 9001)}) == [
+        OffsetRange(0, 5, 901),
+        OffsetRange(0, 9000, 9001),
+        OffsetRange(1, 9001, 9002),
     ]
 
 
@@ -160,13 +160,13 @@ def test_waiting_is_what_the_stream_has_not_come_to(topic):
     for partition in (0, 1):
         for sensor in range(5):
             topic.send(sensor, partition=partition)
-    topic.carry_out(Span(0, 0, 1))
-    topic.carry_out(Span(0, 2, 3))
-    topic.carry_out(Span(0, 0, 5), Span(1, 0, 5), job=f"{REPLAY}1")
+    topic.carry_out(OffsetRange(0, 0, 1))
+    topic.carry_out(OffsetRange(0, 2, 3))
+    topic.carry_out(OffsetRange(0, 0, 5), OffsetRange(1, 0, 5), job=f"{REPLAY}1")
     auditor = topic.auditor()
-    assert auditor.waiting([Span(0, 0, 5)]) == 2
-    assert auditor.waiting([Span(0, 0, 2)]) == 0
-    assert auditor.waiting([Span(0, 0, 5), Span(1, 3, 5)]) == 4
+    assert auditor.waiting([OffsetRange(0, 0, 5)]) == 2
+    assert auditor.waiting([OffsetRange(0, 0, 2)]) == 0
+    assert auditor.waiting([OffsetRange(0, 0, 5), OffsetRange(1, 3, 5)]) == 4
 
 
 def test_the_audit_of_a_run_counts_its_records_alone(topic):
@@ -188,7 +188,7 @@ def test_a_record_of_a_run_that_anothers_tombstone_deleted_is_stored(topic):
     topic.send(1, tombstone=True)
     topic.send(2, tombstone=True)
     topic.carry_out()
-    found = topic.auditor().audit_run([Span(0, 0, 3)], "r1")
+    found = topic.auditor().audit_run([OffsetRange(0, 0, 3)], "r1")
     assert (found.total("produced"), found.total("stored")) == (2, 2)
 
 
@@ -227,9 +227,9 @@ def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
             return real(of, *more)
 
         monkeypatch.setattr(auditor, name, told)
-    with auditor.reconciled(Scope([Span(0, 1, 3)], is_whole=scan)) as (found, reconciliation):
+    with auditor.reconciled(Scope([OffsetRange(0, 1, 3)], is_whole=scan)) as (found, reconciliation):
         rows = [int(record_id) for (record_id,) in reconciliation.engine.rows("SELECT id FROM topic_rows")]
-    assert asked == [Span(0, 1, 3), [Span(0, 1, 3)]]
+    assert asked == [OffsetRange(0, 1, 3), [OffsetRange(0, 1, 3)]]
     assert sorted(rows) == ([5, 6, 7] if scan else [6, 7])
     assert [line.summary.stored for line in found.covered[0].lines] == [3]
 
@@ -245,8 +245,8 @@ def test_without_a_ledger_all_is_waiting(monkeypatch, known):
     monkeypatch.setattr(auditor.topics, "fetch_topic_id", lambda *_: "id-1")
     one = Auditor(read(), session)
     assert one.book is None
-    assert one.coverage(Span(0, 0, 5)).reached == 0
-    assert one.waiting([Span(0, 2, 5)]) == 3
+    assert one.coverage(OffsetRange(0, 0, 5)).reached == 0
+    assert one.waiting([OffsetRange(0, 2, 5)]) == 3
 
 
 def test_the_ledger_is_that_of_the_topics_generation(topic):

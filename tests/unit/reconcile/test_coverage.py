@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.batch import BatchSummary
 from penstock.reconcile.audit import Audit
 from penstock.reconcile.coverage import Coverage
@@ -53,7 +53,7 @@ def test_an_offset_is_on_a_line_that_covers_it(found):
 def compared(lines: list[LedgerEntry]) -> tuple[Audit, set[int]]:
     """What a reconciliation of an empty topic says of the lines, and the first offsets of those that stand alone."""
     with tempfile.TemporaryDirectory() as home:
-        audit = Facts(Path(home), lines=lines).reconcile(spans=[Span(0, 0, 99)], named_at_most=99)
+        audit = Facts(Path(home), lines=lines).reconcile(spans=[OffsetRange(0, 0, 99)], named_at_most=99)
     return audit, {one["offset"] for one in audit.named["miscounted"]}
 
 

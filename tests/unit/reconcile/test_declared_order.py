@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.fault import Fault, Reason
 from penstock.errors import PenstockError
 from penstock.reconcile.audit import RowPlace
@@ -86,9 +86,9 @@ def carry_out_in_batches(topic: Carried, data: st.DataObject) -> None:
         upto = {one: end if number == 0 else data.draw(st.integers(at[one], end)) for one, end in ends.items()}
         if number == 0:
             continue
-        topic.carry_out(*[Span(one, at[one], upto[one]) for one in ends])
+        topic.carry_out(*[OffsetRange(one, at[one], upto[one]) for one in ends])
         at = upto
-    topic.carry_out(*[Span(span.partition, at[span.partition], span.end) for span in topic.spans()])
+    topic.carry_out(*[OffsetRange(span.partition, at[span.partition], span.end) for span in topic.spans()])
 
 
 @few_examples
@@ -187,7 +187,7 @@ def test_equal_bytes_in_two_places_are_one_version(topic):
     topic.carry_out()
     assert topic.verify().balanced
     topic.send(1, value(1, 7), at_ms=BY_TIME_MS, partition=2)
-    topic.carry_out(Span(2, 0, 1))
+    topic.carry_out(OffsetRange(2, 0, 1))
     receipt = topic.verify()
     assert [(one.kind, one.id, one.why) for one in receipt.differences] == [("unordered", "1", TIE)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.produce import delivery_log
 from penstock.reconcile.verify import TopicReceipt
 from tests.unit.carried import Carried, value
@@ -39,7 +39,7 @@ class Aged:
         at = dict.fromkeys(range(PARTITIONS), 0)
         while any(at[span.partition] < span.end for span in self.topic.spans()):
             batch = [
-                Span(span.partition, at[span.partition], data.draw(st.integers(at[span.partition], span.end)))
+                OffsetRange(span.partition, at[span.partition], data.draw(st.integers(at[span.partition], span.end)))
                 for span in self.topic.spans()
             ]
             batch = [span for span in batch if span.records] or [self._whole(at)]
@@ -51,9 +51,11 @@ class Aged:
             self.topic.stored_ms += BATCH_MS
             self.topic.carry_out(job="job-b")
 
-    def _whole(self, at: dict[int, int]) -> Span:
+    def _whole(self, at: dict[int, int]) -> OffsetRange:
         return next(
-            Span(one.partition, at[one.partition], one.end) for one in self.topic.spans() if one.end > at[one.partition]
+            OffsetRange(one.partition, at[one.partition], one.end)
+            for one in self.topic.spans()
+            if one.end > at[one.partition]
         )
 
     def age(self, data: st.DataObject) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable, PenstockError
 from penstock.reconcile import excuse_evidence
@@ -38,7 +38,7 @@ def test_rows_that_passed_their_ttl_are_expired(topic):
     topic.carry_out()
     topic.stored_ms += HOUR_MS
     topic.send(3)
-    topic.carry_out(Span(0, 2, 3))
+    topic.carry_out(OffsetRange(0, 2, 3))
     topic.now_ms = topic.stored_ms + 1
     topic.expire(HOUR_S)
     assert sorted(topic.tables.rows) == [3]
@@ -56,7 +56,7 @@ def test_an_expired_row_is_no_longer_expected(topic):
     topic.stored_ms = topic.now_ms
     topic.send(2)
     topic.send(3)
-    topic.carry_out(Span(0, 1, 3))
+    topic.carry_out(OffsetRange(0, 1, 3))
     topic.expire(HOUR_S)
     found = topic.verify()
     assert (found.balanced, found.expired, found.rows, found.distinct_ids) == (True, 1, 2, 2)
@@ -80,10 +80,10 @@ def test_a_version_that_was_written_again_expires_with_the_newest(topic):
     """A later job read the older version again: it lost against the newest, whose TTL has passed."""
     topic.send(1)
     topic.send(1)
-    topic.carry_out(Span(0, 0, 1))
-    topic.carry_out(Span(0, 1, 2))
+    topic.carry_out(OffsetRange(0, 0, 1))
+    topic.carry_out(OffsetRange(0, 1, 2))
     topic.stored_ms += HOUR_MS
-    topic.carry_out(Span(0, 0, 1), job="job-b")
+    topic.carry_out(OffsetRange(0, 0, 1), job="job-b")
     topic.now_ms = topic.stored_ms + 1
     topic.tables.rows.clear()
     topic.tables.ttl = (HOUR_S, EPOCH_US)
@@ -94,7 +94,7 @@ def test_a_ttl_excuses_nothing_that_the_ledger_went_past(topic):
     """Without a line there is no write time."""
     topic.send(1)
     topic.send(2)
-    topic.carry_out(Span(0, 1, 2))
+    topic.carry_out(OffsetRange(0, 1, 2))
     topic.tables.ttl = (HOUR_S, EPOCH_US)
     topic.now_ms += HOUR_MS
     assert named(topic.audit()) == [(0, "1")]
@@ -170,7 +170,7 @@ def test_a_dead_letter_that_was_never_there_is_not_pruned(topic):
     topic.carry_out()
     topic.stored_ms += 1000
     junk(topic, 2)
-    topic.carry_out(Span(0, 1, 2))
+    topic.carry_out(OffsetRange(0, 1, 2))
     topic.queue.sent.pop()
     assert named(topic.audit()) == [(1, None)]
     topic.queue_first = 1
@@ -184,7 +184,7 @@ def test_a_dead_letter_behind_one_of_an_earlier_batch_is_not_pruned(topic):
     topic.refuse("r1")  # below the log start
     for at, sensor in enumerate((1, 2)):
         junk(topic, sensor)
-        topic.carry_out(Span(0, at, at + 1))
+        topic.carry_out(OffsetRange(0, at, at + 1))
         topic.stored_ms += 1000
     topic.queue.sent.pop()
     topic.queue_first = 1
@@ -196,9 +196,9 @@ def test_a_copy_that_a_replay_made_says_nothing_of_the_order(topic):
     """The first letters were pruned; a replay of the first batch alone set its reject aside again."""
     for at, sensor in enumerate((1, 2)):
         junk(topic, sensor)
-        topic.carry_out(Span(0, at, at + 1))
+        topic.carry_out(OffsetRange(0, at, at + 1))
         topic.stored_ms += 1000
-    topic.carry_out(Span(0, 0, 1), job=f"{REPLAY}1")
+    topic.carry_out(OffsetRange(0, 0, 1), job=f"{REPLAY}1")
     topic.queue_first = 2
     assert outcomes(topic.audit()) == {"rejected": 1, "pruned": 1}
 
@@ -234,7 +234,7 @@ def test_a_pruned_dead_letter_of_a_superseded_record_is_no_difference(topic):
     topic.kafka[0].clear()
     topic.send(1)
     topic.send(1)
-    topic.carry_out(Span(0, 1, 2))
+    topic.carry_out(OffsetRange(0, 1, 2))
     topic.queue_first = 1
     found = topic.audit()
     assert (outcomes(found), found.miscounted) == ({"stored": 2}, [])
@@ -248,7 +248,7 @@ def compacted(topic: Carried, sensors: str, *batches: int) -> Carried:
         topic.send(int(sensor), run="r1")
     topic.acknowledge("r1")
     for size in batches or (len(sensors),):
-        topic.carry_out(Span(0, at, at + size))
+        topic.carry_out(OffsetRange(0, at, at + size))
         at += size
     topic.compact()
     return topic

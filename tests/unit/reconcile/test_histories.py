@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.dead_letters.message import read_error_headers
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink.ledger import REPLAY
@@ -52,7 +52,7 @@ class History:
         at = dict.fromkeys(ends, 0)
         for number in range(data.draw(st.integers(1, 4), label=f"batches of {job}")):
             upto = {one: data.draw(st.integers(at[one], end)) for one, end in ends.items()}
-            batch = [Span(one, at[one], upto[one]) for one in ends]
+            batch = [OffsetRange(one, at[one], upto[one]) for one in ends]
             for _ in range(data.draw(st.integers(0, 1), label="broken off")):
                 self.topic.written(*batch)
             for _ in range(data.draw(st.integers(1, 2), label="times")):
@@ -65,7 +65,7 @@ class History:
         for span in self.topic.spans():
             reached = self.topic.book.reached(span)
             first = data.draw(st.integers(0, reached))
-            spans.append(Span(span.partition, first, data.draw(st.integers(first, reached))))
+            spans.append(OffsetRange(span.partition, first, data.draw(st.integers(first, reached))))
         self.topic.carry_out(*spans, job=f"{REPLAY}1")
 
     def carry_out(self, data: st.DataObject) -> None:
@@ -112,7 +112,7 @@ def corrupted(data: st.DataObject, sends: list[tuple[int, str]], home: str) -> H
     """A history with at least one row and one reject, carried out to the end: nothing waits."""
     history = History(Path(home), [*sends, (0, "good"), (1, "junk"), (0, "good")])
     history.carry_out(data)
-    ends = [Span(span.partition, history.reached(span.partition), span.end) for span in history.topic.spans()]
+    ends = [OffsetRange(span.partition, history.reached(span.partition), span.end) for span in history.topic.spans()]
     history.topic.carry_out(*ends, job="job-b", number=9)
     return history
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import UsageError
 from penstock.reconcile import receipt
@@ -87,7 +87,7 @@ class World:
         self.told = {"asked": 10, "fetched": 10}
         self.waiting = [4, 4, 0]
         self.found = audit(produced=9, stored=8, rejected=1, refused=1)
-        self.spans = [[Span(0, 0, 3)], [Span(0, 0, 9), Span(1, 0, 3)]]
+        self.spans = [[OffsetRange(0, 0, 3)], [OffsetRange(0, 0, 9), OffsetRange(1, 0, 3)]]
         self.audited: list = []
         self.triggered: list = []
         self.reports: list[str] = []
@@ -161,7 +161,7 @@ def world(monkeypatch, clock, tmp_path):
         found = world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
         return found if topic else []
 
-    monkeypatch.setattr(receipt.topics, "spans", spans)
+    monkeypatch.setattr(receipt.topics, "fetch_offset_ranges", spans)
     return world
 
 
@@ -173,7 +173,7 @@ def test_the_receipt_of_a_run(world):
     assert (found.asked, found.fetched, found.produced) == (10, 10, 9)
     assert (found.stored, found.rejected, found.missing) == (8, 2, 0)
     assert found.latency_ms == {"p50": 5, "p99": 5}
-    assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
+    assert world.audited == [([OffsetRange(0, 3, 9), OffsetRange(1, 0, 3)], "r1")]
 
 
 @pytest.mark.parametrize("missing", ["pipeline", "topic"])
@@ -257,7 +257,7 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     monkeypatch.setattr(receipt.topics, "fetch_topic_id", lambda *_: "id-1")
     found = receipt.reconcile_run(read(), None, ENDED, TOLD)
     assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
-    assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
+    assert world.audited == [([OffsetRange(0, 3, 9), OffsetRange(1, 0, 3)], "r1")]
     assert world.triggered == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile import queries
 from penstock.reconcile.audit import Sent
@@ -244,7 +244,7 @@ def differs(made: tuple[Facts, list[Acknowledgement]], expected: Any) -> bool:
 def test_the_range_that_is_verified_bounds_what_is_compared(tmp_path):
     """A line that is not within it as a whole is not compared."""
     facts, _ = plain(tmp_path)
-    audit = facts.reconcile(spans=[Span(1, 0, 7)])
+    audit = facts.reconcile(spans=[OffsetRange(1, 0, 7)])
     assert "miscounted" not in audit.named
 
 
@@ -255,7 +255,7 @@ def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
     facts.lines = [line(0, 0, 2), line(0, 2, 4), line(0, 4, 5)]
     facts.table = [row(name, 0, offset) for offset, name in enumerate("abcd")]
     deliveries = [Acknowledgement(0, 1, "b"), Acknowledgement(0, 3, "d")]
-    audit = facts.reconcile(deliveries=deliveries, spans=[Span(0, 0, 5)])
+    audit = facts.reconcile(deliveries=deliveries, spans=[OffsetRange(0, 0, 5)])
     assert audit.differences == {"missing": 1}
     assert [one["id"] for one in audit.named["missing"]] == ["e"]
     assert (audit.balances[0].first, audit.balances[0].produced, audit.delivered) == (3, 2, 1)

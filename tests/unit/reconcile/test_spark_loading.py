@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.reconcile.spark_loading import reason_of, split_offsets, split_tokens
 
 
@@ -23,7 +23,7 @@ def test_the_ranges_of_tokens_hold_each_token_once(ranges):
 
 def test_ranges_of_offsets_are_cut_to_the_size_of_a_task():
     """Each offset is in one piece; a range without offsets is in none."""
-    spans = [Span(0, 5, 12), Span(1, 7, 7), Span(2, 0, 3)]
+    spans = [OffsetRange(0, 5, 12), OffsetRange(1, 7, 7), OffsetRange(2, 0, 3)]
     assert split_offsets(spans, 3) == [(0, 5, 8), (0, 8, 11), (0, 11, 12), (2, 0, 3)]
 
 

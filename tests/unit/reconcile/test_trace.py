@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.broker import headers, topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.wire_format import encode_header
 from penstock.dead_letters import resolutions
 from penstock.errors import RegistryUnreachable, UsageError
@@ -75,7 +75,7 @@ def test_a_redriven_record_has_its_first_place(topic):
     assert outcomes(topic) == ["rejected", "stored", "stored, superseded by partition 0 offset 1"]
     topic.send(8, b"junk")
     topic.send(8, order_us=3)
-    topic.carry_out(Span(0, 3, 5))
+    topic.carry_out(OffsetRange(0, 3, 5))
     assert [one.outcome for one in passages(topic, "8")] == ["rejected", "stored"]
 
 
@@ -112,7 +112,7 @@ def test_a_record_that_a_tombstone_deleted(topic):
     topic.send(7)
     assert outcomes(topic) == ["stored, deleted by offset 1", "deleted", "waiting"]
     topic.send(7, b"junk")
-    topic.carry_out(Span(0, 3, 4))
+    topic.carry_out(OffsetRange(0, 3, 4))
     assert outcomes(topic)[0] == "stored, deleted by offset 1"
     assert outcomes(topic)[3] == "rejected"
 
@@ -122,11 +122,11 @@ def test_a_record_that_is_nowhere_is_missing(topic):
     topic.send(7)
     topic.send(7)
     topic.send(7, tombstone=True)
-    topic.carry_out(Span(0, 0, 2))
+    topic.carry_out(OffsetRange(0, 0, 2))
     topic.tables.put(7, 0, 0, EPOCH_US)
     assert outcomes(topic) == ["stored", "missing", "waiting"]
     topic.send(6)
-    topic.carry_out(Span(0, 3, 4))
+    topic.carry_out(OffsetRange(0, 3, 4))
     assert outcomes(topic) == ["stored", "missing", "missing"]
 
 
@@ -251,7 +251,7 @@ def test_a_row_leads_to_its_record(topic):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topics, "read_records", lambda _settings, name, spans: _noted(read, name, spans, records))
         assert trace.trace_row(topic.settings, topic.tables.session, "7") == whole
-    assert read == [("readings", [Span(0, 2, 3)])]
+    assert read == [("readings", [OffsetRange(0, 2, 3)])]
 
 
 def _noted(read, name, spans, records):

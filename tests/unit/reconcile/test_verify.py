@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.failing import FailingBatch
 from penstock.dead_letters import resolutions
 from penstock.errors import NotFound, PenstockError
@@ -74,7 +74,7 @@ def test_many_missing_are_counted_and_a_hundred_named(tmp_path):
 
 def test_doubled_lines_are_named(topic):
     """Two batches of one job that overlap; of a later job it is no difference."""
-    topic.carry_out(Span(0, 1, 3))
+    topic.carry_out(OffsetRange(0, 1, 3))
     found = topic.verify()
     assert (told(found), found.doubled) == ([("doubled", 0, None, None)], 2)
 
@@ -82,7 +82,7 @@ def test_doubled_lines_are_named(topic):
 def test_a_lost_checkpoint_and_a_replay_are_no_differences(topic):
     """Read again by another job, and by a replay."""
     topic.carry_out(job="job-b")
-    topic.carry_out(Span(0, 1, 3), job=f"{REPLAY}1")
+    topic.carry_out(OffsetRange(0, 1, 3), job=f"{REPLAY}1")
     found = topic.verify()
     assert (told(found), found.doubled, found.reread) == ([], 0, 5)
 
@@ -159,7 +159,7 @@ def test_refused_records_belong_to_the_time_they_were_refused_in(topic):
     assert topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC)).refused == 1
     late = topic.verify(since=datetime.now(UTC) + timedelta(hours=1))
     assert (late.refused, late.queue["waiting"]) == (0, 0)
-    assert topic.verify(spans=[Span(0, 0, 5)]).refused == 0
+    assert topic.verify(spans=[OffsetRange(0, 0, 5)]).refused == 0
 
 
 def test_no_spans_are_not_all_of_them(topic):
@@ -172,9 +172,9 @@ def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatc
     monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"column": "celsius", "nullable": True})])
     assert topic.verify().counts == {"": 5, "celsius": 0}
     topic.firsts[0] = 5
-    topic.carry_out(Span(0, 0, 5), job="job-b")
+    topic.carry_out(OffsetRange(0, 0, 5), job="job-b")
     topic.send(5)
-    topic.carry_out(Span(0, 5, 6), job="job-b")
+    topic.carry_out(OffsetRange(0, 5, 6), job="job-b")
     *_, line = topic.tables.kept["ledger"].values()
     line["nulls"] = {"celsius": 1}
     found = topic.verify()
@@ -209,7 +209,7 @@ def test_rows_whose_lines_are_under_way_are_not_foreign(topic):
     """The stream goes on while it is verified: rows are there before their line."""
     for sensor in (5, 6):
         topic.send(sensor)
-    topic.written(Span(0, 5, 7))
+    topic.written(OffsetRange(0, 5, 7))
     found = topic.verify()
     assert (told(found), found.waiting, found.stored, found.distinct_ids) == ([], 2, 5, 5)
 
@@ -219,7 +219,7 @@ def test_rows_of_records_that_came_since_are_not_foreign(topic, monkeypatch):
     ends = topic.spans()
     topic.send(3)
     topic.send(8)
-    topic.carry_out(Span(0, 5, 7))
+    topic.carry_out(OffsetRange(0, 5, 7))
     monkeypatch.setattr(Carried, "spans", lambda _self: ends)
     assert told(topic.verify()) == []
 
@@ -237,8 +237,8 @@ def test_a_line_that_is_gone_is_a_gap(topic):
     topic.send(5, value(5, -1))
     topic.send(6)
     topic.send(7)
-    topic.carry_out(Span(0, 5, 7))
-    topic.carry_out(Span(0, 7, 8))
+    topic.carry_out(OffsetRange(0, 5, 7))
+    topic.carry_out(OffsetRange(0, 7, 8))
     lines = topic.tables.kept["ledger"]
     (gone,) = [name for name, line in lines.items() if line["filtered"]]
     del lines[gone]
@@ -249,7 +249,7 @@ def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
     """rejected + refused = the sum of the queue; what is claimed waits, others' lines do not count."""
     for sensor in range(5, 10):
         topic.send(sensor, b"junk %d" % sensor)
-    topic.carry_out(Span(0, 5, 10))
+    topic.carry_out(OffsetRange(0, 5, 10))
     topic.refuse("r1")
     states = dict(enumerate(["redriven", "discarded", "claimed", "superseded"]))
     identities = [f"readings/{EPOCH_US}/0/{offset}" for offset in (5, 6, 7, 8)] + ["readings/1/0/5"]
@@ -283,16 +283,16 @@ def test_spans_balance_a_stretch_alone(tmp_path):
     topic.acknowledge("r1")
     topic.carry_out()
     del topic.tables.rows[0], topic.tables.rows[1]
-    found = topic.verify(spans=[Span(0, 1, 4)])
+    found = topic.verify(spans=[OffsetRange(0, 1, 4)])
     assert (told(found), found.produced, found.stored, found.acknowledged.records) == ([], 3, 3, 3)
     assert [one.partition for one in found.partitions] == [0]
     del topic.tables.rows[4]
-    assert told(topic.verify(spans=[Span(0, 1, 4)])) == [("missing", 0, 2, "4")]
+    assert told(topic.verify(spans=[OffsetRange(0, 1, 4)])) == [("missing", 0, 2, "4")]
 
 
 def test_receipts_of_the_whole_topic_are_kept(topic):
     """As JSON, for the next one to be compared with; those of a stretch are not, nor without a ledger."""
-    topic.verify(spans=[Span(0, 0, 5)])
+    topic.verify(spans=[OffsetRange(0, 0, 5)])
     topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC))
     assert topic.tables.kept["receipts"] == {}
     found = topic.verify()
@@ -392,7 +392,7 @@ def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
     first = topic.verify()
     assert (first.counts, first.warnings) == ({"": 5, "celsius": 0}, [])
     topic.send(5)
-    topic.carry_out(Span(0, 5, 6))
+    topic.carry_out(OffsetRange(0, 5, 6))
     *_, line = topic.tables.kept["ledger"].values()
     line["nulls"] = {"celsius": 1}
     second = topic.verify()
@@ -437,7 +437,11 @@ def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
 
 def test_the_stand_in_keeps_the_topics_calls():
     """What stands for `topics` takes what the real one takes."""
-    for called, stand_in in (("spans", "_spans"), ("read_records", "_records"), ("since", "_since")):
+    for called, stand_in in (
+        ("fetch_offset_ranges", "_spans"),
+        ("read_records", "_records"),
+        ("find_offset_ranges_since", "_since"),
+    ):
         real = list(inspect.signature(getattr(topics, called)).parameters)
         assert len(real) == len(inspect.signature(getattr(Carried, stand_in)).parameters) - 1
 
@@ -463,7 +467,7 @@ def test_ids_of_a_pipeline_with_one_version_per_id_are_checked(topic):
     assert told(topic.verify()) == [("repeated", 0, 6, "3"), ("repeated", 0, 7, "4")]
     topic.send(4, tombstone=True)
     topic.send(4, value(4, 3.0))
-    topic.carry_out(Span(0, 8, 10))
+    topic.carry_out(OffsetRange(0, 8, 10))
     assert len(topic.verify().differences) == 2, "nothing is left of a row that was deleted"
     topic.pipeline = replace(topic.pipeline, one_version_per_id=False)
     assert topic.verify().balanced

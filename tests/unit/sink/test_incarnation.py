@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.broker.topics import NO_ID, Place, Span
+from penstock.broker.topics import NO_ID, OffsetRange, Position
 from penstock.config import read
 from penstock.sink import incarnation, ledger
 from penstock.sink.incarnation import Incarnation, Mark, find_cut, find_other, newest_marks
@@ -46,14 +46,14 @@ class World:
         self.tables = Tables()
         self.session = FakeSession(self.tables)
         self.session.cluster.metadata.keyspaces = {"ks": SimpleNamespace(tables={"marks", "generations", "ledger"})}
-        self.log: dict[Place, tuple[int, bytes]] = {}
+        self.log: dict[Position, tuple[int, bytes]] = {}
         self.firsts: dict[int, int] = {}
         self.reads = 0
         self.topic = Incarnation(self.session, "ks", read(), "t")
 
     def spans(self, *_):
         ends = {place.partition: place.offset + 1 for place in sorted(self.log)}
-        return [Span(partition, self.firsts.get(partition, 0), end) for partition, end in ends.items()]
+        return [OffsetRange(partition, self.firsts.get(partition, 0), end) for partition, end in ends.items()]
 
     def records_at(self, _consumer, _topic, places, _settings):
         self.reads += 1
@@ -65,7 +65,7 @@ class World:
 
     def fill(self, partition: int, records: int, at_ms: int = 1_000, value: bytes = b"v") -> None:
         for offset in range(records):
-            self.log[Place(partition, offset)] = (at_ms + offset, value)
+            self.log[Position(partition, offset)] = (at_ms + offset, value)
 
     def recreate(self) -> None:
         self.log.clear()
@@ -84,7 +84,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch) -> World:
     world = World()
-    monkeypatch.setattr(incarnation.topics, "spans", world.spans)
+    monkeypatch.setattr(incarnation.topics, "fetch_offset_ranges", world.spans)
     monkeypatch.setattr(incarnation.topics, "read_records_at", world.records_at)
     return world
 
@@ -167,7 +167,7 @@ def test_a_partition_without_records_is_marked_later(world):
     world.fill(0, 5)
     epoch_us = world.begin()
     world.fill(1, 3)
-    del world.log[Place(1, 1)]
+    del world.log[Position(1, 1)]
     world.topic.mark(epoch_us)
     assert {key[1]: row[3] for key, row in world.tables.marks.items()} == {0: 4, 1: 2}
 
@@ -203,7 +203,7 @@ def test_the_ledgers_ends_are_those_of_its_newest_lines():
     assert ledger.read_ends(session, "ks", "t", 8) == {}
 
 
-places = st.builds(Place, st.integers(0, 2), st.integers(0, 9))
+places = st.builds(Position, st.integers(0, 2), st.integers(0, 9))
 marks = st.dictionaries(places, st.integers(0, 3), max_size=6).map(
     lambda found: {place: Mark(place, at_ms, 0) for place, at_ms in found.items()}
 )
@@ -228,5 +228,5 @@ def test_each_partition_is_marked_once_at_its_newest_record(found):
 @given(st.dictionaries(st.integers(0, 3), st.integers(0, 9)), st.dictionaries(st.integers(0, 3), st.integers(0, 9)))
 def test_a_log_is_cut_where_it_ends_before_what_is_known(known, ends):
     """A partition that is gone ends at 0; one that was added is none that was cut."""
-    spans = [Span(partition, 0, end) for partition, end in ends.items()]
+    spans = [OffsetRange(partition, 0, end) for partition, end in ends.items()]
     assert bool(find_cut(known, spans)) == any(ends.get(partition, 0) < end for partition, end in known.items())

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.proofs import ASSUMED, KeyProofs, merge_proofs
 from penstock.sink.key_formats import KeyFormats, read_proofs, statements
 from tests.unit.fakes import FakeSession
@@ -28,7 +28,7 @@ class Table:
         return [{"shape": shape, "starts": starts or None} for shape, starts in self.rows.items()]
 
     def formats(self) -> KeyFormats:
-        return KeyFormats(self.session, "lab", self.book, lambda: [Span(0, 0, 9), Span(1, 0, 9)])
+        return KeyFormats(self.session, "lab", self.book, lambda: [OffsetRange(0, 0, 9), OffsetRange(1, 0, 9)])
 
 
 def summary(partition, last_offset):

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.order import Order, TopicLayout, murmur2
 from penstock.sink.layouts import Layouts
 from tests.unit.carried import EPOCH_US, Carried
 
 
 def layouts(topic: Carried) -> Layouts:
-    def keys_in(spans: list[Span]) -> Iterator[tuple[int, bytes | None]]:
+    def keys_in(spans: list[OffsetRange]) -> Iterator[tuple[int, bytes | None]]:
         for span in spans:
             for message in topic.kafka[span.partition][span.first : span.end]:
                 yield span.partition, message.key()
@@ -31,7 +31,7 @@ def test_a_topic_that_grew_gets_a_layout_that_begins_where_the_ledger_ends(tmp_p
     topic.tables.layouts[:] = [TopicLayout(2)]
     for sensor in range(5):
         topic.send(sensor, partition=0)
-    topic.carry_out(Span(0, 0, 3))
+    topic.carry_out(OffsetRange(0, 0, 3))
     kept = layouts(topic)
     assert kept.observe(2) == Order((TopicLayout(2),))
     monkeypatch.setattr("time.time_ns", lambda: (EPOCH_US + 500_000_000) * 1000)

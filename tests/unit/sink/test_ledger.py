@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from cassandra import OperationTimedOut
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.contract.batch import BatchSummary
 from penstock.contract.order import TopicLayout
 from penstock.sink import ledger
@@ -72,7 +72,7 @@ def summary(first: int, last: int, partition: int = 0, **changes) -> BatchSummar
     return BatchSummary(partition, first, last, **plain | {"stored_at_ms": 1_700_000_000_123} | changes)
 
 
-def firsts(book: Ledger, span: Span) -> list[int]:
+def firsts(book: Ledger, span: OffsetRange) -> list[int]:
     return [line.summary.first_offset for line in book.lines(span)]
 
 
@@ -80,7 +80,7 @@ def test_a_line_is_read_as_it_was_written(book):
     """What became of a stretch of offsets is read back, counts, nulls, time and job."""
     one = summary(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
     book.write("job-1", 42, [one])
-    assert list(book.lines(Span(3, 0, 100))) == [LedgerEntry(one, 42, "job-1")]
+    assert list(book.lines(OffsetRange(3, 0, 100))) == [LedgerEntry(one, 42, "job-1")]
 
 
 def test_a_stretch_written_again_is_one_line(book):
@@ -88,7 +88,7 @@ def test_a_stretch_written_again_is_one_line(book):
     book.write("job-1", 1, [summary(0, 9)])
     book.write("job-1", 1, [summary(0, 9)])
     book.write("job-2", 0, [summary(0, 9)])
-    assert [line.job for line in book.lines(Span(0, 0, 10))] == ["job-1", "job-2"]
+    assert [line.job for line in book.lines(OffsetRange(0, 0, 10))] == ["job-1", "job-2"]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_lines_are_written_again_once_the_log_must_have_them(session, book, slep
     written = [values for query, values in session.executed if query.startswith("INSERT")]
     assert len(written) == 4
     assert written[:2] == written[2:]
-    assert [line.summary for line in book.lines(Span(0, 0, 20))] == lines
+    assert [line.summary for line in book.lines(OffsetRange(0, 0, 20))] == lines
 
 
 def test_without_a_lag_lines_are_written_once(session, book, slept):
@@ -150,11 +150,11 @@ def test_a_line_that_is_not_acknowledged_the_second_time_is_an_error(session, bo
 def test_only_lines_that_touch_the_span_are_given(book):
     """A line counts when one of its offsets lies in the span, of that partition."""
     book.write("j", 1, [summary(0, 9), summary(10, 19), summary(20, 29), summary(12, 13, partition=1)])
-    assert firsts(book, Span(0, 9, 10)) == [0]
-    assert firsts(book, Span(0, 10, 20)) == [10]
-    assert firsts(book, Span(0, 9, 21)) == [0, 10, 20]
-    assert firsts(book, Span(0, 30, 40)) == []
-    assert firsts(book, Span(0, 0, 0)) == []
+    assert firsts(book, OffsetRange(0, 9, 10)) == [0]
+    assert firsts(book, OffsetRange(0, 10, 20)) == [10]
+    assert firsts(book, OffsetRange(0, 9, 21)) == [0, 10, 20]
+    assert firsts(book, OffsetRange(0, 30, 40)) == []
+    assert firsts(book, OffsetRange(0, 0, 0)) == []
 
 
 def test_lines_of_many_offsets_lie_in_buckets(book, table):
@@ -175,19 +175,19 @@ def test_a_line_that_begins_in_the_bucket_before_is_found(book):
     """A stretch across the border of two buckets is found from either side, and lines stay in offset order."""
     edge = BUCKET_OFFSETS
     book.write("j", 1, [summary(edge + 6, edge + 9), summary(edge - 5, edge + 5), summary(2 * edge, 2 * edge)])
-    assert firsts(book, Span(0, edge, edge + 1)) == [edge - 5]
-    assert firsts(book, Span(0, edge - 1, 2 * edge + 1)) == [edge - 5, edge + 6, 2 * edge]
+    assert firsts(book, OffsetRange(0, edge, edge + 1)) == [edge - 5]
+    assert firsts(book, OffsetRange(0, edge - 1, 2 * edge + 1)) == [edge - 5, edge + 6, 2 * edge]
 
 
 @pytest.mark.parametrize(
     ("span", "expected"),
     [
-        (Span(0, 0, 30), 20),
-        (Span(0, 5, 30), 20),
-        (Span(0, 25, 30), 25),
-        (Span(1, 0, 30), 0),
-        (Span(1, 7, 7), 7),
-        (Span(0, 0, 5 * BUCKET_OFFSETS), 20),
+        (OffsetRange(0, 0, 30), 20),
+        (OffsetRange(0, 5, 30), 20),
+        (OffsetRange(0, 25, 30), 25),
+        (OffsetRange(1, 0, 30), 0),
+        (OffsetRange(1, 7, 7), 7),
+        (OffsetRange(0, 0, 5 * BUCKET_OFFSETS), 20),
     ],
 )
 def test_the_newest_line_tells_how_far_the_ledger_reaches(book, span, expected):
@@ -200,32 +200,32 @@ def test_how_far_the_ledger_reaches_over_the_border_of_two_buckets(book):
     """The newest line may begin in the bucket before the one in which the span begins."""
     edge = BUCKET_OFFSETS
     book.write("j", 1, [summary(edge - 5, edge + 5)])
-    assert book.reached(Span(0, 0, 2 * edge)) == edge + 6
-    assert book.reached(Span(0, edge, 2 * edge)) == edge + 6
-    assert book.reached(Span(0, edge + 10, 2 * edge)) == edge + 10
+    assert book.reached(OffsetRange(0, 0, 2 * edge)) == edge + 6
+    assert book.reached(OffsetRange(0, edge, 2 * edge)) == edge + 6
+    assert book.reached(OffsetRange(0, edge + 10, 2 * edge)) == edge + 10
     book.write("j", 2, [summary(edge + 6, edge + 6)])
-    assert book.reached(Span(0, edge, 2 * edge)) == edge + 7
+    assert book.reached(OffsetRange(0, edge, 2 * edge)) == edge + 7
 
 
 def test_a_replay_does_not_tell_how_far_the_stream_is(book):
     """Lines of a replay are passed over, though they are newer and many."""
     book.write("stream", 1, [summary(0, 9)])
     book.write(f"{ledger.REPLAY}x", 1, [summary(at, at) for at in range(10, 40)])
-    assert book.reached(Span(0, 0, 100)) == 10
-    assert book.reached(Span(0, 20, 100)) == 20
+    assert book.reached(OffsetRange(0, 0, 100)) == 10
+    assert book.reached(OffsetRange(0, 20, 100)) == 20
 
 
 def test_an_empty_ledger_reaches_nowhere(book):
     """Nothing was written: the span's start, in whatever bucket it lies."""
-    assert book.reached(Span(0, 0, 0)) == 0
-    assert book.reached(Span(0, 3 * BUCKET_OFFSETS, 9 * BUCKET_OFFSETS)) == 3 * BUCKET_OFFSETS
+    assert book.reached(OffsetRange(0, 0, 0)) == 0
+    assert book.reached(OffsetRange(0, 3 * BUCKET_OFFSETS, 9 * BUCKET_OFFSETS)) == 3 * BUCKET_OFFSETS
 
 
 def test_generations_do_not_mix(session, book):
     """Offsets of a topic made anew are not those of the one before."""
     book.write("j", 1, [summary(0, 9)])
-    assert list(Ledger(session, "ks", "t", EPOCH_US + 1).lines(Span(0, 0, 10))) == []
-    assert list(Ledger(session, "ks", "other", EPOCH_US).lines(Span(0, 0, 10))) == []
+    assert list(Ledger(session, "ks", "t", EPOCH_US + 1).lines(OffsetRange(0, 0, 10))) == []
+    assert list(Ledger(session, "ks", "other", EPOCH_US).lines(OffsetRange(0, 0, 10))) == []
 
 
 def test_a_generation_begins_once(session, monkeypatch):
@@ -289,4 +289,4 @@ def test_times_are_utc(book, table):
     book.write("j", 1, [summary(0, 0, stored_at_ms=1)])
     (row,) = table.rows.values()
     assert row["stored_at"] == datetime(1970, 1, 1, 0, 0, 0, 1000)
-    assert next(book.lines(Span(0, 0, 1))).summary.stored_at_ms == 1
+    assert next(book.lines(OffsetRange(0, 0, 1))).summary.stored_at_ms == 1

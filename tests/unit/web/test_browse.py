@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.values import ContentReader
 from penstock.config import read
 from penstock.errors import UsageError
@@ -20,10 +20,10 @@ class Topic:
 
     def __init__(self, monkeypatch) -> None:
         self.parts: dict[int, list] = {}
-        self.read: list[Span] = []
+        self.read: list[OffsetRange] = []
         monkeypatch.setattr(browse, "create_reader", lambda _settings, **_more: self)
         monkeypatch.setattr(browse, "read_ranges", lambda *_: self.spans())
-        monkeypatch.setattr(browse.topics, "span_records", lambda _c, _t, span, _s: self.records(span))
+        monkeypatch.setattr(browse.topics, "read_offset_range", lambda _c, _t, span, _s: self.records(span))
         monkeypatch.setattr(
             browse.topics, "read_records", lambda _s, _t, spans: [m for s in spans for m in self.records(s)]
         )
@@ -32,10 +32,10 @@ class Topic:
         part = self.parts.setdefault(partition, [])
         part.append(message(len(part), value, partition=partition, key=key, timestamp_ms=at_ms))
 
-    def spans(self) -> list[Span]:
-        return [Span(partition, 0, len(part)) for partition, part in sorted(self.parts.items())]
+    def spans(self) -> list[OffsetRange]:
+        return [OffsetRange(partition, 0, len(part)) for partition, part in sorted(self.parts.items())]
 
-    def records(self, span: Span) -> list:
+    def records(self, span: OffsetRange) -> list:
         self.read.append(span)
         return self.parts[span.partition][span.first : span.end]
 
@@ -139,7 +139,7 @@ def test_a_walk_passes_over_gaps():
     """Compacted records leave none in their place."""
     left = {3: message(3), 90: message(90)}
     walk = Walk(
-        Span(0, 0, 100),
+        OffsetRange(0, 0, 100),
         lambda s: [one for at, one in left.items() if s.first <= at < s.end],
         backwards=True,
         first=5,
@@ -148,7 +148,7 @@ def test_a_walk_passes_over_gaps():
     assert walk.peek().offset() == 90
     assert walk.take().offset() == 90
     assert walk.peek().offset() == 3
-    assert walk.remaining == Span(0, 0, 4)
+    assert walk.remaining == OffsetRange(0, 0, 4)
     walk.take()
     assert walk.peek() is None
     assert walk.remaining.records == 0
@@ -165,7 +165,7 @@ def test_a_walk_over_a_desert_takes_long_steps(backwards):
         read.append(span)
         return (message(at) for at in range(max(span.first, thick.start), min(span.end, thick.stop)))
 
-    walk = Walk(Span(0, 0, end), records, backwards=backwards, first=20, until_s=math.inf)
+    walk = Walk(OffsetRange(0, 0, end), records, backwards=backwards, first=20, until_s=math.inf)
     assert walk.peek().offset() == (thick[-1] if backwards else thick[0])
     assert len(read) < 2100
     held = [walk.take().offset()]
@@ -177,10 +177,14 @@ def test_a_walk_over_a_desert_takes_long_steps(backwards):
 def test_a_walk_ends_when_its_time_is_over():
     """What was read is returned; the rest is left for the next search."""
     walk = Walk(
-        Span(0, 0, 100), lambda s: [message(at) for at in range(s.first, s.end)], backwards=True, first=5, until_s=0
+        OffsetRange(0, 0, 100),
+        lambda s: [message(at) for at in range(s.first, s.end)],
+        backwards=True,
+        first=5,
+        until_s=0,
     )
     assert walk.peek() is None
-    assert walk.remaining == Span(0, 0, 100)
+    assert walk.remaining == OffsetRange(0, 0, 100)
 
 
 def hits(question: MessageQuery, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from penstock.airflow.runs import parse_run
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.poller import PartitionProgress
@@ -73,7 +73,7 @@ def test_a_run_with_its_attempts_and_offsets(dag):
     found = dag.read_run("r1")
     assert (found.run.run_id, found.run.produced) == ("r1", 8)
     assert [(one.number, one.state) for one in found.attempts] == [(1, "waiting")]
-    assert found.spans == [Span(0, 3, 8), Span(1, 0, 3)]
+    assert found.spans == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
 
 
 def test_a_run_that_is_not_there(dag):

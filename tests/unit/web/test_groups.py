@@ -7,7 +7,7 @@ import pytest
 from cassandra import OperationTimedOut
 from confluent_kafka import ConsumerGroupState, KafkaError, TopicPartition
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import CassandraUnreachable, KafkaUnreachable
 from penstock.web.topics import groups as observe_groups
@@ -104,7 +104,7 @@ def test_an_unavailable_kafka_is_not_one_without_groups():
 @pytest.fixture
 def spans(monkeypatch):
     """The pipeline's topic holds two partitions."""
-    monkeypatch.setattr(observe_groups, "read_ranges", lambda *_: [Span(0, 5, 20), Span(1, 0, 8)])
+    monkeypatch.setattr(observe_groups, "read_ranges", lambda *_: [OffsetRange(0, 5, 20), OffsetRange(1, 0, 8)])
 
 
 def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_path):

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from cassandra.cluster import NoHostAvailable
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.masking import MASK
@@ -73,7 +73,7 @@ def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
     monkeypatch.setattr(module.topics, "read_records", records)
     world.kafka.set_aside(reject(3))
     assert len(world.listing().entries) == 3
-    assert [span for span in asked if span.records] == [Span(0, 2, 3)]
+    assert [span for span in asked if span.records] == [OffsetRange(0, 2, 3)]
 
 
 def test_only_the_newest_are_read(monkeypatch):
@@ -113,8 +113,8 @@ def test_a_place_without_a_letter_says_where_some_are(world):
 
 def test_the_newest_parts_of_partitions_share_what_may_be_read():
     """What a short one does not need is left to the others."""
-    spans = [Span(0, 0, 100), Span(1, 5, 7), Span(2, 0, 100)]
-    assert select_newest(spans, 22) == [Span(0, 90, 100), Span(1, 5, 7), Span(2, 90, 100)]
+    spans = [OffsetRange(0, 0, 100), OffsetRange(1, 5, 7), OffsetRange(2, 0, 100)]
+    assert select_newest(spans, 22) == [OffsetRange(0, 90, 100), OffsetRange(1, 5, 7), OffsetRange(2, 90, 100)]
     assert select_newest(spans, 1000) == spans
     assert select_newest([], 5) == []
 
@@ -187,7 +187,7 @@ def test_what_retention_took_is_forgotten(world, monkeypatch):
     """Once the topic begins later."""
     one, _ = world.kafka.set_aside(reject(1), reject(2))
     world.listing()
-    monkeypatch.setattr(module.topics, "spans", lambda *_: [Span(0, 1, 2)])
+    monkeypatch.setattr(module.topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 2)])
     found = world.listing()
     assert [entry.offset for entry in found.entries] == [1]
     assert one.time - timedelta(days=1) < found.entries[0].time

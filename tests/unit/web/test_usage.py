@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.wire_format import encode_header
 from penstock.web.schemas import schema_usage
 from penstock.web.schemas.schema_usage import Use, count_schemas, parse_subject, select_sample
@@ -53,18 +53,18 @@ def test_a_subject_names_its_topic(subject, place):
 
 def test_the_sample_is_the_newest_and_the_oldest_of_each_partition():
     """An equal share of each, and no offset twice."""
-    spans = [Span(0, 0, 10_000), Span(1, 100, 150)]
+    spans = [OffsetRange(0, 0, 10_000), OffsetRange(1, 100, 150)]
     assert select_sample(spans, newest=2000, oldest=500) == [
-        Span(0, 9000, 10_000),
-        Span(1, 100, 150),
-        Span(0, 0, 250),
+        OffsetRange(0, 9000, 10_000),
+        OffsetRange(1, 100, 150),
+        OffsetRange(0, 0, 250),
     ]
     assert select_sample([]) == []
 
 
 def placed(monkeypatch, held: dict[int, list]):
-    spans = [Span(partition, 0, len(found)) for partition, found in held.items()]
-    monkeypatch.setattr(topics, "spans", lambda *_: spans)
+    spans = [OffsetRange(partition, 0, len(found)) for partition, found in held.items()]
+    monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: spans)
 
     def records(_settings, _topic, wanted):
         for span in wanted:

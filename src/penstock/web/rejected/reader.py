@@ -15,7 +15,7 @@ from cassandra.cluster import Session
 from penstock import remedies
 from penstock.broker import headers, topics
 from penstock.broker.registry import Schemas
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.avro import AvroReaders
 from penstock.codec.values import is_deep, read_fields
 from penstock.codec.wire_format import split_header
@@ -107,7 +107,7 @@ class RejectedReader:
     def _clear_cache(self) -> None:
         self._entries: dict[str, DeadLetterSummary] = {}
         self._settled: dict[str, Resolution] = {}
-        self._spans: list[Span] = []
+        self._spans: list[OffsetRange] = []
         self._is_whole = True
         self._listing: Listing | None = None
         self._read_s = 0.0
@@ -125,7 +125,7 @@ class RejectedReader:
 
     def _read_letters(self) -> int:
         """Read what is new in the topic, and return how many messages it holds."""
-        spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
+        spans = topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
         ends = {span.partition: span.end for span in self._spans}
         if any(span.end < ends.get(span.partition, 0) for span in spans) or not spans:
             self._clear_cache()  # recreated
@@ -135,7 +135,9 @@ class RejectedReader:
             for identity, entry in self._entries.items()
             if entry.offset >= firsts.get(entry.partition, 0)
         }
-        for entry in self._iter_new_entries([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
+        for entry in self._iter_new_entries(
+            [span for span in topics.find_new_offset_ranges(self._spans, spans) if span.records > 0]
+        ):
             earlier = self._entries.get(entry.identity)
             if earlier is None or entry.time < earlier.time:
                 self._entries[entry.identity] = entry
@@ -143,14 +145,14 @@ class RejectedReader:
         self._trim_entries()
         return sum(span.records for span in spans)
 
-    def _iter_new_entries(self, spans: list[Span]) -> Iterator[DeadLetterSummary]:
+    def _iter_new_entries(self, spans: list[OffsetRange]) -> Iterator[DeadLetterSummary]:
         """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
         chosen = select_newest(spans, self._newest)
         self._is_whole = self._is_whole and chosen == spans
         last = select_newest(chosen, _FIRST_LETTERS)
         ends = {span.partition: span.first for span in last}
-        before = [Span(span.partition, span.first, ends[span.partition]) for span in chosen]
+        before = [OffsetRange(span.partition, span.first, ends[span.partition]) for span in chosen]
         for letter in read_dead_letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
             yield summarize(letter)
             if time.monotonic() > deadline_s:
@@ -181,9 +183,12 @@ class RejectedReader:
 
     def read_letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
         """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
-        held = {span.partition: span for span in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
+        held = {
+            span.partition: span
+            for span in topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
+        }
         spans = [
-            Span(partition, offset, offset + 1)
+            OffsetRange(partition, offset, offset + 1)
             for partition, offset in places
             if partition in held and held[partition].first <= offset < held[partition].end
         ]
@@ -204,13 +209,13 @@ class RejectedReader:
         return states.get(letter.identity)
 
 
-def select_newest(spans: Sequence[Span], most: int) -> list[Span]:
+def select_newest(spans: Sequence[OffsetRange], most: int) -> list[OffsetRange]:
     """Return the ends of the spans, at most `most` offsets in total; short spans leave their share to the others."""
-    selected: dict[int, Span] = {}
+    selected: dict[int, OffsetRange] = {}
     for at, span in enumerate(sorted(spans, key=lambda span: span.records)):
         taken = min(span.records, most // (len(spans) - at))
         most -= taken
-        selected[span.partition] = Span(span.partition, span.end - taken, span.end)
+        selected[span.partition] = OffsetRange(span.partition, span.end - taken, span.end)
     return [selected[span.partition] for span in spans]
 
 

@@ -10,7 +10,7 @@ from cassandra.cluster import Session
 
 from penstock.airflow.api_client import Airflow
 from penstock.airflow.runs import DagRun, parse_run
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.poller import PartitionProgress
@@ -71,7 +71,7 @@ class RunDetail:
 
     run: DagRun
     attempts: list[TaskAttempt]
-    spans: list[Span]
+    spans: list[OffsetRange]
     summary: dict[str, Any]
 
 
@@ -206,10 +206,10 @@ def validate_parameters(records: float | None, seconds: float | None, rate: floa
     return {"records": count, "seconds": seconds, "rate": rate}
 
 
-def parse_ranges(summary: dict[str, Any]) -> list[Span]:
+def parse_ranges(summary: dict[str, Any]) -> list[OffsetRange]:
     """Return the offset ranges in which the run produced, by partition."""
     offsets = dict(summary.get("offsets") or {})
-    return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
+    return [OffsetRange(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
 
 
 def compute_progress(
@@ -233,7 +233,7 @@ def compute_progress(
     )
 
 
-def _count_pending(spans: list[Span], reached: dict[int, int | None]) -> int | None:
+def _count_pending(spans: list[OffsetRange], reached: dict[int, int | None]) -> int | None:
     """Return how many offsets of `spans` the ledger has not reached, or None if that is unknown."""
     if not spans:
         return None

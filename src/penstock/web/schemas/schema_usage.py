@@ -12,7 +12,7 @@ from typing import Literal
 from confluent_kafka import Message
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec import wire_format
 from penstock.config import Settings
 
@@ -70,7 +70,7 @@ def sample_schemas(settings: Settings, subject: str, longest_s: float = LONGEST_
     """
     topic, part = parse_subject(subject)
     began_s = time.monotonic()
-    spans = topics.spans(settings, topic)
+    spans = topics.fetch_offset_ranges(settings, topic)
     sample = _Sample(began_s + longest_s)
     with closing(topics.read_records(settings, topic, select_sample(spans))) as messages:
         uses = count_schemas(sample.within(messages), part)
@@ -95,13 +95,14 @@ class _Sample:
                 return
 
 
-def select_sample(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
+def select_sample(spans: list[OffsetRange], newest: int = NEWEST, oldest: int = OLDEST) -> list[OffsetRange]:
     """Return the newest and the oldest offsets of each partition, an equal share for each; the newest first."""
     shares = max(1, len(spans))
-    last = [Span(span.partition, max(span.first, span.end - newest // shares), span.end) for span in spans]
+    last = [OffsetRange(span.partition, max(span.first, span.end - newest // shares), span.end) for span in spans]
     before = {span.partition: span.first for span in last}
     first = [
-        Span(span.partition, span.first, min(before[span.partition], span.first + oldest // shares)) for span in spans
+        OffsetRange(span.partition, span.first, min(before[span.partition], span.first + oldest // shares))
+        for span in spans
     ]
     return [span for span in (*last, *first) if span.records > 0]
 

@@ -8,7 +8,7 @@ from nicegui import ui
 from penstock import remedies
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
-from penstock.broker.topics import Place
+from penstock.broker.topics import Position
 from penstock.contract.fault import Fault
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.pipeline import message_draft
@@ -171,7 +171,7 @@ class _Compose:
         elif result is not None:
             context = self._visit.context
 
-            def deliver() -> Place:
+            def deliver() -> Position:
                 key, value = message_draft.encode_record(context.settings, context.pipeline, context.registry, result)  # type: ignore[arg-type]
                 return message_draft.deliver_message(
                     context.settings, self._topic, (self._key.value or "").encode() or key, value
@@ -201,7 +201,7 @@ class _Compose:
             "Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send"
         )
 
-    def _show_sent(self, place: Place | None) -> None:
+    def _show_sent(self, place: Position | None) -> None:
         if place is None:
             return
         address = elements.message_path(self._topic, *place)
@@ -307,7 +307,7 @@ class _Deletion:
                 span for span in read_ranges(context.kafka, context.settings, name) if partition in (-1, span.partition)
             ]
             offset = _parse_offset(text)
-            ends = [Place(span.partition, span.end if offset is None else min(offset, span.end)) for span in spans]
+            ends = [Position(span.partition, span.end if offset is None else min(offset, span.end)) for span in spans]
             firsts = {span.partition: span.first for span in spans}
             ends = [end for end in ends if end.offset > firsts[end.partition]]
             admin.delete_records(context.kafka, context.settings, name, ends)

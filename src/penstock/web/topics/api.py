@@ -7,7 +7,7 @@ from fastapi import FastAPI, Path, Query
 
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.values import ContentReader
 from penstock.errors import NotFound, UsageError
 from penstock.web.api import ShowsPersonal
@@ -41,7 +41,7 @@ def _register_topics(api: FastAPI, context: AppContext, inventory: Inventory) ->
         """Get a topic."""
         return inventory.get_topic(name)
 
-    @api.get("/topics/{name}/partitions", tags=["topics"], response_model=list[Span], responses=_MISSING)
+    @api.get("/topics/{name}/partitions", tags=["topics"], response_model=list[OffsetRange], responses=_MISSING)
     def partitions(name: Name) -> Any:
         """List the offset range of each partition: from `first` (inclusive) to `end` (exclusive)."""
         return read_ranges(context.kafka, context.settings, name)

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from penstock.broker import topics
 from penstock.broker.kafka import create_reader, translate_error
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.errors import UsageError
 from penstock.monitoring.services import TIMEOUT_S
@@ -86,7 +86,13 @@ class Walk:
     """Reads one partition in chunks, backwards from its end or forwards from its first offset."""
 
     def __init__(
-        self, span: Span, read: Callable[[Span], Iterable[Message]], *, backwards: bool, first: int, until_s: float
+        self,
+        span: OffsetRange,
+        read: Callable[[OffsetRange], Iterable[Message]],
+        *,
+        backwards: bool,
+        first: int,
+        until_s: float,
     ) -> None:
         """Start a walk. `first` is the size of the first chunk; reading stops at `until_s`, a monotonic time."""
         self._left = span
@@ -107,7 +113,7 @@ class Walk:
         return self._pending.popleft()
 
     @property
-    def remaining(self) -> Span:
+    def remaining(self) -> OffsetRange:
         """Return the offset range that has not been taken."""
         if not self._pending:
             return self._left
@@ -232,29 +238,29 @@ class Browser:
         span = next((span for span in self.read_ranges() if span.partition == partition), None)
         if span is None or not span.first <= offset < span.end:
             return None
-        wanted = Span(partition, offset, offset + 1)
+        wanted = OffsetRange(partition, offset, offset + 1)
         return next(
             (renderer.render(message) for message in topics.read_records(self._settings, self._topic, [wanted])), None
         )
 
     def read_new(
         self,
-        before: list[Span],
+        before: list[OffsetRange],
         renderer: MessageRenderer,
         most: int,
         wanted: Callable[[Message], bool] = lambda _: True,
-    ) -> tuple[list[ShownMessage], int, list[Span]]:
+    ) -> tuple[list[ShownMessage], int, list[OffsetRange]]:
         """Return the newest messages since `before`, how many were skipped, and what the topic holds now.
 
         The messages are sorted by timestamp, oldest first. `most` is divided among the partitions.
         """
         now = self.read_ranges()
-        fresh = [span for span in topics.beyond(before, now) if span.records > 0]
+        fresh = [span for span in topics.find_new_offset_ranges(before, now) if span.records > 0]
         arrived = sum(span.records for span in fresh)
         if not arrived:
             return [], 0, now
         share = max(1, most // len(fresh))
-        newest = [Span(span.partition, max(span.first, span.end - share), span.end) for span in fresh]
+        newest = [OffsetRange(span.partition, max(span.first, span.end - share), span.end) for span in fresh]
         messages = sorted(topics.read_records(self._settings, self._topic, newest), key=_time_ms)
         return (
             [renderer.render(span) for span in messages if wanted(span)],
@@ -262,11 +268,11 @@ class Browser:
             now,
         )
 
-    def read_ranges(self) -> list[Span]:
+    def read_ranges(self) -> list[OffsetRange]:
         """Return what the topic holds now."""
         return read_ranges(self._client, self._settings, self._topic)
 
-    def _select_ranges(self, question: MessageQuery) -> list[Span]:
+    def _select_ranges(self, question: MessageQuery) -> list[OffsetRange]:
         """Return the part of the topic to search."""
         whole = self.read_ranges()
         if question.partition is not None:
@@ -277,13 +283,13 @@ class Browser:
             return _gone_on(whole, question)
         if question.start == "offset":
             offset = question.offset or 0
-            return [Span(span.partition, min(span.end, max(span.first, offset)), span.end) for span in whole]
+            return [OffsetRange(span.partition, min(span.end, max(span.first, offset)), span.end) for span in whole]
         if question.start == "time" and question.time is not None:
-            return topics.since(self._settings, self._topic, whole, question.time)
+            return topics.find_offset_ranges_since(self._settings, self._topic, whole, question.time)
         return whole
 
-    def _make_reader(self, consumer: Consumer) -> Callable[[Span], Iterable[Message]]:
-        return lambda span: topics.span_records(consumer, self._topic, span, self._settings)
+    def _make_reader(self, consumer: Consumer) -> Callable[[OffsetRange], Iterable[Message]]:
+        return lambda span: topics.read_offset_range(consumer, self._topic, span, self._settings)
 
 
 def _merge_walks(
@@ -318,12 +324,12 @@ def _time_ms(message: Message) -> int:
     return int(message.timestamp()[1])
 
 
-def _encode_cursor(left: list[Span], *, backwards: bool) -> str:
+def _encode_cursor(left: list[OffsetRange], *, backwards: bool) -> str:
     """Encode where to continue, per partition: `0:117,1:98`."""
     return ",".join(f"{span.partition}:{span.end if backwards else span.first}" for span in left)
 
 
-def _gone_on(whole: list[Span], question: MessageQuery) -> list[Span]:
+def _gone_on(whole: list[OffsetRange], question: MessageQuery) -> list[OffsetRange]:
     """Return what is left to search after `question.go_on`. Raises `UsageError` if that is malformed."""
     try:
         pairs = [pair.partition(":") for pair in question.go_on.split(",")]
@@ -332,9 +338,9 @@ def _gone_on(whole: list[Span], question: MessageQuery) -> list[Span]:
         raise UsageError(
             f"invalid go_on={question.go_on[:100]!r}: expected PARTITION:OFFSET[,...], from the previous response"
         ) from None
-    spans: list[Span] = []
+    spans: list[OffsetRange] = []
     for span in whole:
         at = min(span.end, max(span.first, places.get(span.partition, span.first)))
         first, end = (span.first, at) if question.start == "newest" else (at, span.end)
-        spans.append(Span(span.partition, first, end))
+        spans.append(OffsetRange(span.partition, first, end))
     return spans

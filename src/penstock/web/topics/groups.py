@@ -51,7 +51,7 @@ class ConsumerGroup:
 
 
 @dataclass(frozen=True)
-class Position:
+class CommittedPosition:
     """The Spark query's progress in a partition. Null means unknown.
 
     `planned` is the offset where the checkpoint's next batch begins, `reported` the offset where the newest batch
@@ -74,7 +74,7 @@ class Positions:
 
     topic: str
     checkpoint: str
-    partitions: list[Position]
+    partitions: list[CommittedPosition]
     lag: int | None
     reported_at: datetime | None
     batch_id: int | None
@@ -194,7 +194,9 @@ def read_positions(
         at, ledger = planned.get(span.partition), recorded.get(span.partition)
         known = at if ledger is None else ledger
         lag = None if known is None else max(0, span.end - max(known, span.first))
-        partitions.append(Position(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag))
+        partitions.append(
+            CommittedPosition(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag)
+        )
     lags = [position.lag for position in partitions if position.lag is not None]
     return Positions(
         topic=pipeline.topic,
@@ -209,7 +211,7 @@ def read_positions(
 
 def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -> dict[int, int]:
     try:
-        place = checkpoint_of(settings, topic).place()
+        place = checkpoint_of(settings, topic).read_position()
     except (PenstockError, OSError) as error:
         problems.append(f"cannot read the checkpoint: {getattr(error, 'message', error)}")
         return {}

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 from penstock import pipelines, remedies
 from penstock.broker.kafka import translate_error
 from penstock.broker.sizes import fetch_sizes
-from penstock.broker.topics import Span, is_settling
+from penstock.broker.topics import OffsetRange, is_settling
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
 from penstock.errors import NotFound
@@ -56,7 +56,7 @@ def classify_topic(name: str, pipeline: Pipeline) -> str:
     return "Kafka" if is_internal(name) else roles.get(name, "")
 
 
-def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Span]:
+def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[OffsetRange]:
     """Return what the topic holds now, per partition. Raises `NotFound` if it does not exist."""
     try:
         for attempt in retry_attempts(is_settling, attempts=5, timeout_s=TIMEOUT_S):

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from nicegui import ui
 
 from penstock import remedies
-from penstock.broker.topics import Span
+from penstock.broker.topics import OffsetRange
 from penstock.codec.values import ContentReader
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
@@ -158,7 +158,7 @@ class _Summary:
         await self._part.refresh(self._ask, lambda state: _summary_html(*state))
 
 
-def _summary_html(topic: TopicInfo, spans: list[Span]) -> str:
+def _summary_html(topic: TopicInfo, spans: list[OffsetRange]) -> str:
     counts = {
         "records": format_number(topic.records),
         "on disk": format_size(topic.disk_bytes),
@@ -237,7 +237,7 @@ class _LiveTail:
         self._make_renderer = renderer
         self._wanted = MessageSearch(question, renderer)
         self._partition = question.partition
-        self._polled: list[Span] = []
+        self._polled: list[OffsetRange] = []
         self._kept: list[tuple[ui.html, int]] = []
         self._address = _address(name, question)
         self._timer: ui.timer | None = None
@@ -337,7 +337,7 @@ def _show_no_results(name: str, question: MessageQuery) -> None:
         )
 
 
-def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
+def _show_no_message(name: str, position: str, spans: list[OffsetRange]) -> None:
     available = ", ".join(
         f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
     )
