@@ -8,7 +8,7 @@ import pytest
 from penstock import config
 from penstock.contract.evolution import ChangeKind
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
-from penstock.web.schemas.subjects import Catalogue, compare_schemas
+from penstock.web.schemas.subjects import Catalogue, compare_schema_texts
 
 FIRST = {"type": "object", "properties": {"a": {"type": "string"}}}
 SECOND = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
@@ -188,14 +188,14 @@ def test_a_name_is_a_part_of_the_path(held, server):
 
 def test_changes_are_returned_for_schemas_of_a_known_form():
     """What else a registry holds may be of any form."""
-    assert [one.kind for one in compare_schemas(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
+    assert [one.kind for one in compare_schema_texts(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
         ChangeKind.ADDED_OPTIONAL
     ]
     avro = '{"type": "record", "name": "R", "fields": []}'
-    assert compare_schemas(avro, avro) == []
-    assert compare_schemas(avro, json.dumps(FIRST)) is None
-    assert compare_schemas('"string"', '"string"') is None
-    assert compare_schemas("message T {}", "message T {}") is None
-    assert compare_schemas('{"type": "record"}', '{"type": "record"}') is None
+    assert compare_schema_texts(avro, avro) == []
+    assert compare_schema_texts(avro, json.dumps(FIRST)) is None
+    assert compare_schema_texts('"string"', '"string"') is None
+    assert compare_schema_texts("message T {}", "message T {}") is None
+    assert compare_schema_texts('{"type": "record"}', '{"type": "record"}') is None
     deep = '{"not": ' * 5000 + "true" + "}" * 5000
-    assert compare_schemas(deep, deep) is None
+    assert compare_schema_texts(deep, deep) is None
