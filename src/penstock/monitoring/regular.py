@@ -11,11 +11,11 @@ from penstock.monitoring.alerts import Snapshot
 log = get_logger(__name__)
 
 _END_S = 10.0
-_COMMAND = (sys.executable, "-m", "penstock.cli", "verify", "--json")
+_COMMAND = (sys.executable, "-m", "penstock.reconcile")
 
 
 class ScheduledVerify:
-    """Runs `penstock verify` if the last run was more than `watch_verify_hours` ago; 0 disables it.
+    """Verifies the topic if the last verification was more than `watch_verify_hours` ago; 0 disables it.
 
     It runs in its own process, so that its memory is freed. The receipt is stored in Cassandra, where the watcher reads
     it like any other.

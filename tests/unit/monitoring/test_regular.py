@@ -1,6 +1,7 @@
 """Verifications that nobody asks for."""
 
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -9,7 +10,8 @@ import pytest
 import structlog
 
 from penstock import config
-from penstock.errors import Unreachable
+from penstock.errors import CassandraUnreachable, Unreachable
+from penstock.monitoring import regular
 from penstock.monitoring.alerts import Snapshot
 from penstock.monitoring.regular import ScheduledVerify
 from penstock.retry import wait_until
@@ -84,3 +86,11 @@ def test_one_that_is_under_way_ends_with_the_watch(due):
     regular.close()
     assert process is not None
     assert process.returncode is not None
+
+
+def test_what_is_run_verifies_and_says_what_is_unavailable(tmp_path):
+    """Its exit code is the error's, so that the watch logs a failed verification."""
+    env = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_CASSANDRA_PORT": "1", "PENSTOCK_CASSANDRA_TIMEOUT_S": "1"}
+    done = subprocess.run(regular._COMMAND, env=os.environ | env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (CassandraUnreachable.exit_code, "")
+    assert done.stderr.startswith("verify: Cassandra at 127.0.0.1:1 did not respond")
