@@ -13,6 +13,8 @@ _SIMPLE = {
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
     "BINARY": pa.binary(),
+    "DATE": pa.date32(),
+    "INTERVAL DAY TO SECOND": pa.duration("us"),
 }
 
 
@@ -24,6 +26,8 @@ def arrow_schema(ddl: str) -> pa.Schema:
 def _type(kind: str) -> pa.DataType:
     if inner := re.fullmatch("ARRAY<(.*)>", kind):
         return pa.list_(_type(inner[1]))
+    if inner := re.fullmatch(r"DECIMAL\((\d+),(\d+)\)( NOT NULL)?", kind):
+        return pa.decimal128(int(inner[1]), int(inner[2]))
     if inner := re.fullmatch("MAP<(.*), (.*)>", kind):
         return pa.map_(_type(inner[1]), _type(inner[2]))
     if inner := re.fullmatch("STRUCT<(.*)>", kind):
@@ -34,7 +38,7 @@ def _type(kind: str) -> pa.DataType:
 def _columns(text: str, separator: str) -> Iterator[tuple[str, str]]:
     depth, begun = 0, 0
     for at, letter in enumerate(f"{text},"):
-        depth += {"<": 1, ">": -1}.get(letter, 0)
+        depth += {"<": 1, ">": -1, "(": 1, ")": -1}.get(letter, 0)
         if letter == "," and depth == 0:
             name, _, kind = text[begun:at].strip().partition(separator)
             yield name, kind

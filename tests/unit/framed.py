@@ -14,6 +14,10 @@ TYPES = {
     "bigint": cqltypes.LongType,
     "double": cqltypes.DoubleType,
     "boolean": cqltypes.BooleanType,
+    "date": cqltypes.SimpleDateType,
+    "time": cqltypes.TimeType,
+    "decimal": cqltypes.DecimalType,
+    "blob": cqltypes.BytesType,
 }
 """The driver's own type for each of CQL's that a field may have."""
 

@@ -1,13 +1,15 @@
 """Small records for tests: one with every type, one with a key of each other kind."""
 
-from datetime import datetime
-from typing import Annotated
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from penstock.contract.record import KEY, PERSONAL, Record
+from penstock.contract.record import KEY, PAST, PERSONAL, Digits, Record
 from penstock.pipelines import Pipeline
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -33,6 +35,37 @@ class Everything(Record, frozen=True, kw_only=True):
     maybe_big: Int64 | None = None
     maybe_ratio: float | None = None
     maybe_flag: bool | None = None
+
+
+class Side(StrEnum):
+    """Names and values differ, and a value is no name of Avro's."""
+
+    BUY = "buy"
+    SELL = "sell-short"
+
+
+class Scalars(Record, frozen=True, kw_only=True):
+    """Each type that `Everything` lacks, and once more with None."""
+
+    id: Annotated[UUID, Meta(extra=KEY)]
+    price: Annotated[Decimal, Digits(10, 2), Meta(description="What it costs.")]
+    ratio: Annotated[Decimal, Digits(38, 38)]
+    day: date
+    born: Annotated[date, Meta(extra=PAST | PERSONAL)]
+    opens: time
+    lasts: timedelta
+    hash: Annotated[bytes, Meta(max_length=64)]
+    size: Literal["S", "M", "L"]
+    side: Annotated[Side, Meta(description="Of the deal.")]
+    count: int
+    maybe_price: Annotated[Decimal, Digits(5, 0)] | None = None
+    maybe_day: date | None = None
+    maybe_opens: Annotated[time, Meta(tz=False)] | None = None
+    maybe_lasts: timedelta | None = None
+    maybe_hash: bytes | None = None
+    maybe_size: Literal["S", "M", "L"] | None = None
+    maybe_side: Annotated[Side | None, Meta(description="Of the deal, or none.")] = None
+    maybe_count: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Reading(Record, frozen=True, kw_only=True):

@@ -1,13 +1,15 @@
 """Records, made by hypothesis, and the number of examples."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Context, Decimal
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from penstock.contract.record import Digits
 from penstock.pipelines.users import User
-from tests.unit.records import Everything
+from tests.unit.records import Everything, Scalars, Side
 
 few_examples = settings(max_examples=settings().max_examples // 4)
 """For an expensive property: an example that is a verification takes a fifth of a second."""
@@ -83,6 +85,41 @@ def everything(when: st.SearchStrategy[datetime] = moments) -> st.SearchStrategy
         **numbers,
         other_id=st.uuids(),
         **{f"maybe_{name}": st.none() | strategy for name, strategy in numbers.items()},
+    )
+
+
+def decimals(digits: Digits) -> st.SearchStrategy[Decimal]:
+    """Decimals that fit, with zeros at the end or without, zeros with large exponents too."""
+    most = 10**digits.precision - 1
+    exact = st.integers(-most, most).map(lambda unscaled: Decimal(unscaled).scaleb(-digits.scale, Context(prec=38)))
+    zeros = st.integers(-50, 50).map(lambda exponent: Decimal((0, (0,), exponent)))
+    return st.one_of(exact, exact.map(lambda value: Decimal(f"{value:f}{'.' if not digits.scale else ''}000")), zeros)
+
+
+durations = st.integers(-(2**63), 2**63 - 1).map(lambda us: timedelta(microseconds=us))
+"""Durations of at most 64 bits of microseconds."""
+
+
+def scalars() -> st.SearchStrategy[Scalars]:
+    """Records with the other types."""
+    required: dict[str, Any] = {
+        "price": decimals(Digits(10, 2)),
+        "day": st.dates(),
+        "opens": st.times(),
+        "lasts": durations,
+        "hash": st.binary(max_size=64),
+        "size": st.sampled_from(["S", "M", "L"]),
+        "side": st.sampled_from(Side),
+        "count": st.integers(-(2**63), 2**63 - 1),
+    }
+    optional = required | {"price": decimals(Digits(5, 0)), "count": st.integers(0, 2**63 - 1)}
+    return st.builds(
+        Scalars,
+        id=st.uuids(),
+        ratio=decimals(Digits(38, 38)),
+        born=st.dates(max_value=date(2026, 1, 1)),
+        **required,
+        **{f"maybe_{name}": st.none() | strategy for name, strategy in optional.items()},
     )
 
 

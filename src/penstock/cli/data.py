@@ -85,9 +85,10 @@ def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int)
     from penstock import pipelines
     from penstock.contract import cql
     from penstock.sink import cassandra
+    from penstock.sink.cells import format_row
 
     pipeline = pipelines.of(settings)
     name = cql.quote_table(cassandra.keyspace_of(settings, pipeline), pipeline.table)
     query = f"SELECT * FROM {name} {where} LIMIT {limit}"
     with cassandra.open_session(settings) as session:
-        return list(session.execute(query, values or None))
+        return [format_row(row, pipeline.stored) for row in session.execute(query, values or None)]

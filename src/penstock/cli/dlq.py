@@ -208,7 +208,7 @@ class _Queue:
         """Decode the fields of a record's value, if possible."""
         from penstock.codec.values import read_fields
 
-        return read_fields(letter.value, self._readers)
+        return read_fields(letter.value, self._readers, self.pipeline.record)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from penstock.broker.registry import Schemas
 from penstock.codec import expansion
 from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.rules import MAX_VALUES, Rule, Violation
+from penstock.contract.rules import MAX_VALUES
+from penstock.contract.violation import Rule, Violation
 from penstock.errors import SchemaUnknown
 
 MAX_NODES = 10_000

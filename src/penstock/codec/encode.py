@@ -1,6 +1,7 @@
 """Serialize records, and JSON values, to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
@@ -9,7 +10,9 @@ import msgspec
 
 from penstock.broker.registry import WireFormat
 from penstock.codec.avro import AvroReader
+from penstock.codec.fields import list_avro_writers, list_decimals
 from penstock.codec.wire_format import encode_header
+from penstock.contract.decimals import format_decimal
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
@@ -20,12 +23,20 @@ Serialize = Callable[[Record], bytes]
 def build_serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
     """Return the function that serializes a record, with `schema_id` in the header."""
     header = encode_header(schema_id)
-    return _json_serializer(header) if wire_format == "json" else _avro_serializer(header, record)
+    return _json_serializer(header, record) if wire_format == "json" else _avro_serializer(header, record)
 
 
-def _json_serializer(header: bytes) -> Serialize:
-    encode = msgspec.json.Encoder().encode
-    return lambda record: header + encode(record)
+def _json_serializer(header: bytes, record: type[Record]) -> Serialize:
+    encode, decimals = msgspec.json.Encoder().encode, list_decimals(record)
+    if not decimals:
+        return lambda record: header + encode(record)
+
+    def serialize(instance: Record) -> bytes:
+        values = msgspec.to_builtins(instance, builtin_types=(Decimal,))
+        digits = {name: format_decimal(values[name]) for name in decimals if values.get(name) is not None}
+        return header + encode(values | digits)
+
+    return serialize
 
 
 def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
@@ -58,6 +69,15 @@ def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
 def _to_dict(record: type[Record]) -> Callable[[Record], dict[str, Any]]:
     """Return the function that converts a record to a dict, keyed by the field names in messages."""
     names = record.__struct_encode_fields__
-    if names == record.__struct_fields__:
+    writers = list_avro_writers(record)
+    if names == record.__struct_fields__ and not writers:
         return msgspec.structs.asdict  # four times as fast
-    return lambda instance: dict(zip(names, msgspec.structs.astuple(instance), strict=True))
+
+    def to_dict(instance: Record) -> dict[str, Any]:
+        values = dict(zip(names, msgspec.structs.astuple(instance), strict=True))
+        for name, convert in writers:
+            if values[name] is not None:
+                values[name] = convert(values[name])
+        return values
+
+    return to_dict

@@ -4,16 +4,18 @@ A value with a wire-format header is decoded by its own writer schema; a value w
 except for the lookup of a schema id that was not seen before.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
+from penstock.codec.fields import build_text_reader, from_avro
 from penstock.codec.keys import KeyReader
 from penstock.codec.wire_format import HEADER_BYTES, is_framed
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
+from penstock.contract.fields import BYTES, DATE, DURATION, SYMBOL, TEXT, TIME, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.json_text import MALFORMED_JSON, DuplicateName, count_names
 from penstock.contract.keys import KeyFormat
@@ -22,17 +24,18 @@ from penstock.contract.record import Record
 from penstock.contract.rules import (
     MAX_FIELDS,
     MAX_VALUE_BYTES,
-    Rule,
-    Violation,
-    build_date_check,
+    add_forms,
+    build_form_check,
     build_text_check,
+    build_value_check,
     explain_refusal,
     latest_past,
     validate_record,
 )
 from penstock.contract.schemas import avro_schema
+from penstock.contract.violation import Rule, Violation
 
-_QUOTED = (TEXT, TIMESTAMP, UUID)
+_QUOTED = (TEXT, TIMESTAMP, UUID, DATE, TIME, DURATION, BYTES, SYMBOL)
 """Kinds whose JSON values are quoted."""
 
 
@@ -41,7 +44,9 @@ class Decoder:
 
     def __init__(self, record: type[Record], schemas: Schemas, key_format: KeyFormat | None = None) -> None:
         self._record = record
-        self._check_dates = build_date_check(record)
+        self._check_values = build_value_check(record)
+        self._check_forms = _build_body_check(record)
+        self._has_durations = any(field.kind is DURATION for field in fields(record))
         self._latest = latest_past()
         self._check_texts = build_text_check(record)
         self._least_quotes = _least_quotes(record)
@@ -97,10 +102,12 @@ class Decoder:
             return self._fault_of_json(body, error, schema_id)
         except MALFORMED_JSON as error:
             return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
-        broken = self._check_dates(record, self._latest)
+        broken = self._check_values(record, self._latest)
         if broken:  # past dates stay past: read the clock only if a check fails
             self._latest = latest_past()
-            broken = self._check_dates(record, self._latest)
+            broken = self._check_values(record, self._latest)
+        if self._check_forms is not None:
+            broken = add_forms(broken, self._check_forms(body))
         start = len(value) - len(body)
         if value.find(b"\\", start) >= 0:  # a forbidden character can only occur as an escape
             broken += self._check_texts(record)
@@ -127,6 +134,8 @@ class Decoder:
         fields, left_bytes = result
         if left_bytes:
             return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
+        if self._has_durations:
+            fields = from_avro(fields, self._record)
         record = validate_record(fields, self._record, latest_past())
         return Fault.of(record, schema_id=reader.schema_id) if isinstance(record, list) else record
 
@@ -135,6 +144,12 @@ def _least_quotes(record: type[Record]) -> int:
     """Return the minimum number of quotes in a record's JSON. A text with no more has no duplicate or unknown names."""
     required = [field for field in fields(record) if not field.nullable]
     return sum(4 if field.kind in _QUOTED else 2 for field in required)
+
+
+def _build_body_check(record: type[Record]) -> Callable[[bytes], list[Violation]] | None:
+    """Return a function that checks how a JSON body writes the values of some types; None if any form is fine."""
+    check, read_texts = build_form_check(record), build_text_reader(record)
+    return None if check is None else lambda body: check(read_texts(body))
 
 
 def check_names(body: bytes) -> list[Violation]:

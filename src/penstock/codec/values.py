@@ -11,10 +11,12 @@ import msgspec
 
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
+from penstock.codec.fields import from_avro, read_exact_numbers
 from penstock.codec.records import check_names
 from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id, is_framed, split_header
 from penstock.contract.fault import Fault
 from penstock.contract.json_text import MALFORMED_JSON
+from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES
 from penstock.errors import RegistryUnreachable, SchemaUnknown
 
@@ -98,17 +100,20 @@ def _wrap_undecoded(value: bytes, schema_id: int | None = None, problem: str = "
     return Content(kind, None, schema_id, is_framed(value), problem)
 
 
-def read_fields(value: bytes | None, readers: AvroReaders) -> dict[str, Any] | None:
+def read_fields(value: bytes | None, readers: AvroReaders, record: type[Record]) -> dict[str, Any] | None:
     """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
 
-    JSON is tried first, whatever schema the header names. Raises `RegistryUnreachable` if an Avro value's schema cannot
-    be looked up.
+    Decimals of `record` keep all of their digits, and its durations are durations. JSON is tried first, whatever schema
+    the header names. Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
     """
     if not value:
         return None
     header, body = split_header(value)
     fields = _read_json_fields(body)
-    return _read_avro_fields(value, body, readers) if fields is None and header else fields
+    if fields is not None:
+        return fields | read_exact_numbers(body, record)
+    fields = _read_avro_fields(value, body, readers) if header else None
+    return None if fields is None else from_avro(fields, record)
 
 
 def _read_json_fields(body: bytes) -> dict[str, Any] | None:

@@ -114,34 +114,61 @@ def _extract_shapes(schema: Schema) -> dict[str, _Shape]:
     }
 
 
-_KINDS = (fields.TEXT, fields.UUID, fields.TIMESTAMP, fields.INT, fields.BIGINT, fields.DOUBLE, fields.BOOLEAN)
+_KINDS = (
+    *(fields.TEXT, fields.UUID, fields.TIMESTAMP, fields.INT, fields.BIGINT, fields.DOUBLE, fields.BOOLEAN),
+    *(fields.DATE, fields.TIME, fields.BYTES),
+)
+_DURATION = "duration"
 _PYTHON = {
     "text": "str",
     "uuid": "UUID",
     "timestamp": "datetime",
     "int": "int",
-    "bigint": "Int64",
+    "bigint": "int",
     "double": "float",
     "boolean": "bool",
+    "date": "date",
+    "time": "time",
+    _DURATION: "timedelta",
+    "blob": "bytes",
 }
 
 
 def _avro_shape(field: Schema) -> _Shape:
     kind, is_union = field["type"], isinstance(field["type"], list)
     inner = [member for member in kind if member != "null"] if is_union else [kind]
-    names = [next((known.cql for known in _KINDS if known.avro == member), str(member)) for member in inner]
-    return _Shape(" or ".join(names), optional=is_union and "default" in field, notes={"doc": field.get("doc") or ""})
+    return _Shape(
+        " or ".join(map(_avro_type, inner)),
+        optional=is_union and "default" in field,
+        notes={"doc": field.get("doc") or ""},
+    )
+
+
+def _avro_type(member: Any) -> str:
+    if member == fields.DURATION.avro:
+        return _DURATION
+    if isinstance(member, dict) and member.get("logicalType") == "decimal":
+        return _format_decimal_type(member.get("precision"), member.get("scale", 0))
+    return next((known.cql for known in _KINDS if known.avro == member), str(member))
+
+
+def _format_decimal_type(precision: Any, scale: Any) -> str:
+    return f"decimal({precision}, {scale})"
 
 
 _JSON_TYPES = {
     ("string", None): "text",
     ("string", "uuid"): "uuid",
     ("string", "date-time"): "timestamp",
+    ("string", "date"): "date",
+    ("string", "partial-time"): "time",
+    ("string", "duration"): _DURATION,
     ("number", None): "double",
     ("boolean", None): "boolean",
 }
 _NOTES = {"description", "x-personal"}
 _NO_RULES = _NOTES | {"type", "format", "anyOf", "default", "title", "x-key"}
+_NO_RULES |= {"contentEncoding", "x-precision", "x-scale"}
 
 
 def _json_shape(field: Schema, is_required: bool) -> _Shape:
@@ -162,6 +189,10 @@ def _json_type(whole: Schema) -> str:
     if kind == "integer":
         is_small = whole.get("minimum", -inf) >= -(2**31) and whole.get("maximum", inf) < 2**31
         return "int" if is_small else "bigint"
+    if whole.get("contentEncoding") == "base64":
+        return "blob"
+    if form == "decimal":
+        return _format_decimal_type(whole.get("x-precision"), whole.get("x-scale"))
     return _JSON_TYPES.get((str(kind), form), f"{kind} {form}" if form else str(kind or "anything"))
 
 
@@ -182,6 +213,8 @@ def _describe_addition(name: str, shape: _Shape) -> Change:
             name, ChangeKind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records do not have it"
         )
     python = _PYTHON.get(shape.type, shape.type)
+    if shape.type.startswith("decimal("):
+        python = f"Annotated[Decimal, Digits({shape.type[8:]}]"
     why = f"`{name}` is new and required, but older records do not have it: make it `{python} | None = None`"
     return Change.of(name, ChangeKind.ADDED_REQUIRED, why)
 
@@ -249,6 +282,8 @@ def _is_tighter(rule: str, old: Any, new: Any) -> bool:
     """Return whether a value that met the old rule may break the new one. Patterns are not comparable: it may."""
     if new is None:
         return False
+    if rule == "enum" and isinstance(old, list) and isinstance(new, list):
+        return any(symbol not in new for symbol in old)
     if old is None or rule not in _LOWER | _UPPER:
         return True
     return bool(new > old if rule in _LOWER else new < old)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation
+from penstock.contract.rules import MAX_VALUE_BYTES
+from penstock.contract.violation import Rule, Violation
 
 _EXCEPTION_CHARACTERS = 1000
 

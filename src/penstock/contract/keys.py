@@ -12,7 +12,7 @@ import msgspec
 from penstock.contract.fields import key_of
 from penstock.contract.json_text import DuplicateName, count_names
 from penstock.contract.record import Record
-from penstock.contract.rules import build_date_check, build_text_check
+from penstock.contract.rules import build_text_check, build_value_check
 
 KeyFormat = Literal["text", "json", "connect", "registry"]
 """Format of a topic's keys.
@@ -42,7 +42,7 @@ class IdReader:
         alone = cast(type[Record], msgspec.defstruct("Key", [(field.column, hint)], bases=(Record,), frozen=True))
         self._hint, self._key_struct = hint, alone
         self._name, self._column = field.name, field.column
-        self._check_text, self._check_date = build_text_check(alone), build_date_check(alone)
+        self._check_text, self._check_value = build_text_check(alone), build_value_check(alone)
 
     def is_text_id(self, text: str) -> bool:
         """Return whether a text is a valid id."""
@@ -77,7 +77,7 @@ class IdReader:
 
     def _validate_id(self, record_id: Any) -> Any:
         key = self._key_struct(**{self._column: record_id})
-        if broken := self._check_text(key) + self._check_date(key, _NEVER):
+        if broken := self._check_text(key) + self._check_value(key, _NEVER):
             raise ValueError("; ".join(map(str, broken)))
         return record_id
 

@@ -24,7 +24,7 @@ from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, fields, from
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.order import DECLARED, Rank, digest_of
 from penstock.contract.record import Headers, Record
-from penstock.contract.rules import Rule, Violation
+from penstock.contract.violation import Rule, Violation
 
 BY_OFFSET = "offset"
 """Default: order by offset within the partition (`contract.order`)."""

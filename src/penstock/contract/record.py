@@ -1,10 +1,12 @@
 """The base class of records, and the marks that a field can have.
 
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
-(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`. If
-names in messages differ, the class has `rename="camel"` or the field `= msgspec.field(name="orderId")`.
+(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`, a
+`Decimal` has `Digits`. If names in messages differ, the class has `rename="camel"` or the field
+`= msgspec.field(name="orderId")`.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
@@ -21,7 +23,27 @@ PAST = {"past": True}
 """A date that cannot be in the future. Marks are combined as in `extra=PERSONAL | PAST`."""
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-"""A 64-bit integer, Cassandra's `bigint`."""
+"""A 64-bit integer, Cassandra's `bigint`: the same as `int`."""
+
+MAX_DIGITS = 38
+"""Maximum number of digits of a decimal, which is Spark's."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """How many digits a `Decimal` has: `price: Annotated[Decimal, Digits(10, 2)]`, up to 99,999,999.99.
+
+    `precision` is their number, `scale` that of those after the decimal point.
+    """
+
+    precision: int
+    scale: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.precision <= MAX_DIGITS:
+            raise ValueError(f"Digits: the precision {self.precision} is not between 1 and {MAX_DIGITS}")
+        if not 0 <= self.scale <= self.precision:
+            raise ValueError(f"Digits: the scale {self.scale} is not between 0 and the precision {self.precision}")
 
 
 Headers = list[tuple[str, bytes | None]]

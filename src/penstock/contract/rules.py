@@ -2,15 +2,16 @@
 
 msgspec checks types, lengths, patterns and ranges while it decodes, and stops at the first error. Values that it
 refuses are checked again here, slowly, field by field, so that every broken rule is named. Rules that msgspec does not
-have, on dates, on characters and on the number of fields, are checked only here.
+have, on dates, on characters and on the number of fields, are checked only here; those of single types in
+`value_rules`.
 """
 
+import base64
+import binascii
 import re
 import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -18,8 +19,10 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from penstock.contract.fields import TIMESTAMP, fields, to_epoch_ms
+from penstock.contract.fields import TIMESTAMP, Field, fields, to_epoch_ms
 from penstock.contract.record import Record
+from penstock.contract.value_rules import ValueRules, describe_symbols, rules_of
+from penstock.contract.violation import Rule, Violation
 
 MAX_VALUE_BYTES = 1_000_000
 """Maximum size of a stored value: a record of a table, not a file."""
@@ -33,37 +36,6 @@ MAX_VALUES = 100_000
 _LAST_DOLLAR = re.compile(r"(?<!\\)((?:\\\\)*)\$\Z")
 _FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00Z
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
-
-
-class Rule(StrEnum):
-    """Kind of a rule. The names are stable: queues and dashboards store them."""
-
-    REQUIRED = "required"
-    TYPE = "type"
-    LENGTH = "length"
-    PATTERN = "pattern"
-    CHARACTER = "character"
-    RANGE = "range"
-    FORMAT = "format"
-    DATE = "date"
-    SIZE = "size"
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A rule that a field breaks; `field` is empty for the record as a whole."""
-
-    field: str
-    rule: Rule
-    message: str
-
-    @property
-    def code(self) -> str:
-        """Return field and rule: `email:pattern`."""
-        return f"{self.field}:{self.rule}"
-
-    def __str__(self) -> str:
-        return f"{self.field or 'record'}: {self.message}"
 
 
 def latest_past() -> datetime:
@@ -80,7 +52,19 @@ def validate_record(value: Any, record: type[Record], latest: datetime) -> Recor
         converted = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         return explain_refusal(value, record, error)
-    return build_date_check(record)(converted, latest) + build_text_check(record)(converted) or converted
+    broken = build_value_check(record)(converted, latest) + build_text_check(record)(converted)
+    check = build_form_check(record)
+    if check is not None and isinstance(value, dict):
+        broken = add_forms(broken, check(value))
+    return broken or converted
+
+
+def add_forms(broken: list[Violation], forms: list[Violation]) -> list[Violation]:
+    """Return broken rules with those on how values are written, instead of what else these values break."""
+    if not forms:
+        return broken
+    names = {violation.field for violation in forms}
+    return [violation for violation in broken if violation.field not in names] + forms
 
 
 def explain_refusal(value: Any, record: type[Record], error: msgspec.ValidationError) -> list[Violation]:
@@ -92,30 +76,57 @@ def find_violations(value: Any, record: type[Record]) -> list[Violation]:
     """Return every rule of `record` that a decoded JSON value breaks, in the order of the fields."""
     if not isinstance(value, dict):
         return [Violation("", Rule.TYPE, f"Expected `object`, got `{type(value).__name__}`")]
-    return [violation for field, hint in _describe_fields(record) for violation in _of_field(field, hint, value)]
+    return [violation for described in _describe_fields(record) for violation in _of_field(described, value)]
+
+
+class _Described(typing.NamedTuple):
+    """A field as msgspec describes it, with its type hint; as the contract does, with the rules of its type."""
+
+    info: inspect.Field
+    hint: Any
+    field: Field
+    rules: ValueRules
 
 
 @cache
-def _describe_fields(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
-    """Return the fields of a record as msgspec describes them, with type hints. Cached: slow to compute."""
+def _describe_fields(record: type[Record]) -> list[_Described]:
+    """Return the fields of a record. Cached: slow to compute."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(record, include_extras=True)
-    return [(field, hints[field.name]) for field in described.fields]
+    return [
+        _Described(info, hints[info.name], field, rules_of(field, _unwrap_type(info.type)))
+        for info, field in zip(described.fields, fields(record), strict=True)
+    ]
 
 
-def _of_field(field: inspect.Field, hint: Any, values: dict[str, Any]) -> list[Violation]:
-    name = field.encode_name
-    if values.get(name) is None and field.required:
-        return [Violation(name, Rule.REQUIRED, "is null" if name in values else _describe_missing(field, values))]
+def _of_field(described: _Described, values: dict[str, Any]) -> list[Violation]:
+    info, name = described.info, described.info.encode_name
+    if values.get(name) is None and info.required:
+        return [Violation(name, Rule.REQUIRED, "is null" if name in values else _describe_missing(info, values))]
     if name not in values:
         return []
-    value = values[name]
+    value, kind = values[name], _unwrap_type(info.type)
     try:
-        msgspec.convert(value, hint)
+        converted = msgspec.convert(value, described.hint)
     except msgspec.ValidationError as error:
-        return [Violation(name, rule, str(error)) for rule in _find_broken_rules(value, _unwrap_type(field.type))]
-    return []
+        return [
+            Violation(name, rule, describe_symbols(described.field.symbols) if rule == Rule.ENUM else str(error))
+            for rule in _find_broken_rules(value, kind)
+        ]
+    return _of_type(described, value, converted)
+
+
+def _of_type(described: _Described, value: Any, converted: Any) -> list[Violation]:
+    """Return the rules of its type that a converted value breaks."""
+    rules, name = described.rules, described.field.name
+    if isinstance(value, str) and rules.form is not None and (wrong := rules.form(value)):
+        return [Violation(name, *wrong)]
+    is_inexact = isinstance(value, float)  # of a JSON number that has perhaps more digits
+    if converted is None or rules.value is None or is_inexact:
+        return []
+    wrong = rules.value(converted, latest_past())
+    return [Violation(name, *wrong)] if wrong else []
 
 
 def _describe_missing(field: inspect.Field, values: dict[str, Any]) -> str:
@@ -136,11 +147,21 @@ def _unwrap_type(kind: inspect.Type) -> inspect.Type:
     return kind
 
 
+_WRITTEN_AS_TEXT = (
+    *(inspect.UUIDType, inspect.DateTimeType, inspect.DateType, inspect.TimeType, inspect.TimeDeltaType),
+    inspect.DecimalType,
+)
+
+
 def _find_broken_rules(value: Any, kind: inspect.Type) -> list[Rule]:
     """Return the rules that a refused value breaks."""
     if isinstance(kind, inspect.StrType):
         return _text_rules(value, kind) if isinstance(value, str) else [Rule.TYPE]
-    if isinstance(kind, inspect.UUIDType | inspect.DateTimeType):
+    if isinstance(kind, inspect.LiteralType | inspect.EnumType):
+        return [Rule.ENUM if isinstance(value, str) else Rule.TYPE]
+    if isinstance(kind, inspect.BytesType):
+        return [_bytes_rule(value)]
+    if isinstance(kind, _WRITTEN_AS_TEXT):
         return [Rule.FORMAT if isinstance(value, str) else Rule.TYPE]
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -163,7 +184,71 @@ def _text_rules(value: str, kind: inspect.StrType) -> list[Rule]:
     return [rule for rule, is_broken in ((Rule.LENGTH, too_short or too_long), (Rule.PATTERN, unlike)) if is_broken]
 
 
-DateCheck = Callable[[Record, datetime], list[Violation]]
+def _bytes_rule(value: Any) -> Rule:
+    """Return the rule that refused bytes break: their length, or the text that they are in a message."""
+    if isinstance(value, str):
+        try:
+            base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            return Rule.FORMAT
+        return Rule.LENGTH
+    return Rule.LENGTH if isinstance(value, bytes) else Rule.TYPE
+
+
+ValueCheck = Callable[[Record, datetime], list[Violation]]
+
+
+@cache
+def build_value_check(record: type[Record]) -> ValueCheck:
+    """Return a function that checks a decoded record's values by rules that msgspec lacks: dates, and rules of types.
+
+    Given `latest_past()`, it returns the broken rules.
+    """
+    check_dates = build_date_check(record)
+    checks = [
+        (described.field.name, attrgetter(described.field.column), described.rules.value)
+        for described in _describe_fields(record)
+        if described.rules.value is not None
+    ]
+    if not checks:
+        return check_dates
+
+    def check(instance: Record, latest: datetime) -> list[Violation]:
+        violations = check_dates(instance, latest)
+        for name, get, find in checks:
+            value = get(instance)
+            wrong = None if value is None else find(value, latest)
+            if wrong is not None:
+                violations.append(Violation(name, *wrong))
+        return violations
+
+    return check
+
+
+FormCheck = Callable[[Mapping[str, Any]], list[Violation]]
+
+
+@cache
+def build_form_check(record: type[Record]) -> FormCheck | None:
+    """Return a function that checks how a message's values are written, by field name; None if any form is fine.
+
+    msgspec reads texts of numbers and times that it rounds, or that other readers refuse.
+    """
+    every = ((described.field.name, described.rules.form) for described in _describe_fields(record))
+    forms = {name: find for name, find in every if find is not None}
+    if not forms:
+        return None
+
+    def check(values: Mapping[str, Any]) -> list[Violation]:
+        found = (
+            (name, find(values[name])) for name, find in forms.items() if isinstance(values.get(name), str | float)
+        )
+        return [Violation(name, *wrong) for name, wrong in found if wrong is not None]
+
+    return check
+
+
+DateCheck = ValueCheck
 
 
 @cache

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contract.fields import Field, fields
+from penstock.contract.fields import BIGINT, TIME, Field, fields
 from penstock.contract.record import Record
 
 
@@ -17,13 +17,35 @@ def json_schema(record: type[Record]) -> dict[str, Any]:
     _, components = msgspec.json.schema_components([record])
     schema = components[record.__name__]
     for field in fields(record):
+        _complete_type(schema["properties"][field.name], field)
         marks = {"x-key": field.key, "x-personal": field.personal}
         schema["properties"][field.name] |= {name: True for name, is_set in marks.items() if is_set}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "additionalProperties": False}
 
 
+def _complete_type(schema: dict[str, Any], field: Field) -> None:
+    """Add to a field's JSON Schema what msgspec leaves out: digits, bounds of 64 bits, symbols in place."""
+    kind = next((member for member in schema.get("anyOf", ()) if member.get("type") != "null"), schema)
+    if field.digits is not None:
+        kind |= {"x-precision": field.digits.precision, "x-scale": field.digits.scale}
+    elif field.symbols:
+        kind.pop("$ref", None)
+        kind |= {"type": "string", "enum": list(field.symbols)}
+    elif field.kind is TIME:
+        kind["format"] = "partial-time"  # RFC 3339's name of a time without a zone; `time` has one
+    elif field.kind is BIGINT:
+        if not kind.keys() & {"minimum", "exclusiveMinimum"}:
+            kind["minimum"] = -(2**63)
+        if not kind.keys() & {"maximum", "exclusiveMaximum"}:
+            kind["maximum"] = 2**63 - 1
+
+
 def avro_schema(record: type[Record]) -> dict[str, Any]:
-    """Return the Avro schema of an Avro message: times are milliseconds, a UUID is its 36 characters."""
+    """Return the Avro schema of an Avro message.
+
+    Moments are milliseconds, times and durations microseconds; a UUID is its 36 characters. A `Literal` is a string,
+    because old readers cannot read new symbols of an Avro enum.
+    """
     return {
         "type": "record",
         "name": record.__name__,

@@ -25,7 +25,7 @@ from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
-from penstock.contract.rules import MAX_VALUE_BYTES, latest_past, validate_record
+from penstock.contract.rules import MAX_VALUE_BYTES, build_form_check, latest_past, validate_record
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.topic import POSITION
 from penstock.errors import UsageError
@@ -78,6 +78,7 @@ def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
     """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `UsageError`."""
     hints = typing.get_type_hints(record, include_extras=True)
     known = {field.name: hints[field.column] for field in fields(record)}
+    check_form = build_form_check(record)
     values: dict[str, Any] = {}
     for text in texts:
         name, has_value, value = text.partition("=")
@@ -89,6 +90,9 @@ def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
             values[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError as error:
             raise UsageError(f"{name}: {error}", hint=remedies.explain_redrive()) from None
+        wrong = [] if check_form is None or values[name] is None else check_form({name: value})
+        if wrong:
+            raise UsageError(str(wrong[0]), hint=remedies.explain_redrive())
     return values
 
 
@@ -195,7 +199,7 @@ class Repairer:
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._repair.edits or {}).get(letter.place)
-        values = read_fields(letter.value, self._readers) if edit is None else edit.value
+        values = read_fields(letter.value, self._readers, self._pipeline.record) if edit is None else edit.value
         if isinstance(values, dict):
             return values
         why = f"the value is not an object whose fields can be set: {letter.message}"
@@ -224,7 +228,7 @@ class Repairer:
         record_id = self._id_of(record)
         if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
-        before = read_fields(letter.value, self._readers) or {}
+        before = read_fields(letter.value, self._readers, self._pipeline.record) or {}
         try:
             return bool(self._ids.of_value(before.get(self._id_field.name)) == record_id)
         except ValueError:

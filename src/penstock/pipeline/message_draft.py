@@ -1,5 +1,6 @@
 """Draft a message by hand: from a template of the contract, validated like the stream does, and delivered."""
 
+import base64
 import json
 import re
 import typing
@@ -24,13 +25,27 @@ from penstock.codec.records import Decoder
 from penstock.codec.wire_format import encode_header, is_framed
 from penstock.config import Settings
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, build_key_writer, fields
+from penstock.contract.fields import (
+    BOOLEAN,
+    BYTES,
+    DATE,
+    DURATION,
+    INT,
+    TEXT,
+    TIME,
+    TIMESTAMP,
+    UUID,
+    Field,
+    build_key_writer,
+    fields,
+)
 from penstock.contract.record import Record
 from penstock.contract.schemas import json_schema
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipelines import Pipeline
 
 TIMEOUT_S = 10.0
+_MAX_BYTES = 100
 _FIRST_WORD = re.compile(r"\^\((\w+)\|")
 _MESSAGES, _MESSAGE_CHARACTERS = 20, 300
 _TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example.org/1", "DE", "A", "1", "00000")
@@ -61,6 +76,18 @@ def _iter_candidates(field: Field, rules: dict[str, Any]) -> Iterator[Any]:
         yield str(uuid.uuid4())
     elif field.kind is TIMESTAMP:
         yield (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    elif field.kind is DATE:
+        yield (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    elif field.kind is TIME:
+        yield "12:00:00"
+    elif field.kind is DURATION:
+        yield "PT1H"
+    elif field.kind is BYTES:
+        yield from (base64.b64encode(bytes(size)).decode() for size in range(1, _MAX_BYTES))
+    elif field.symbols:
+        yield from field.symbols
+    elif field.digits is not None:
+        yield "0" if field.digits.scale == field.digits.precision else "1"
     elif field.kind is BOOLEAN:
         yield False
     elif field.kind is TEXT:

@@ -23,10 +23,16 @@ _EXAMPLE = "PIPELINE = Pipeline(topic=..., keyspace=..., table=..., record=..., 
 _BACK = "PENSTOCK_PIPELINE=penstock.pipelines.users for the users"
 _LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), *penstock.__path__)
 _IMPORTS = {
-    **dict.fromkeys(("KEY", "PAST", "PERSONAL", "Int64", "Record"), "penstock.contract.record"),
-    **dict.fromkeys(("Annotated", "Any"), "typing"),
-    **dict.fromkeys(("date", "datetime", "timedelta", "UTC"), "datetime"),
-    **{"Meta": "msgspec", "Pipeline": "penstock.pipelines.definition", "UUID": "uuid", "Decimal": "decimal"},
+    **dict.fromkeys(("KEY", "PAST", "PERSONAL", "Digits", "Int64", "Record"), "penstock.contract.record"),
+    **dict.fromkeys(("Annotated", "Any", "Literal"), "typing"),
+    **dict.fromkeys(("date", "datetime", "time", "timedelta", "UTC"), "datetime"),
+    **{
+        "Meta": "msgspec",
+        "Pipeline": "penstock.pipelines.definition",
+        "UUID": "uuid",
+        "Decimal": "decimal",
+        "StrEnum": "enum",
+    },
 }
 """Modules from which a pipeline's file imports the names that most files use."""
 

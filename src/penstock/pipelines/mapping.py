@@ -14,7 +14,8 @@ import msgspec
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import build_key_writer
 from penstock.contract.record import Record
-from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, latest_past, validate_record
+from penstock.contract.rules import MAX_VALUE_BYTES, latest_past, validate_record
+from penstock.contract.violation import Rule, Violation
 from penstock.errors import clean_line
 from penstock.pipelines.definition import Pipeline
 

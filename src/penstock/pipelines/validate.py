@@ -1,5 +1,6 @@
 """Check a pipeline before it is used, so that no service is the first to refuse it. Pure: no service is called."""
 
+import typing
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
@@ -92,11 +93,12 @@ def _of_class(described: inspect.StructType) -> Iterator[str]:
 
 def _of_fields(described: inspect.StructType) -> Iterator[str]:
     same_names: dict[str, list[str]] = defaultdict(list)
+    hints = typing.get_type_hints(described.cls, include_extras=True)
     for field in described.fields:
         part = f"field {field.name}"
         try:
             names.check_field(field.encode_name, field.name)
-            field_of(field)
+            field_of(field, hints[field.name])
         except _REFUSED as error:
             yield f"{part}: {str(error).removeprefix(f'{part}: ')}"
         same_names[field.name.lower()].append(field.name)
@@ -109,7 +111,7 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
 def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
     key_of(record)
-    rules.build_date_check(record), rules.build_text_check(record)
+    rules.build_value_check(record), rules.build_text_check(record), rules.build_form_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
     cql.render_create_table("keyspace", "table", record)
 

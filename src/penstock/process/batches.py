@@ -1,6 +1,6 @@
 """Convert Arrow batches of raw Kafka records to rows, deletions and rejects; for a transform, to columns and back."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, cast
@@ -127,10 +127,10 @@ def decoded_ddl(record: type[Record]) -> str:
 
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
-    key = key_of(record).column
+    key, as_columns = key_of(record).column, _build_column_writer(record)
 
     def encode(items: Sequence[Row | Deletion]) -> pa.RecordBatch:
-        rows = [_deletion_as_columns(item, key) if isinstance(item, Deletion) else _as_columns(item) for item in items]
+        rows = [_deletion_as_columns(item, key) if isinstance(item, Deletion) else as_columns(item) for item in items]
         return pa.RecordBatch.from_pylist(rows, schema=schema.remove(schema.get_field_index("_shift_us")))
 
     for batch in decoded:
@@ -151,10 +151,19 @@ def _shift_column(decoded: Decoded, columns: pa.RecordBatch) -> pa.Array:
     return pa.array([decoded.shifts.get(position, decoded.shift_us) for position in positions], pa.int64())
 
 
-def _as_columns(row: Row) -> dict[str, Any]:
-    record, timestamp_ms, partition, offset = row
-    columns = {name: _as_column(value) for name, value in asdict(record).items()}
-    return columns | _build_metadata(timestamp_ms, partition, offset)
+def _build_column_writer(record: type[Record]) -> Callable[[Row], dict[str, Any]]:
+    """Return a function that converts a row to columns, as Arrow takes them."""
+    converters = [(field.column, field.kind.to_arrow) for field in fields(record) if field.kind.to_arrow is not None]
+
+    def as_columns(row: Row) -> dict[str, Any]:
+        instance, timestamp_ms, partition, offset = row
+        columns = asdict(instance)
+        for name, convert in converters:
+            if columns[name] is not None:
+                columns[name] = convert(columns[name])
+        return columns | _build_metadata(timestamp_ms, partition, offset)
+
+    return as_columns
 
 
 def _as_column(value: Any) -> Any:

@@ -132,26 +132,27 @@ def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
     readers = AvroReaders(FakeSchemas.of(Everything))
     value = build_serializer(Everything, "avro", AVRO_ID)(record)
-    found = read_fields(value, readers)
+    found = read_fields(value, readers, Reading)
     assert found.keys() == set(Everything.__struct_fields__)
     assert found["text"] == record.text
-    assert read_fields(value[:7], readers) is None
-    assert read_fields(value + b"\x00", readers) is None
+    assert read_fields(value[:7], readers, Reading) is None
+    assert read_fields(value + b"\x00", readers, Reading) is None
 
 
 @pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
 def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
     """Nor is it an error of the command."""
-    assert read_fields(encode_header(3) + b"x", AvroReaders(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
+    readers = AvroReaders(FakeSchemas({3: WriterSchema("avro", schema)}))
+    assert read_fields(encode_header(3) + b"x", readers, Reading) is None
 
 
 def test_a_registry_that_is_away_is_no_broken_record():
     """It is raised: nothing can be said of the record."""
     with pytest.raises(RegistryUnreachable):
-        read_fields(encode_header(3) + b"x", AvroReaders(FakeSchemas(error=RegistryUnreachable("away"))))
+        read_fields(encode_header(3) + b"x", AvroReaders(FakeSchemas(error=RegistryUnreachable("away"))), Reading)
 
 
 @given(st.binary(max_size=40))
 def test_no_bytes_are_an_error(value):
     """Whatever a value is, it has fields or none."""
-    assert isinstance(read_fields(value, AvroReaders(FakeSchemas.of(Reading))), dict | None)
+    assert isinstance(read_fields(value, AvroReaders(FakeSchemas.of(Reading)), Reading), dict | None)

@@ -10,14 +10,13 @@ from msgspec import Meta
 from penstock.contract.fault import Fault
 from penstock.contract.record import PAST, Record
 from penstock.contract.rules import (
-    Rule,
-    Violation,
     build_date_check,
     build_text_check,
     find_violations,
     latest_past,
     validate_record,
 )
+from penstock.contract.violation import Rule, Violation
 from penstock.pipelines import users
 from penstock.pipelines.users import User
 from tests.unit.records import Everything
@@ -47,6 +46,7 @@ def test_rule_names_are_stable():
         "format",
         "date",
         "size",
+        "enum",
     ]
 
 

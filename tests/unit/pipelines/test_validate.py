@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -119,10 +120,10 @@ def test_reserved_words_and_capitals_are_no_problem(name):
 
 def test_each_wrong_field_is_named():
     """All of them at once, with what to write."""
-    wrong = record_of(("created", datetime), ("count", int), ("tags", list[str]), ("size", str | int))
+    wrong = record_of(("created", datetime), ("cost", Decimal), ("tags", list[str]), ("size", str | int))
     found = find_problems(replace(READINGS, record=wrong))
     assert [problem.split(": ")[:2] for problem in found] == [
-        ["Item", f"field {name}"] for name in ("created", "count", "tags", "size")
+        ["Item", f"field {name}"] for name in ("created", "cost", "tags", "size")
     ]
     assert "write `created: Annotated[datetime, Meta(tz=True)]`" in found[0]
     assert "write `count: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]`" in found[1]

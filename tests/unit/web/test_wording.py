@@ -1,7 +1,7 @@
 import pytest
 
 from penstock.contract.fault import Reason
-from penstock.contract.rules import Rule
+from penstock.contract.violation import Rule
 from penstock.pipelines.users import User
 from penstock.web.rejected import wording
 from tests.unit.records import Everything, Reading

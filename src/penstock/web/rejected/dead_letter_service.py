@@ -92,7 +92,7 @@ class DeadLetterService:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
-        if read_fields(text.encode(), AvroReaders(self._context.registry)) is None:
+        if read_fields(text.encode(), AvroReaders(self._context.registry), self._context.pipeline.record) is None:
             raise UsageError(_RULE_TEXT.format("it is a list or a scalar, or has a duplicate field"))
         return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
@@ -131,7 +131,7 @@ class DeadLetterService:
         readers = AvroReaders(self._context.registry)
         exported, size_bytes = [], 0
         for letter in self.queue.read_letters((entry.partition, entry.offset) for entry in wanted):
-            exported.append(line(letter, lines, read_fields(letter.value, readers)))
+            exported.append(line(letter, lines, read_fields(letter.value, readers, self._context.pipeline.record)))
             size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
@@ -139,7 +139,7 @@ class DeadLetterService:
 
     def format_editable(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = read_fields(letter.value, AvroReaders(self._context.registry))
+        value = read_fields(letter.value, AvroReaders(self._context.registry), self._context.pipeline.record)
         if value is None:
             return utf8(letter.value) or ""
         return format_json(value)

@@ -340,7 +340,7 @@ def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, 
     frame = header.hex(" ")
     fields: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        fields = read_fields(value, AvroReaders(schemas))
+        fields = read_fields(value, AvroReaders(schemas), record)
     if fields is not None and not is_deep(fields):
         shown = fields if personal else mask_personal(fields, record)
         return LetterContent("fields", _truncate_text(format_json(shown)), len(value), frame, shown)

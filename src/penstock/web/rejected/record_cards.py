@@ -2,8 +2,10 @@
 
 import json
 import re
+from datetime import datetime
 from html import escape
 
+from penstock.codec.fields import to_message_value
 from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.elements import format_number, moment_html
@@ -77,8 +79,12 @@ def _rule_html(rule: BrokenRule, account: DeadLetterDetails) -> str:
 
 
 def _shorten_value(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=_to_text)
     return text if len(text) <= _VALUE_CHARACTERS else f"{text[:_VALUE_CHARACTERS]}..."
+
+
+def _to_text(value: object) -> str:
+    return str(value) if isinstance(value, datetime) else str(to_message_value(value))
 
 
 def list_facts(account: DeadLetterDetails) -> list[tuple[str, str]]:

@@ -6,8 +6,10 @@ from typing import Any
 from penstock.contract.fault import Reason
 from penstock.contract.fields import fields
 from penstock.contract.record import Record
-from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, MAX_VALUES, Rule
+from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, MAX_VALUES
 from penstock.contract.schemas import json_schema
+from penstock.contract.value_rules import describe_symbols
+from penstock.contract.violation import Rule
 
 REASONS = {
     Reason.VALUE_MISSING: "The value is empty; or it is null, and the key is not an id whose row could be deleted.",
@@ -31,13 +33,21 @@ _RULES = {
     Rule.LENGTH: "is too short or too long",
     Rule.PATTERN: "does not match the required pattern",
     Rule.CHARACTER: "contains a NUL character",
-    Rule.RANGE: "is too small or too large",
-    Rule.FORMAT: "is not a UUID, or not a date and time with a time zone",
+    Rule.RANGE: "is too small or too large, or has too many decimals",
+    Rule.FORMAT: "is not written as its type requires",
     Rule.DATE: "is in the future, or outside the years 1 to 9999",
+    Rule.ENUM: "is not one of the allowed texts",
     Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or {MAX_FIELDS:,} fields (Avro: {MAX_VALUES:,} values)",
 }
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
-_FORMATS = {"uuid": "a UUID", "date-time": "a date and time with a zone, as in 2024-05-01T12:00:00Z"}
+_FORMATS = {
+    "uuid": "a UUID",
+    "date-time": "a date and time with a zone, as in 2024-05-01T12:00:00Z",
+    "date": "a date, as in 2024-05-01",
+    "partial-time": "a time without a zone, as in 12:00:00.5",
+    "duration": "an ISO 8601 duration of days, hours, minutes and seconds, as in P1DT12H",
+    "decimal": "a number",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,9 @@ def demand(record: type[Record], name: str) -> str:
         return ""
     said = json_schema(record)["properties"][name]
     kind = next(one for one in said.get("anyOf", [said]) if one.get("type") != "null")
-    words = [_FORMATS.get(kind.get("format", ""), _TYPES.get(kind.get("type", ""), "")), *_describe_limits(kind)]
+    name_of_type = "Base64" if "contentEncoding" in kind else _TYPES.get(kind.get("type", ""), "")
+    name_of_type = "" if "enum" in kind else name_of_type
+    words = [_FORMATS.get(kind.get("format", ""), name_of_type), *_describe_limits(kind)]
     words += ["not in the future"] if field.past else []
     return " ".join(filter(None, words)) + (", or null" if field.nullable else "")
 
@@ -89,6 +101,10 @@ def _describe_limits(kind: dict[str, Any]) -> list[str]:
         found.append(f"of at least {shortest:,} characters")
     if least is not None and most is not None:
         found.append(f"from {least:,} to {most:,}")
+    if "enum" in kind:
+        found.append(describe_symbols(tuple(kind["enum"])).removeprefix("expected "))
+    if "x-scale" in kind:
+        found.append(f"of at most {kind['x-precision']} digits, {kind['x-scale']} of them decimals")
     if "pattern" in kind:
         found.append(f"that matches {kind['pattern']}")
     return found

@@ -18,6 +18,7 @@ from penstock.errors import NotFound, UsageError
 from penstock.pipelines import Pipeline
 from penstock.reconcile.trace import parse_id
 from penstock.sink import cassandra
+from penstock.sink.cells import format_row
 
 PAGE_ROWS = 50
 MOST_ROWS = 500
@@ -75,7 +76,7 @@ class TableReader:
             query = f"SELECT {columns}, token({cql.quote_name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
             fetched = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
         last = int(fetched[count - 1][_POSITION]) if len(fetched) > count else None
-        kept = [_convert_row(row, names) for row in fetched[:count]]
+        kept = [self._convert_row(row, names) for row in fetched[:count]]
         return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _compute_share(last))
 
     def read_row(self, text: str) -> TableRow:
@@ -89,7 +90,7 @@ class TableReader:
             row = self._session.execute(query, (record_id,)).one()
         if row is None:
             raise NotFound(f"{self.name} has no row with the id {record_id}", hint=remedies.trace_record(record_id))
-        return TableRow(str(record_id), _convert_row(row, names), row.get("written_us"))
+        return TableRow(str(record_id), self._convert_row(row, names), row.get("written_us"))
 
     def read_definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
@@ -97,6 +98,10 @@ class TableReader:
             self._list_columns()
             row = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
         return str(row["create_statement"])
+
+    def _convert_row(self, row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+        """Return the row's values by column, for JSON. Moments get the zone that the driver leaves out, UTC."""
+        return format_row({name: _add_utc(row[name]) for name in names}, self._pipeline.stored)
 
     def _list_columns(self) -> list[str]:
         """Return the table's columns: the record's in its own order, then any others."""
@@ -125,11 +130,6 @@ def _parse_token(text: str) -> int | None:
 
 def _compute_share(token: int) -> float:
     return round((token + _TOKENS // 2) / _TOKENS, 4)
-
-
-def _convert_row(row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    """Return the row's values by column. Times get the zone that the driver leaves out, UTC."""
-    return {name: _add_utc(row[name]) for name in names}
 
 
 def _add_utc(value: Any) -> Any:
