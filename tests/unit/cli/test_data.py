@@ -1,11 +1,13 @@
 import os
 import sys
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import pytest
 from cassandra import InvalidRequest
+from cassandra.util import Date, Time
 from msgspec import Meta
 from typer.testing import CliRunner
 
@@ -16,6 +18,7 @@ from penstock.errors import PenstockError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
+from tests.unit.records import Scalars
 
 ID = "91c38129-e067-4af8-8705-7d8376747cef"
 ROW = {"id": UUID(ID), "first_name": "Åse", "post_code": "0150", "nationality": "NO", "phone": None, "kafka_offset": 3}
@@ -116,3 +119,21 @@ def test_a_row_is_asked_for_by_quoted_names(table, monkeypatch):
     session = table({"order": 7})
     assert run("row", "7").exit_code == 0
     assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = %s LIMIT 1', (7,))]
+
+
+def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkeypatch):
+    """As a table and as JSON: decimals in digits, dates, times and durations in ISO 8601, bytes in Base64."""
+    pipeline = Pipeline(topic="t", keyspace="lab", table="deals", record=Scalars, from_source=dict)
+    monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)
+    cells = {
+        "price": Decimal("0E-8"),
+        "day": Date(19782),
+        "opens": Time(10**9),
+        "lasts": 3_600_000_000,
+        "hash": b"\xff",
+    }
+    shown = {"price": "0.00000000", "day": "2024-02-29", "opens": "00:00:01", "lasts": "PT3600S", "hash": "/w=="}
+    table({"id": UUID(ID)} | cells)
+    assert msgspec.json.decode(run("row", ID, "--json").stdout) == {"id": ID} | shown
+    assert msgspec.json.decode(run("rows", "--json").stdout) == [{"id": ID} | shown]
+    assert [line.split()[1] for line in run("row", ID).stdout.splitlines()] == ["value", ID, *shown.values()]

@@ -23,6 +23,8 @@ from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import fields
 from penstock.contract.record import KEY, Digits, Record
 from penstock.contract.schemas import avro_schema
+from tests.corpus.scalar_record import Deal
+from tests.corpus.scalars import SCALAR_CASES
 from tests.unit.contract.test_scalars import GOOD
 from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Scalars, Side
@@ -243,3 +245,19 @@ def test_faults_say_it_in_the_contracts_words():
     """Field by field."""
     found = DECODER.decode(text(price="1.001", size="XL"))
     assert found.message == "price: at most 2 decimals; size: expected one of 'L', 'M', 'S'"
+
+
+@pytest.mark.parametrize("case", SCALAR_CASES, ids=lambda case: case.name)
+def test_each_case_of_the_corpus_ends_as_it_says(case):
+    """It is stored with these fields, or breaks these rules."""
+    found = Decoder(Deal, FakeSchemas({2: WriterSchema("avro", avro_schema(Deal))})).decode(case.value(2))
+    if case.rules:
+        assert isinstance(found, Fault), found
+        assert (found.reason, found.rules) == (Reason.CONTRACT_BROKEN, case.rules)
+    else:
+        assert found == case.record()
+
+
+def test_names_of_the_corpus_are_their_own():
+    """A case's id is told by its name."""
+    assert len({case.name for case in SCALAR_CASES}) == len(SCALAR_CASES)

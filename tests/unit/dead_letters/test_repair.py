@@ -1,5 +1,7 @@
+import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import msgspec
@@ -12,9 +14,10 @@ from penstock.dead_letters import repair
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import UsageError
 from penstock.pipelines.users import PIPELINE, User
+from tests.unit.contract.test_scalars import GOOD as SCALAR_FIELDS
 from tests.unit.fakes import JSON_ID, FakeSchemas
 from tests.unit.letters import FakeKafka, reject
-from tests.unit.records import READINGS, Everything, Reading
+from tests.unit.records import READINGS, Everything, Reading, Scalars, Side
 
 GOOD = b'{"sensor":1,"celsius":2.5}'
 BAD = b'{"sensor":"one","celsius":2.5}'
@@ -206,6 +209,51 @@ def test_values_get_the_types_of_their_fields():
         "maybe_small": None,
         "id": UUID("91c38129-e067-4af8-8705-7d8376747cef"),
     }
+
+
+def test_values_of_the_other_types_are_set_as_messages_have_them():
+    """Digits, ISO 8601, Base64, one of the texts; null where there may be none."""
+    texts = ["price=12.50", "day=2024-02-29", "opens=08:30:00.5", "lasts=P1DT12H", "hash=3q2+7w==", "size=M"]
+    texts += ["side=sell-short", "count=-5", "maybe_price=null", "maybe_opens=null", "maybe_lasts=null"]
+    assert repair.assignments(Scalars, texts) == {
+        "price": Decimal("12.50"),
+        "day": date(2024, 2, 29),
+        "opens": time(8, 30, 0, 500_000),
+        "lasts": timedelta(hours=36),
+        "hash": b"\xde\xad\xbe\xef",
+        "size": "M",
+        "side": Side.SELL,
+        "count": -5,
+        **dict.fromkeys(("maybe_price", "maybe_opens", "maybe_lasts")),
+    }
+
+
+@pytest.mark.parametrize("text", ["price=1_0", "price=x", "day=x", "opens=23:59:59.9999999", "lasts=P1M", "size=XL"])
+def test_a_value_of_the_other_types_that_no_record_could_have_is_wrong_use(text):
+    """Before any dead letter is read."""
+    with pytest.raises(UsageError, match=f"{text.partition('=')[0]}: "):
+        repair.assignments(Scalars, [text])
+
+
+SCALARS = replace(READINGS, record=Scalars)
+
+
+@pytest.mark.parametrize("price", ["12345678.90", '"12345678.90"', "1.234567890e7"])
+def test_a_repaired_record_keeps_its_other_values(price):
+    """Digits of numbers too, which are text from then on."""
+    broken = {"size": "XL"}
+    value = json.dumps(SCALAR_FIELDS | broken | {"price": "@"}).replace('"@"', price).encode()
+    assert isinstance(outgoing(letter(value), pipeline=SCALARS), StillInvalid)
+    sent = json.loads(outgoing(letter(value), {"size": "M"}, pipeline=SCALARS).value[5:])
+    assert isinstance(sent["price"], str)
+    assert msgspec.convert(sent, Scalars) == msgspec.convert(SCALAR_FIELDS | {"price": "12345678.90"}, Scalars)
+
+
+def test_an_edited_number_of_too_many_digits_is_refused():
+    """A number in an edit file is a float: one that it may have rounded is not taken for exact."""
+    edits = {"0:0": Edit(1, "0:0", "a", SCALAR_FIELDS | {"price": 1234567.8901234567})}
+    found = outgoing(letter(BAD), edits=edits, pipeline=SCALARS)
+    assert "price: has more than 15 digits" in found.message
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A message written by hand."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipeline import message_draft
 from penstock.pipelines import users
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
-from tests.unit.records import READINGS, Everything
+from tests.unit.records import READINGS, Everything, Scalars
 
 SETTINGS = read(home="unused")
 
@@ -20,6 +21,14 @@ def test_the_template_of_the_users_keeps_their_contract():
     """It can be sent as it is."""
     found = message_draft.validate_text(users.PIPELINE, FakeSchemas(), message_draft.build_template(users.User))
     assert isinstance(found, users.User)
+
+
+def test_the_template_of_the_other_types_keeps_their_contract():
+    """An example of each that can be sent as it is."""
+    text = message_draft.build_template(Scalars)
+    pipeline = dataclasses.replace(READINGS, record=Scalars)
+    assert isinstance(message_draft.validate_text(pipeline, FakeSchemas(), text), Scalars)
+    assert json.loads(text)["size"] == "L"
 
 
 def test_a_template_has_every_field():

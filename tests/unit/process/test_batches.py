@@ -1,5 +1,6 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
@@ -21,13 +22,27 @@ from penstock.process.batches import decode_batches, decoded_ddl, from_columns, 
 from penstock.process.session import RAW_COLUMNS
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas
-from tests.unit.records import Everything, Reading, Versioned
-from tests.unit.strategies import everything
+from tests.unit.records import Everything, Reading, Scalars, Side, Versioned
+from tests.unit.strategies import everything, scalars
 
 RAW_DDL = "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY"
 RAW = arrow_schema(RAW_DDL)
 READINGS = arrow_schema(decoded_ddl(Reading))
 EVERYTHING = arrow_schema(decoded_ddl(Everything))
+SCALARS = arrow_schema(decoded_ddl(Scalars))
+ONE = Scalars(
+    id=UUID(int=5),
+    price=Decimal("12.5"),
+    ratio=Decimal("0.1"),
+    day=date(2024, 2, 29),
+    born=date(1985, 12, 10),
+    opens=time(8, 30),
+    lasts=timedelta(hours=36),
+    hash=b"x",
+    size="M",
+    side=Side.SELL,
+    count=7,
+)
 GOOD = Reading(sensor=3, celsius=21.5)
 DECODER = Decoder(Reading, FakeSchemas.of(Reading))
 
@@ -164,6 +179,59 @@ def test_rows_go_through_columns_unchanged(records, timestamp_ms, offset):
     """What no transform changes is stored as it was decoded, each type and None, whichever field is the key."""
     decoded = Decoded([(one, timestamp_ms, 1, offset + at) for at, one in enumerate(records)])
     assert there_and_back(decoded, EVERYTHING, Everything) == decoded
+
+
+@given(st.lists(scalars(), max_size=4))
+def test_rows_of_the_other_types_go_through_columns_unchanged(records):
+    """Decimals, dates, times, durations, bytes and texts of a set too."""
+    decoded = Decoded([(record, 1000, 1, at) for at, record in enumerate(records)])
+    assert there_and_back(decoded, SCALARS, Scalars) == decoded
+
+
+@given(scalars())
+def test_a_transform_sees_the_types_of_spark(record):
+    """A decimal with exactly as many decimals as it is declared with, a time as text, a duration as an interval."""
+    (batch,) = to_columns([Decoded([(record, 1000, 1, 5)])], Scalars, SCALARS)
+    row = batch.to_pylist()[0]
+    assert (row["price"], row["price"].as_tuple().exponent) == (record.price, -2)
+    assert (row["day"], row["lasts"], row["hash"]) == (record.day, record.lasts, record.hash)
+    assert (row["opens"], row["size"], row["side"]) == (record.opens.isoformat(), record.size, str(record.side))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "rule"),
+    [
+        ("price", pa.decimal128(12, 4), Decimal("1.0010"), "range"),
+        ("price", pa.decimal128(12, 2), Decimal("1234567890.00"), "range"),
+        ("price", pa.float64(), 0.1 + 0.2, "format"),
+        ("price", pa.decimal128(10, 2), None, "required"),
+        ("price", pa.string(), "1_0", "format"),
+        ("day", pa.timestamp("us", "UTC"), datetime(2020, 1, 1, tzinfo=UTC), "type"),
+        ("opens", pa.string(), "08:30:00Z", "format"),
+        ("lasts", pa.int64(), 5, "type"),
+        ("size", pa.string(), "XL", "enum"),
+        ("hash", pa.binary(), bytes(65), "length"),
+        ("count", pa.float64(), 1.5, "type"),
+    ],
+)
+def test_what_a_transform_makes_of_a_column_is_checked(name, kind, value, rule):
+    """Spark rounds decimals and makes NaN null by itself; what does not fit the row is dead-lettered, never rounded."""
+    (batch,) = to_columns([Decoded([(ONE, 1000, 1, 5)])], Scalars, SCALARS)
+    at = batch.schema.get_field_index(name)
+    changed = batch.set_column(at, pa.field(name, kind), pa.array([value], kind))
+    (found,) = from_columns([changed], Scalars, "t")
+    assert found.rows == []
+    assert [(one.fault.stage, one.fault.rules) for one in found.rejects] == [(Stage.TRANSFORM, (f"{name}:{rule}",))]
+
+
+def test_a_wider_decimal_of_a_transform_is_stored_if_it_fits():
+    """A product has more decimals in Spark; zeros at its end are none."""
+    (batch,) = to_columns([Decoded([(ONE, 1000, 1, 5)])], Scalars, SCALARS)
+    wide = pa.decimal128(20, 6)
+    at = batch.schema.get_field_index("price")
+    changed = batch.set_column(at, pa.field("price", wide), pa.array([Decimal("25.5")], wide))
+    (found,) = from_columns([changed], Scalars, "t")
+    assert found.rows == [(structs.replace(ONE, price=Decimal("25.5")), 1000, 1, 5)]
 
 
 def test_deletions_become_columns():

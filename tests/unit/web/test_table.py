@@ -1,21 +1,26 @@
 """Pages of rows, from a table in memory."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Annotated
 from uuid import UUID
 
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut
+from cassandra.util import Date, Time
 from msgspec import Meta
 
+from penstock.contract.masking import MASK, mask_personal
 from penstock.contract.record import KEY, Record
 from penstock.errors import CassandraUnreachable, NotFound, PenstockError, UsageError
 from penstock.pipelines.users import PIPELINE
 from penstock.web.table.table_reader import TableReader
 from tests.unit.fakes import FakeSession
+from tests.unit.records import Scalars
 
 COLUMNS = {"id": "uuid", "first_name": "text", "ingested_at": "timestamp", "kafka_offset": "bigint", "odd": "text"}
 WHEN = datetime(2026, 1, 2, 3, 4, 5)
@@ -184,3 +189,23 @@ def test_names_are_quoted_where_they_must_be(settings):
     assert session.executed[-1][0] == asked
     assert table.read_row("o").columns == row
     assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = %s')
+
+
+def test_values_of_the_other_types_are_those_of_messages(settings):
+    """As text that JSON and the page can show, personal data masked by name like any other."""
+    held = Held(1)
+    row = {"price": Decimal("0E-8"), "day": Date(19782), "opens": Time(5), "lasts": 5, "hash": b"\xff", "count": 7}
+    held.columns |= dict.fromkeys(row, "any")
+    held.rows[0] |= row
+    page = TableReader(settings, held.session, replace(PIPELINE, record=Scalars)).read_page()
+    shown = {name: page.rows[0][name] for name in row}
+    assert shown == {
+        "price": "0.00000000",
+        "day": "2024-02-29",
+        "opens": "00:00:00",
+        "lasts": "PT0.000005S",
+        "hash": "/w==",
+        "count": 7,
+    }
+    json.dumps(shown)
+    assert mask_personal(shown | {"born": "2024-02-29"}, Scalars) == shown | {"born": MASK}

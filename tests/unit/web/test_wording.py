@@ -4,7 +4,7 @@ from penstock.contract.fault import Reason
 from penstock.contract.violation import Rule
 from penstock.pipelines.users import User
 from penstock.web.rejected import wording
-from tests.unit.records import Everything, Reading
+from tests.unit.records import Everything, Reading, Scalars
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -32,6 +32,15 @@ def test_every_rule_has_words(rule):
         (Reading, "sensor", "a whole number from 0 to 1,000,000"),
         (Reading, "celsius", "a number"),
         (Everything, "flag", "true or false"),
+        (Scalars, "price", "a number of at most 10 digits, 2 of them decimals"),
+        (Scalars, "day", "a date, as in 2024-05-01"),
+        (Scalars, "born", "a date, as in 2024-05-01 not in the future"),
+        (Scalars, "opens", "a time without a zone, as in 12:00:00.5"),
+        (Scalars, "lasts", "an ISO 8601 duration of days, hours, minutes and seconds, as in P1DT12H"),
+        (Scalars, "hash", "Base64 of at most 88 characters"),
+        (Scalars, "size", "one of 'L', 'M', 'S'"),
+        (Scalars, "maybe_side", "one of 'buy', 'sell-short', or null"),
+        (Scalars, "count", "a whole number from -9,223,372,036,854,775,808 to 9,223,372,036,854,775,807"),
         (Everything, "maybe_text", "text, or null"),
         (Everything, "", "an object of at most 1,000,000 bytes and 1,000 fields"),
         (Reading, "gone", ""),
