@@ -5,6 +5,7 @@ avro         Avro schemas from the registry, and values read by them; expansion:
 records      strictly: value -> record of the pipeline | fault, every rule checked
 keys         strictly: Kafka key -> id | fault
 values       leniently: any value -> JSON types, valid or not, for display and repair
+fields       values that JSON and Avro represent by something else: exact numbers, durations
 encode       record -> value; JSON value -> Avro of a given schema
 
 A value that cannot be decoded is data: a `Fault` with a reason. An unavailable registry is an exception.

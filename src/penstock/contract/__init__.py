@@ -3,7 +3,9 @@
     record   the base class, and the marks of fields
     names    valid names of topics, keyspaces, tables and fields, and reserved names
     fields   the fields of a record, and each type's name in Avro, Spark and CQL
-    rules    validation: which rules a record breaks, each by field and name
+    rules    validation: which rules a record breaks, each by field and name; value_rules: those of single types
+    violation  a broken rule
+    decimals   decimals of a fixed number of digits, never rounded
     json_text  JSON in which no object has a duplicate name
     schemas  a record as JSON Schema, Avro schema and Spark DDL
     cql      a record as keyspace, table, INSERT, and bound values; how a name is quoted
