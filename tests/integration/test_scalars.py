@@ -124,3 +124,20 @@ def test_what_a_transform_would_round_is_dead_lettered(topic: Callable[..., Topi
     (letter,) = deal_topic.dead_letters()
     facts = read_error_headers(letter)
     assert (facts["rules"], facts["stage"]) == ("price:range", "transform")
+
+
+def test_a_column_of_a_transform_is_not_cast_to_the_records(topic: Callable[..., Topic]) -> None:
+    """A finer decimal is dead-lettered where a common type of both, 38 digits with 18 decimals, would round it."""
+    finer = """
+def transform(df):
+    from pyspark.sql import functions
+
+    return df.withColumn("wide", functions.lit("0.12345678901234567890123").cast("decimal(24,23)"))
+"""
+    deal_topic = deals(topic, finer, "transform=transform")
+    bad = ScalarCase("bad", REQUIRED, {"size": '"XL"'}, ("size:enum",))
+    send(deal_topic, [ScalarCase("finer", REQUIRED), bad])
+    summary = deal_topic.store()
+    assert (summary.stored, summary.rejected) == (0, 2)
+    rules = {read_error_headers(letter)["rules"] for letter in deal_topic.dead_letters()}
+    assert rules == {"wide:range", "size:enum"}

@@ -29,8 +29,10 @@ from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Reject, merge_summaries, summarize_batch
 from penstock.contract.fault import Fault, Stage
+from penstock.contract.fields import fields, key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_proofs
+from penstock.contract.record import Record
 from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
@@ -294,13 +296,23 @@ def _store_transformed(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
 
 def _write_all(transformed: Transformed, others: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     """Write the rows, and the records that bypassed the transform or failed in it. The rows are unpersisted."""
-    everything = transformed.rows.unionByName(others, allowMissingColumns=True)
+    bypassing = _drop_null_columns(others, transformed.rows, plan.pipeline.record)
+    everything = transformed.rows.unionByName(bypassing, allowMissingColumns=True)
     if transformed.failed is not None:
         everything = everything.unionByName(transformed.failed, allowMissingColumns=True)
     try:
         return _collect_summaries(everything, _write_task(plan))
     finally:
         transformed.rows.unpersist()
+
+
+def _drop_null_columns(others: DataFrame, rows: DataFrame, record: type[Record]) -> DataFrame:
+    """Return rejects and deletions without the columns of `rows` that are null in them, so that no union casts `rows`.
+
+    The common type of two decimals may have fewer decimals than either, and Spark rounds to it.
+    """
+    of_rows = set(rows.columns) - {key_of(record).column}
+    return others.drop(*(field.column for field in fields(record) if field.column in of_rows))
 
 
 def _write_task(plan: BatchPlan) -> Callable[[ArrowBatches], ArrowBatches]:

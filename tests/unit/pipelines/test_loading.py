@@ -108,6 +108,17 @@ def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path):
             "NameError: name 'KEY' is not defined",
             "`from penstock.contract.record import KEY` at the head of",
         ),
+        (
+            "x = Digits",
+            "NameError: name 'Digits' is not defined",
+            "`from penstock.contract.record import Digits` at the head of",
+        ),
+        ("x = StrEnum", "NameError: name 'StrEnum' is not defined", "`from enum import StrEnum` at the head of"),
+        (
+            "from penstock.contract.record import Digits; x = Digits(40, 2)",
+            "ValueError: Digits: the precision 40 is not between 1 and 38",
+            "correct line 2 of {file}",
+        ),
         ("x = keys", "NameError: name 'keys' is not defined", "correct line 2 of {file}"),
         ("import nowhere.to_be_found", "ModuleNotFoundError: No module named 'nowhere'", "install nowhere where"),
         ("from msgspec import Mata", "ImportError: cannot import name 'Mata'", "correct line 2 of {file}"),
