@@ -53,7 +53,7 @@ class Counted(job.BatchRunner):
         self._wanted = wanted
         self.seen: list[int] = []
 
-    def keep(self, raw: DataFrame, batch_id: int) -> None:
+    def process_batch(self, raw: DataFrame, batch_id: int) -> None:
         with self._working:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not started")
