@@ -15,9 +15,9 @@ USERS_CREATED = Asset("users_created")
 """The topic. Updated by every run that produced all requested records. Schedule a DAG on it to follow this one."""
 
 PARAMETERS = {
-    "records": Param(500, type=["null", "integer"], minimum=1, description="Number of records; or use seconds and rate."),
+    "records": Param(500, type=["null", "integer"], minimum=1, description="Number of records."),
     "seconds": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Duration in seconds; needs rate."),
-    "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Maximum number of records per second; needs seconds."),
+    "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Maximum records per second."),
     "source_url": Param(None, type=["null", "string"], description="API to read, instead of PENSTOCK_SOURCE_URL."),
     "clock_offset_s": Param(None, type=["null", "number"], description="Seconds added to Kafka's timestamps."),
     "pipeline": Param(None, type=["null", "object"], description="Filled in by penstock: fail if it is another one."),
