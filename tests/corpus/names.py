@@ -6,7 +6,7 @@ from penstock.contract.fault import Reason
 from penstock.contract.rules import MAX_FIELDS
 from tests.corpus.case import Case, Rejected, Sender, Stored, broken
 
-_TWICE = Rejected(Reason.JSON_MALFORMED, "stands twice")
+_TWICE = Rejected(Reason.JSON_MALFORMED, "duplicate field name")
 _DEEP = Rejected(Reason.JSON_MALFORMED, "recursion")
 _OWN_FIELDS = 13
 

@@ -120,7 +120,7 @@ def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, uniq
         "invalid": lambda: admin.create_topic(client, settings, "a b", 1),
         "Not a number": lambda: admin.alter_setting(client, settings, unique, "retention.ms", "x"),
         "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Position(0, 5)]),
-        "for itself": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
+        "internal to Kafka": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
     }.items():
         with pytest.raises(UsageError, match=told):
             ask()

@@ -145,7 +145,7 @@ def check_names(body: bytes) -> list[Violation]:
     try:
         names = count_names(bytes(body))
     except DuplicateName as error:
-        raise msgspec.DecodeError(f"the name {error.name!r} stands twice in an object") from None
+        raise msgspec.DecodeError(f"duplicate field name {error.name!r} in an object") from None
     if names <= MAX_FIELDS:
         return []
     return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]
