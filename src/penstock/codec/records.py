@@ -126,7 +126,7 @@ class Decoder:
             return result
         fields, left_bytes = result
         if left_bytes:
-            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
+            return Fault(Reason.AVRO_MALFORMED, "extra bytes after the record", schema_id=reader.schema_id)
         record = validate_record(fields, self._record, latest_past())
         return Fault.of(record, schema_id=reader.schema_id) if isinstance(record, list) else record
 
