@@ -14,10 +14,10 @@ from tests.unit.reconcile.planted import Planted, compacted, plain, said
 
 
 @pytest.mark.parametrize("make", [plain, compacted])
-def test_every_planted_difference_and_excuse_is_found_by_both(
+def test_both_engines_find_every_planted_difference_and_excuse(
     spark: SparkSession, tmp_path: Path, make: Callable[[Path], Planted]
 ) -> None:
-    """Every statement of reconciliation.sql takes part: a unit test takes each of them away."""
+    """Every statement of reconciliation.sql is needed: a unit test removes each of them in turn."""
     made = make(tmp_path)
     with local_loader(read(home=tmp_path), made[0]) as loader:
         expected = said(made, loader)

@@ -41,7 +41,7 @@ FORMATS: list[WireFormat] = ["json", "avro"]
 
 
 class World:
-    """The users, with topic, subject and table of their own, in a version of their record."""
+    """The users pipeline with its own topic, subject and table, at one version of its record."""
 
     def __init__(self, stack: Stack, wire_format: WireFormat, file: Path) -> None:
         self._stack = stack
@@ -76,7 +76,7 @@ class World:
 
 @pytest.fixture
 def world(stack: Stack, tmp_path: Path, unique: str) -> Callable[..., World]:
-    """Makes a version of the world; `before` is what its pipeline file holds first, with `User` for the record."""
+    """Return a factory of versions; `before` is the initial content of the pipeline file, with `User` as the record."""
     versions: Iterator[int] = iter(range(100))
 
     def make(wire_format: WireFormat, before: str = "User = users.User") -> World:
@@ -93,8 +93,8 @@ def world(stack: Stack, tmp_path: Path, unique: str) -> Callable[..., World]:
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_a_plan_is_carried_out_once(world: Callable[..., World], wire_format: WireFormat) -> None:
-    """First nothing is there and is made; a field more is a version and a column more; then nothing is left to do."""
+def test_a_plan_is_applied_once(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """At first everything is created; another field adds a version and a column; then nothing is left to do."""
     old = world(wire_format)
     plan = old.plan()
     assert (plan["version"], plan["is_registered"]) == (None, False)
@@ -112,8 +112,8 @@ def test_a_plan_is_carried_out_once(world: Callable[..., World], wire_format: Wi
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: WireFormat) -> None:
-    """A required field is refused with the way out; no column is added; and no run sends anything."""
+def test_a_rejected_plan_changes_nothing(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """A required field is rejected with a way out; no column is added, and no run sends anything."""
     world(wire_format).apply()
     wrong = world(wire_format, MUST_HAVE_IT)
     before = wrong.columns()
@@ -130,8 +130,8 @@ def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: 
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_a_column_of_another_type_is_refused(world: Callable[..., World], wire_format: WireFormat) -> None:
-    """A table that somebody else made is compared with what a row needs, and not touched."""
+def test_a_column_of_another_type_is_rejected(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """A table that somebody else created is compared with what a row needs, and not changed."""
     one = world(wire_format)
     with cassandra.open_session(one.settings) as session:
         cassandra.create_keyspace(session, one.settings, one.pipeline)
@@ -146,10 +146,12 @@ def test_a_column_of_another_type_is_refused(world: Callable[..., World], wire_f
     assert one.columns() == {"phone": "int", "id": "uuid"}
 
 
-def test_records_old_and_new_are_read_by_decoders_old_and_new(
+def test_old_and_new_records_are_read_by_old_and_new_decoders(
     world: Callable[..., World], captured: list[dict[str, Any]]
 ) -> None:
-    """JSON and Avro, with the field and without, in one topic: all are decoded by both, and stored after `apply`."""
+    """JSON and Avro, with and without the field, in one topic: both decoders read all of them, and after `apply` all
+    are stored.
+    """
     old, new = world("json"), world("json", GAINS_A_FIELD)
     old.apply()
     old_decoder = Decoder(old.pipeline.record, Registry(old.settings))
@@ -194,7 +196,7 @@ def _avro_id(world: World) -> int:
 def _send(
     new: World, old: World, ids: dict[tuple[str, str], int], captured: list[dict[str, Any]]
 ) -> dict[str, int | None]:
-    """Each captured user sent in one of four ways; the age that each id was sent with."""
+    """Send each captured user in one of four formats; return the age that each id was sent with."""
     aged: dict[str, int | None] = {}
     with Sender(create_producer(new.settings), new.pipeline.topic, 30) as sender:
         for number, entry in enumerate(captured):
@@ -217,7 +219,7 @@ class Base(Record, frozen=True, kw_only=True):
 
 
 def changed(name: str, hint: Any, **default: Any) -> type[Record]:
-    """The record with a field of another type, or one more; `hint` None: without it."""
+    """The record with a field of another type, or one more field; with hint None, without the field."""
     hints = {**Base.__annotations__, name: hint}
     fields = [
         (field, kind, None) if field == "maybe" and field != name else (field, kind) for field, kind in hints.items()
@@ -279,10 +281,12 @@ TAKEN_ALL_THE_SAME = {
 
 @pytest.mark.parametrize("wire_format", FORMATS)
 @pytest.mark.parametrize("case", CASES)
-def test_the_registry_takes_what_we_allow(
+def test_the_registry_accepts_what_we_allow(
     settings: Settings, unique: str, wire_format: WireFormat, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each kind of change is found; what we allow the registry takes, and what we refuse it does not, but for some."""
+    """Each kind of change is detected; the registry accepts what we allow and, with few exceptions, rejects what we
+    reject.
+    """
     kind, record = CASES[case]
     changes = compare_schemas(schema_of(Base, wire_format), schema_of(record, wire_format))
     has_rules = wire_format == "json" or kind not in (ChangeKind.RULE_TIGHTENED, ChangeKind.RULE_LOOSENED)

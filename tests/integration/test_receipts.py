@@ -55,7 +55,7 @@ Difference = tuple[str, int | None, int | None, str | None]
 
 
 class Lab(Topic):
-    """A topic that an ingest filled, carried out batch by batch with lines in the ledger."""
+    """A topic filled by an ingest, processed batch by batch with ledger entries."""
 
     def __init__(self, stack: Stack, file: Path, spark: SparkSession, session: Session) -> None:
         super().__init__(stack.settings.model_copy(update={"kafka_partitions": 2}), file, spark)
@@ -75,7 +75,7 @@ class Lab(Topic):
         self.ends: dict[int, int] = {}
 
     def produce(self, api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
-        """Where each of the captured users lies."""
+        """Return the position of each captured user."""
         order = RunOrder("run-1", records=len(captured), source_url=api)
         assert ingest.run(self.settings, self.pipeline, order).produced == len(captured)
         return {str(one.key(), "utf-8"): (one.partition(), one.offset()) for one in self.messages()}
@@ -87,7 +87,7 @@ class Lab(Topic):
         return topics.fetch_offset_ranges(self.settings, self.pipeline.topic)
 
     def carry_out(self) -> None:
-        """What came since the last batch."""
+        """Process what arrived since the last batch."""
         new = [OffsetRange(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
         stretch = load_offset_ranges(self.spark, self.settings, self.pipeline.topic, new)
         frame = raw_records(stretch, self.pipeline.declared_order)
@@ -99,7 +99,7 @@ class Lab(Topic):
         return verify.verify(self.settings, self.session)
 
     def cli(self, *words: str) -> Result:
-        """A command in this process, and in this Spark."""
+        """Run a command in this process, with this Spark."""
         config.load.cache_clear()
         environment = self.stack.environment | {"PENSTOCK_PIPELINE": str(self.file)}
         with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +109,7 @@ class Lab(Topic):
         return done
 
     def table(self) -> dict[str, tuple[Any, ...]]:
-        """Every row, with the write times of what a record gives and of its place."""
+        """Return every row, with the write times of its fields and of its position."""
         query = f"SELECT id, email, kafka_offset, WRITETIME(email) AS a, WRITETIME(kafka_offset) AS b FROM {self.name}"
         times = {str(row["id"]): (row["a"], row["b"]) for row in self.session.execute(query)}
         return {key: (tuple(row.items()), times[key]) for key, row in self.rows().items()}
@@ -130,7 +130,7 @@ def lab(
 
 @pytest.fixture
 def places(lab: Lab, captured_api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
-    """Where the captured users lie, once they are stored."""
+    """Positions of the captured users, once they are stored."""
     found = lab.produce(captured_api, captured)
     lab.carry_out()
     return found
@@ -145,7 +145,7 @@ def value_of(entry: dict[str, Any], **changes: Any) -> bytes:
     return msgspec.json.encode(users.from_source(entry) | changes)
 
 
-def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
+def test_records_deleted_by_retention_during_verify_are_no_difference(
     lab: Lab, places: dict[str, Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log start moves after the ranges were listed, and before their records are read."""
@@ -164,7 +164,7 @@ def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
 
 
 def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
-    """Balanced as it is; then rows, lines and the journal are changed by hand, one after the other."""
+    """Balanced at first; then rows, ledger entries and the delivery log are changed by hand, one after the other."""
     found = lab.verify()
     assert told(found) == set()
     assert (found.produced, found.stored, found.rows, found.distinct_ids) == (30, 30, 30, 30)
@@ -206,10 +206,10 @@ def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: 
     assert (receipt["balanced"], receipt["missing"]) == (False, 2)
 
 
-def test_what_the_ledger_went_past_is_a_gap_and_what_it_has_not_come_to_waits(
+def test_offsets_skipped_by_the_ledger_are_a_gap_and_later_ones_are_pending(
     lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]
 ) -> None:
-    """A line that is gone is told by each of its records; one of them that has no row either is missing."""
+    """Each record of a deleted entry is reported; one that has no row either is missing."""
     (partition, _), gone = min((place, key) for key, place in places.items())
     entry = next(one for one in captured if one["login"]["uuid"] == gone)
     lab.send_all([(gone.encode(), value_of(entry), [])])
@@ -232,8 +232,10 @@ def test_what_the_ledger_went_past_is_a_gap_and_what_it_has_not_come_to_waits(
     assert [one.outcome for one in lab.trace(other)] == ["missing"]
 
 
-def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
-    """Stored, superseded, deleted, rejected, refused, waiting: hop by hop, with the time of each."""
+def test_the_path_of_each_record_is_traced(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """Stored, superseded, deleted, rejected by the stream or at the source, pending: stage by stage, with the time of
+    each.
+    """
     stored, superseded, deleted, rejected, refused = (entry["login"]["uuid"] for entry in captured[:5])
     newer = lab.send_all(
         [
@@ -277,7 +279,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
 
 
 def killed_in_the_middle(lab: Lab, *words: str) -> None:
-    """Run a command and kill it once it says how far it is."""
+    """Run a command and kill it once it reports its progress."""
     environment = os.environ | lab.stack.environment
     environment |= {"PENSTOCK_PIPELINE": str(lab.file), "PENSTOCK_SPARK_BATCH_RECORDS": "4"}
     command = [sys.executable, "-m", "penstock.cli", *words]
@@ -292,9 +294,10 @@ def killed_in_the_middle(lab: Lab, *words: str) -> None:
         assert "4 of 35 offsets\n" in said, said
 
 
-def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
-    """By offsets and by time, broken off and done again, and into an empty table: the same rows, written at the same
-    times. Newer ones stay, and what was deleted stays deleted."""
+def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """By offsets and by time, interrupted and repeated, and into an empty table: the same rows, written at the same
+    times. Newer ones stay, and what was deleted stays deleted.
+    """
     ids = [entry["login"]["uuid"] for entry in captured]
     between_ms = time.time_ns() // 1_000_000 + 1
     while time.time_ns() // 1_000_000 <= between_ms:
@@ -346,11 +349,14 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
     assert told(lab.verify()) == set()
 
 
-def test_a_topic_that_grows_keeps_the_newest_version(
+def test_a_topic_with_more_partitions_keeps_the_newest_version(
     lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]
 ) -> None:
-    """Two thirds of the ids move to where offsets begin at 0. Their updates and deletions win, and at a replay and a
-    rebuild too; what a producer sends by the old number of partitions is named when Kafka's times contradict it."""
+    """Two thirds of the ids move to a partition whose offsets start at 0.
+
+    Their updates and deletions win, also in a replay and a rebuild; records that a producer sends by the old number of
+    partitions are named if Kafka's timestamps contradict their order.
+    """
     topic = lab.pipeline.topic
     assert topics.add_partitions(lab.settings, topic, 4) == 6
     ids = [entry["login"]["uuid"] for entry in captured]
@@ -385,10 +391,10 @@ def test_a_topic_that_grows_keeps_the_newest_version(
     assert {kind for kind, *_ in told(lab.verify())} == {"unordered"}
 
 
-def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: list[dict[str, Any]]) -> None:
+def test_a_tombstone_counts_once_keys_like_its_key_are_proven(lab: Lab, captured: list[dict[str, Any]]) -> None:
     """The first JSON key names no row, as only text was proven; a redrive deletes it once records had JSON keys.
 
-    A replay and a rebuild come to the same rows at each time, and every receipt balances.
+    A replay and a rebuild store the same rows at each time, and every receipt balances.
     """
 
     def keys_of(entry: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -425,7 +431,7 @@ def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: li
 
 
 def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, Any]]) -> None:
-    """Without keys the older version may win, as its offset is larger: that is no balance."""
+    """Without keys the older version may win, as its offset is larger: the receipt does not balance."""
     client, entry = create_producer(lab.settings), captured[0]
     for partition, version in ((0, captured[1]), (0, captured[2]), (0, entry), (1, entry)):
         client.produce(lab.pipeline.topic, value_of(version), partition=partition)
@@ -437,7 +443,7 @@ def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, 
 
 
 def replayed(lab: Lab, spans: list[OffsetRange]) -> int:
-    """How many records a replay carried out; its stretch balances."""
+    """Return the number of replayed records; their range balances."""
     done = replay.replay_ranges(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
     receipt = verify.verify(lab.settings, lab.session, spans=spans)
     assert told(receipt) == set()

@@ -1,4 +1,4 @@
-"""Decode and write in a real Spark, from the real Kafka into the real Cassandra."""
+"""Decode and write in a real Spark, from the real Kafka to the real Cassandra."""
 
 import stat
 from collections.abc import Callable
@@ -29,8 +29,8 @@ def encoded(captured: list[dict[str, Any]]) -> list[bytes]:
     return [msgspec.json.encode(msgspec.convert(users.from_source(entry), users.User)) for entry in captured]
 
 
-def test_a_file_of_a_checkpoint_is_made_without_a_process(spark: SparkSession, tmp_path: Path) -> None:
-    """Hadoop's own file system starts one for each right that it gives; rights and sums stay what they are there."""
+def test_a_checkpoint_file_is_written_without_a_child_process(spark: SparkSession, tmp_path: Path) -> None:
+    """Hadoop's own file system starts one per permission change; permissions and checksums are the same."""
     jvm, driver = spark._jvm, psutil.Process(spark.sparkContext._gateway.proc.pid)  # type: ignore[union-attr]
     assert jvm is not None
     before = driver.cpu_times()
@@ -50,7 +50,7 @@ def test_a_file_of_a_checkpoint_is_made_without_a_process(spark: SparkSession, t
 
 
 def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
-    """Plain JSON, framed JSON and framed Avro in one topic and one batch end as rows."""
+    """Plain JSON, JSON and Avro with a wire-format header, in one topic and one batch, become rows."""
     one = topic()
     records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
     registry, name = Registry(one.settings), one.pipeline.topic
@@ -64,10 +64,10 @@ def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[di
     assert one.rows().keys() == {entry["login"]["uuid"] for entry in captured}
 
 
-def test_bad_records_are_set_aside_and_their_neighbours_stored(
+def test_bad_records_are_dead_lettered_and_their_neighbours_stored(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
-    """Each bad value lies in the dead-letter topic byte for byte, with its key, headers, reason and place."""
+    """Each bad value is in the dead-letter topic byte for byte, with its key, headers, reason and position."""
     one = topic()
     bad: dict[bytes | None, str] = {
         None: "value_missing",
@@ -99,7 +99,7 @@ def test_bad_records_are_set_aside_and_their_neighbours_stored(
     assert len(one.rows()) == 30
 
 
-def test_a_batch_done_again_changes_nothing(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
+def test_a_repeated_batch_changes_nothing(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """The table is the same, row for row, after a replay."""
     one = topic()
     one.send(*encoded(captured))
@@ -121,7 +121,7 @@ def transform(df):
 def test_a_null_value_deletes_the_row_that_its_key_names(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """Rows and deletions of one id in one batch end as Kafka's order says, at a replay too."""
+    """Rows and deletions of one id in one batch end in Kafka's order, also in a replay."""
     one = topic(before, more)
     values = encoded(captured)
     gone, back, kept, never = (entry["login"]["uuid"] for entry in captured[:4])
@@ -170,7 +170,7 @@ class Maybe(users.User, frozen=True, kw_only=True):
 def test_nulls_are_counted_by_field(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """The summary says how many of the stored rows have null in a field that may be null."""
+    """The summary says how many of the stored rows have null in an optional field."""
     one = topic(before, more)
     good = [users.from_source(entry) for entry in captured]
     titled = [msgspec.json.encode(fields | {"title": "Dr", "age": 5}) for fields in good[:4]]
@@ -192,7 +192,7 @@ def transform(df):
 
 
 def test_a_transform_can_add_a_column(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
-    """The table has the column, and every row its value; a bad record goes past the transform."""
+    """The table has the column, and every row its value; a bad record bypasses the transform."""
     one = topic(ADDS_A_COLUMN, "row=Row, transform=transform")
     one.send(*encoded(captured), b"{")
     summary = one.store()
@@ -211,7 +211,7 @@ def transform(df):
 
 
 def test_a_transform_can_filter(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
-    """What it drops is counted as filtered, not lost."""
+    """Dropped records are counted as filtered, not lost."""
     one = topic(FILTERS, "transform=transform")
     one.send(*encoded(captured))
     summary = one.store()
@@ -246,10 +246,10 @@ def transform(df):
     ],
     ids=["doubles and drops", "invents", "loses"],
 )
-def test_a_transform_that_does_not_keep_records_apart_is_refused(
+def test_a_transform_that_does_not_keep_records_apart_is_rejected(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, why: str
 ) -> None:
-    """Before anything is written: no stray row stays, and what is dropped does not hide what is doubled."""
+    """Before anything is written: no stray row is stored, and dropped records do not hide duplicated ones."""
     one = topic(before, "transform=transform")
     one.send(*encoded(captured))
     with pytest.raises(TransformFailed, match=why):
@@ -265,10 +265,10 @@ def transform(df):
 """
 
 
-def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
+def test_a_record_with_an_invalid_transformed_row_is_dead_lettered_unchanged(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
-    """The dead letter has the bytes that lie in Kafka, and says that the transform is to blame."""
+    """The dead letter has the bytes in Kafka, and names the transform as the cause."""
     one = topic(BREAKS_THE_ROW, "transform=transform")
     value = encoded(captured)[0]
     one.send(value)
@@ -283,10 +283,12 @@ def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
 @pytest.mark.parametrize(
     ("before", "more"), [("", ""), (IDENTITY, "transform=transform")], ids=["as it is", "transformed"]
 )
-def test_a_redriven_record_keeps_its_place(
+def test_a_redriven_record_keeps_its_position(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """It takes no row of a newer version, on its way or stored, at a replay of an empty table too; as new it does."""
+    """It replaces no row of a newer version, in flight or stored, nor in a replay into an empty table; sent as new, it
+    does.
+    """
     one, user = topic(before, more), users.from_source(captured[0])
     record_id = str(user["id"])
 
@@ -330,10 +332,10 @@ def test_a_redriven_record_keeps_its_place(
     assert stored() == ("GG", "mended@example.org"), "nothing newer came"
 
 
-def test_the_functions_that_users_know_do_what_they_say(
+def test_the_public_functions_do_what_they_say(
     stack: Stack, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """spark_stream's functions give a Spark session, a Kafka stream, a Cassandra session, and decoded columns."""
+    """spark_stream's functions return a Spark session, a Kafka stream, a Cassandra session, and decoded columns."""
     import spark_stream
     from penstock import config
 
