@@ -1,4 +1,4 @@
-"""Health on the page: services, their logs, settings; and no secret anywhere."""
+"""The Health page: services, their logs, settings; and no secret anywhere."""
 
 import json
 import re
@@ -14,7 +14,7 @@ expect.set_options(timeout=20_000)
 PATHS = ["/health", "/health?part=settings", "/health?part=audit", "/health?part=alerts", "/health/logs/airflow-api"]
 
 
-def test_every_service_is_ready_with_version_ports_and_memory(
+def test_every_service_is_healthy_with_version_ports_and_memory(
     page: Page, stack: Stack, shot: Callable[[str], None]
 ) -> None:
     """One row each; the control center itself cannot be restarted from its page."""
@@ -67,7 +67,7 @@ def test_settings_are_searched(page: Page) -> None:
 
 
 def test_no_page_shows_a_secret(page: Page, stack: Stack) -> None:
-    """What the home's file of secrets holds stands in no page, though a log says it."""
+    """No content of the secrets file is on any page, even if it is in a log."""
     secrets = json.loads(layout.resolve_layout(stack.settings).credentials.read_text())
     with layout.resolve_layout(stack.settings).log("airflow-api").open("a") as log:
         log.writelines(f"{name} is {value}, https://me:{value}@host/\n" for name, value in secrets.items())
@@ -81,7 +81,7 @@ def test_no_page_shows_a_secret(page: Page, stack: Stack) -> None:
         assert [name for name, value in secrets.items() if value in content] == [], path
 
 
-def test_a_service_is_restarted_and_that_is_in_the_audit_log(page: Page, stack: Stack) -> None:
+def test_a_service_is_restarted_and_recorded_in_the_audit_log(page: Page, stack: Stack) -> None:
     """After the viewer confirmed it; the others stay up."""
     before = {one["name"]: one["pid"] for one in stack.json("status")}
     page.goto("/health")
