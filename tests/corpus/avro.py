@@ -1,4 +1,4 @@
-"""Avro: cut, too long, of other schemas, and values that no schema forbids."""
+"""Avro: truncated, too long, of other schemas, and values that no schema forbids."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ _NOON = datetime(2000, 1, 1, 12, tzinfo=UTC)
 
 
 def number(value: int) -> bytes:
-    """A number as Avro writes it: zigzag, seven bits a byte."""
+    """Encode a number as Avro does: zigzag, seven bits per byte."""
     left, out = (value << 1) ^ (value >> 63), bytearray()
     while left > 0x7F:
         out.append(left & 0x7F | 0x80)
@@ -28,7 +28,7 @@ def _cut(name: str, length: int) -> Case:
 
 
 def _id_length(length: int) -> Value:
-    """A user whose id says that it has `length` bytes."""
+    """A user whose id claims a length of `length` bytes."""
     return lambda one: one.framed("avro", number(length) + one.avro_body()[1:])
 
 
@@ -37,19 +37,19 @@ def _broken(name: str, *rules: str, **changes: Any) -> Case:
 
 
 def _dated(milliseconds: int) -> Value:
-    """A user born so many milliseconds from 1970, which may be a year that Python does not have."""
+    """A user born this many milliseconds from 1970, possibly in a year that Python does not have."""
     return lambda one: one.framed("avro", one.avro_body("plain-long", dob=milliseconds))
 
 
 def _in_union(one: Sender, index: bytes) -> bytes:
-    """A user whose e-mail address stands at `index` of a union of two."""
+    """A user whose e-mail address is at `index` of a union of two types."""
     body, text = one.avro_body("nullable"), one.user.email.encode()
     at = body.index(number(len(text)) + text)
     return one.framed("nullable", body[: at - 1] + index + body[at:])
 
 
 def _unsafe(name: str, schema: str, rest: bytes) -> Case:
-    """A user by a schema with a field more, one that a reader could not come to the end of."""
+    """A user by a schema with an additional field whose decoding might not terminate."""
     return Case(
         f"Avro: {name}",
         lambda one: one.framed(schema, one.avro_body() + rest),
@@ -58,17 +58,17 @@ def _unsafe(name: str, schema: str, rest: bytes) -> Case:
 
 
 def _more(schema: str, rest: bytes) -> Value:
-    """A user by a schema with a field more, and what it holds."""
+    """A user by a schema with an additional field, and its value."""
     return lambda one: one.framed(schema, one.avro_body() + rest)
 
 
 def _too_much(name: str, schema: str, rest: bytes) -> Case:
-    """A user with a field more that holds more values than a record may."""
+    """A user with an additional field that contains more values than a record may."""
     return Case(f"Avro: {name}", _more(schema, rest), broken(":size", message="more than 100,000 values"))
 
 
 def _with_username(one: Sender, value: bytes) -> bytes:
-    """A user whose name, a text, is written as these bytes."""
+    """A user whose name, a text, is encoded as these bytes."""
     return one.avro_body().replace(number(3) + b"ada", value, 1)
 
 

@@ -1,4 +1,4 @@
-"""Dates that are absurd, and dates that only look so."""
+"""Invalid dates, and valid ones that only look invalid."""
 
 from tests.corpus.case import Case, Stored, broken
 

@@ -1,4 +1,6 @@
-"""Numbers beyond 64 bits, and what is no number; a user has none of its own, so they stand elsewhere or are wrong."""
+"""Numbers beyond 64 bits, and values that are not numbers; users have no number fields, so they are in other fields or
+invalid.
+"""
 
 from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Stored, broken

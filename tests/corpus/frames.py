@@ -1,4 +1,4 @@
-"""The schema registry's frame, broken or of nobody's schema."""
+"""The wire-format header: malformed, or with an unknown schema."""
 
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Reason

@@ -1,4 +1,4 @@
-"""Values that are null or empty, with keys that are ids, in every format, and keys that are none."""
+"""Null and empty values, with keys that are ids, in every format, and keys that are not."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""Names that stand twice, too many names, and nesting."""
+"""Duplicate names, too many names, and nesting."""
 
 import json
 
@@ -16,7 +16,7 @@ def _more(one: Sender, count: int) -> bytes:
 
 
 def _twice(name: str, addition: bytes) -> Case:
-    """A good user with `addition`, in which or with which a name stands twice."""
+    """A valid user with `addition`, which duplicates a name."""
     return Case(f"a name twice: {name}", lambda one: one.json()[:-1] + b", " + addition + b"}", _TWICE)
 
 

@@ -1,4 +1,4 @@
-"""JSON that is well formed and breaks rules of the contract: types, absence, formats, texts."""
+"""Well-formed JSON that breaks rules of the contract: types, absence, formats, texts."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Values as large as may be, and larger."""
+"""Values of the maximum size, and larger."""
 
 from penstock.contract.fault import Reason
 from penstock.contract.rules import MAX_VALUE_BYTES
@@ -6,7 +6,7 @@ from tests.corpus.case import Case, Rejected, Sender, Stored
 
 
 def _sized(one: Sender, length: int) -> bytes:
-    """A user as JSON of so many bytes."""
+    """A user as JSON of this many bytes."""
     return one.with_raw("x", b'"%b"' % (b"y" * (length - len(one.with_raw("x", b'""')))))
 
 

@@ -1,4 +1,4 @@
-"""Good but strange: what nobody writes so, and what is stored all the same."""
+"""Valid but unusual values, which are stored."""
 
 import json
 

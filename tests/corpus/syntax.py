@@ -1,4 +1,4 @@
-"""Values that are no JSON, or not only JSON, or not in UTF-8."""
+"""Values that are not JSON, or not only JSON, or not UTF-8."""
 
 import codecs
 import gzip
