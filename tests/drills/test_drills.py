@@ -1,4 +1,4 @@
-"""Drills on the stack that the tests share, as a user runs them: those whose fault no other test makes."""
+"""Drills on the stack that the tests share, as a user runs them: those whose fault no other test causes."""
 
 import json
 
@@ -21,7 +21,7 @@ REJECTS = {"hostile-source", "redrive-order"}
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_drill_passes(stack: Stack, name: str) -> None:
-    """Nothing is missing, nothing is there twice, the stream goes on in time, and a log names the fault."""
+    """Nothing is missing or duplicated, the stream resumes in time, and a log names the fault."""
     done = stack.cli("drill", name, "--records", "500", "--json", timeout_s=800)
     (found,) = json.loads(done.stdout)
     said = f"{found}\n{done.stderr[-3000:]}"
