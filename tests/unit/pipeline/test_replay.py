@@ -1,4 +1,4 @@
-"""A replay with Spark's part as a stand-in: what it reads, what it writes down, what it says."""
+"""A replay with stand-ins for Spark and the tables."""
 
 from types import SimpleNamespace
 
@@ -21,8 +21,8 @@ spans = st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.inte
 
 
 @given(spans, st.integers(1, 50))
-def test_rounds_hold_each_offset_once_and_in_order(wanted, records):
-    """At most `records` offsets a round, one for each partition at least; no partition twice, no empty span."""
+def test_rounds_contain_each_offset_once_and_in_order(wanted, records):
+    """At most `records` offsets per round, at least one per partition; no partition twice, no empty range."""
     seen = {span.partition: [] for span in wanted}
     for some in split_rounds(wanted, records):
         assert some
@@ -35,7 +35,7 @@ def test_rounds_hold_each_offset_once_and_in_order(wanted, records):
 
 
 class World:
-    """What a replay is given, and what it did."""
+    """The arguments of a replay, and what it did."""
 
     def __init__(self, topic: Carried) -> None:
         self.topic = topic
@@ -78,8 +78,8 @@ def world(tmp_path, monkeypatch):
         yield world
 
 
-def test_a_replay_goes_round_by_round(world):
-    """Each is stored, written to the ledger under a job of the replay's own, and reported."""
+def test_a_replay_runs_in_rounds(world):
+    """Each is stored, written to the ledger under the replay's own job, and reported."""
     done = world.replay(OffsetRange(0, 2, 7), OffsetRange(1, 0, 3))
     assert world.done == [
         ("warm up", EPOCH_US),
@@ -99,8 +99,8 @@ def test_a_replay_goes_round_by_round(world):
     assert {one[0] for one in world.lines()} == {done.job}
 
 
-def test_a_line_is_written_once_its_round_is_stored(world):
-    """What fails has none; done again, it is another job, with all of its lines."""
+def test_ledger_entries_are_written_once_their_round_is_stored(world):
+    """A failed round has none; the next attempt is another job, with all of its entries."""
     world.fails_at = 1
     with pytest.raises(PenstockError, match="killed"):
         world.replay(OffsetRange(0, 0, 9))
@@ -112,8 +112,8 @@ def test_a_line_is_written_once_its_round_is_stored(world):
     assert len({one[0] for one in world.lines()}) == 2
 
 
-def test_a_round_is_in_the_commit_log_once_it_is_done(world, clock):
-    """Where Cassandra acknowledges before it syncs, each round waits for that as a batch of the stream does."""
+def test_a_completed_round_is_in_the_commit_log(world, clock):
+    """Where Cassandra acknowledges before it syncs, each round waits for that like a batch of the stream."""
     world.topic.tables.node = {"commitlog_sync": "periodic", "periodic_commitlog_sync_lag_block": "10ms"}
     world.replay(OffsetRange(0, 0, 9))
     assert clock.slept_s == [0.01] * 3
@@ -122,14 +122,14 @@ def test_a_round_is_in_the_commit_log_once_it_is_done(world, clock):
     assert len(clock.slept_s) == 3
 
 
-def test_nothing_to_replay_is_done_at_once(world):
+def test_an_empty_replay_ends_at_once(world):
     """No offsets, no rounds."""
     done = world.replay(OffsetRange(0, 3, 3))
     assert (done.records, done.partitions, world.stored()) == (0, [], [])
 
 
 def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
-    """Its records would be taken for those of the topic before it."""
+    """Its records would be taken for those of its predecessor."""
     world.topic.tables.generations = {"id-0": EPOCH_US}
     with pytest.raises(TopicRecreated, match="its id is id-1, the ledger's topic has the id id-0"):
         world.replay(OffsetRange(0, 0, 3))
@@ -137,7 +137,7 @@ def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
 
 
 def test_a_topic_that_no_job_has_read_is_not_replayed(world):
-    """Its rows would have no epoch to count from."""
+    """Its rows would have no timestamp base."""
     world.topic.tables.generations = {}
     with pytest.raises(PenstockError, match="no job has read readings yet"):
         world.replay(OffsetRange(0, 0, 3))
