@@ -1,4 +1,4 @@
-"""Each outcome that a record can have, by what a stream in memory made of it."""
+"""Each possible outcome of a record, from a stream in memory."""
 
 import zlib
 
@@ -18,7 +18,7 @@ def topic(tmp_path):
 
 
 def outcomes(found: Reconciled) -> dict[str, int]:
-    """What there is of each outcome; together they are what was produced."""
+    """The count of each outcome; together they are what was produced."""
     counts = {name: found.total(name) for name in OUTCOMES if found.total(name)}
     assert sum(counts.values()) == found.total("produced")
     return counts
@@ -29,7 +29,7 @@ def named(found: Reconciled) -> list[tuple[int, str | None, str]]:
 
 
 def test_a_record_with_its_row_is_stored(topic):
-    """A row of the record's id from its own offset says so, and the ledger how long that took."""
+    """A row of the record's id from its own offset proves it, and the ledger has the latency."""
     topic.send(1)
     topic.send(2)
     topic.carry_out()
@@ -41,7 +41,7 @@ def test_a_record_with_its_row_is_stored(topic):
 
 
 def test_a_superseded_record_is_stored(topic):
-    """A later record of the same id took its place, in the same batch or in another."""
+    """A later record of the same id replaced it, in the same batch or in another."""
     for sensor in (1, 1, 1):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 2))
@@ -52,8 +52,8 @@ def test_a_superseded_record_is_stored(topic):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_record_that_was_deleted_is_stored_and_its_tombstone_deleted(topic, again):
-    """A tombstone before a record takes nothing of it; one behind it takes the row; then a new row may come."""
+def test_a_deleted_record_is_stored_and_its_tombstone_deleted(topic, again):
+    """A tombstone before a record does not affect it; one after it deletes the row; then a new row may be stored."""
     topic.send(1, tombstone=True)
     topic.send(1)
     topic.send(1, tombstone=True)
@@ -65,9 +65,10 @@ def test_a_record_that_was_deleted_is_stored_and_its_tombstone_deleted(topic, ag
     assert found.ids == {1: again}
 
 
-def test_a_deletion_that_met_no_row_is_counted_apart(topic):
-    """A tombstone before any record of its id, or behind another tombstone, deletes nothing, and is deleted all the
-    same; of one that waits, or was rejected, nothing is known."""
+def test_a_deletion_without_a_row_is_counted_separately(topic):
+    """A tombstone before any record of its id, or after another tombstone, deletes nothing, and still counts as
+    deleted; for one that is pending or was rejected, nothing is known.
+    """
     topic.send(1, tombstone=True)
     topic.send(1)
     topic.send(1, tombstone=True)
@@ -81,8 +82,8 @@ def test_a_deletion_that_met_no_row_is_counted_apart(topic):
     assert found.total("deleted_nothing") == 3
 
 
-def test_a_tombstone_whose_row_is_there_has_not_deleted_nothing(topic):
-    """It is missing, whatever came before it."""
+def test_a_tombstone_whose_row_exists_is_missing(topic):
+    """Whatever precedes it, it does not count as a deletion without a row."""
     topic.send(1, tombstone=True)
     topic.carry_out()
     topic.tables.put(1, 0, -1, EPOCH_US - 1)
@@ -90,16 +91,16 @@ def test_a_tombstone_whose_row_is_there_has_not_deleted_nothing(topic):
     assert (found.total("missing"), found.total("deleted_nothing")) == (1, 0)
 
 
-def test_a_record_that_was_deleted_after_the_stretch_is_stored(topic):
-    """The tombstone that took the row away lies behind what is audited."""
+def test_a_record_deleted_after_the_range_is_stored(topic):
+    """The tombstone that deleted the row is after the reconciled range."""
     topic.send(1)
     topic.send(1, tombstone=True)
     topic.carry_out()
     assert outcomes(topic.audit(OffsetRange(0, 0, 1))) == {"stored": 1}
 
 
-def test_a_row_that_a_tombstone_did_not_delete_is_missing(topic):
-    """The row is older than its tombstone: that was not carried out."""
+def test_a_tombstone_that_did_not_delete_its_row_is_missing(topic):
+    """The row is older than its tombstone, which was not applied."""
     topic.send(1)
     topic.send(1, tombstone=True)
     topic.carry_out()
@@ -109,8 +110,8 @@ def test_a_row_that_a_tombstone_did_not_delete_is_missing(topic):
     assert named(found) == [(1, "1", "the row that it deletes is there")]
 
 
-def test_a_rejected_record_has_one_letter_however_many_copies(topic):
-    """A batch that is done again sets its rejects aside again: the same ones."""
+def test_a_rejected_record_counts_once_however_many_copies_it_has(topic):
+    """A batch that is retried dead-letters the same records again."""
     topic.send(1, b"junk")
     topic.send(2, b"")
     topic.written(*topic.spans())
@@ -122,8 +123,8 @@ def test_a_rejected_record_has_one_letter_however_many_copies(topic):
     assert found.miscounted == []
 
 
-def test_a_refused_record_is_rejected_and_not_produced(topic):
-    """It never got to the topic, and its letter is counted by itself."""
+def test_a_record_rejected_at_the_source_is_rejected_and_not_produced(topic):
+    """It never reached the topic, and its dead letter is counted separately."""
     topic.send(1)
     topic.refuse("r1")
     topic.carry_out()
@@ -132,8 +133,8 @@ def test_a_refused_record_is_rejected_and_not_produced(topic):
     assert (found.refused, len(found.rejected)) == (1, 1)
 
 
-def test_a_letter_of_an_earlier_topic_hides_no_loss(topic):
-    """A topic made anew has the same offsets again."""
+def test_a_dead_letter_of_an_earlier_incarnation_hides_no_loss(topic):
+    """A recreated topic has the same offsets again."""
     topic.send(1, b"junk")
     topic.carry_out()
     topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
@@ -141,8 +142,8 @@ def test_a_letter_of_an_earlier_topic_hides_no_loss(topic):
     assert (outcomes(found), found.rejected) == ({"waiting": 1}, [])
 
 
-def test_a_record_that_a_replay_stored_after_all_stays_rejected_and_its_row_is_known(topic):
-    """A contract that was eased, and a replay: its letter is still in the queue, and its row came from there."""
+def test_a_rejected_record_that_a_replay_stored_stays_rejected(topic):
+    """The contract was relaxed before the replay: its dead letter still exists, and its row is explained."""
     topic.send(1, b"junk")
     topic.carry_out()
     topic.kafka[0].clear()
@@ -152,8 +153,8 @@ def test_a_record_that_a_replay_stored_after_all_stays_rejected_and_its_row_is_k
     assert (outcomes(found), found.ids, found.miscounted) == ({"rejected": 1}, {1: True}, [])
 
 
-def test_what_the_transform_dropped_is_filtered(topic):
-    """As many as the line says, and no more."""
+def test_records_dropped_by_the_transform_are_filtered(topic):
+    """As many as the ledger entry says, and no more."""
     topic.filters = True
     for celsius in (-1, 1, -1, 1):
         topic.send(len(topic.kafka[0]), value(len(topic.kafka[0]), celsius))
@@ -165,8 +166,8 @@ def test_what_the_transform_dropped_is_filtered(topic):
     assert named(found) == [(3, "3", "the ledger counts it, and it is nowhere")]
 
 
-def test_no_reject_and_no_tombstone_is_taken_for_filtered(topic):
-    """The transform is not shown these: the one that is lost is named, and not its filtered neighbour."""
+def test_rejected_records_and_tombstones_do_not_count_as_filtered(topic):
+    """The transform never sees them: the lost one is named, and not its filtered neighbour."""
     topic.filters = True
     topic.send(1, value(1, -1))
     topic.send(2, b"junk")
@@ -181,8 +182,8 @@ def test_no_reject_and_no_tombstone_is_taken_for_filtered(topic):
     assert [one[0] for one in named(found)] == [1, 3]
 
 
-def test_what_the_ledger_has_not_come_to_is_waiting(topic):
-    """Rows may be there before their line is: whether they are, is not asked, but their ids are known."""
+def test_records_beyond_the_ledger_are_pending(topic):
+    """Rows may exist before their ledger entry: their existence is not checked, but their ids are known."""
     for sensor in range(4):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 2))
@@ -192,8 +193,8 @@ def test_what_the_ledger_has_not_come_to_is_waiting(topic):
     assert (found.ids, found.waiting_ids) == ({0: True, 1: True}, {2, 3})
 
 
-def test_what_the_ledger_went_past_is_missing(topic):
-    """A gap, and a job that began behind the topic's first record, are losses; they do not wait for ever."""
+def test_records_skipped_by_the_ledger_are_missing(topic):
+    """A gap, and a job that started after the topic's first record, are losses; they do not stay pending."""
     for sensor in range(6):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 1, 3))
@@ -204,8 +205,8 @@ def test_what_the_ledger_went_past_is_missing(topic):
     assert found.miscounted == []
 
 
-def test_a_record_that_is_nowhere_is_missing(topic):
-    """What the ledger covers and nobody has is named with its place, and its id if that can be read."""
+def test_a_record_found_nowhere_is_missing(topic):
+    """A record that the ledger covers and no store has is named with its position, and its id if that can be read."""
     for what in (value(0), b"junk", value(2)):
         topic.send(len(topic.kafka[0]), what)
     topic.carry_out()
@@ -216,7 +217,7 @@ def test_a_record_that_is_nowhere_is_missing(topic):
     assert (outcomes(found), named(found)) == ({"stored": 1, "missing": 2}, [(0, "0", why), (1, None, why)])
 
 
-def test_a_row_that_is_older_than_the_record_is_none_of_it(topic):
+def test_a_row_older_than_the_record_does_not_count(topic):
     """The row was written by an earlier record: the later one is missing."""
     topic.send(1)
     topic.send(1)
@@ -227,8 +228,8 @@ def test_a_row_that_is_older_than_the_record_is_none_of_it(topic):
     assert outcomes(found) == {"stored": 1, "missing": 1}
 
 
-def test_a_row_that_fell_back_is_not_excused_by_a_tombstone_to_come(topic):
-    """It is there, so no tombstone took it away."""
+def test_a_row_that_reverted_is_not_excused_by_a_later_tombstone(topic):
+    """The row exists, so no tombstone deleted it."""
     topic.send(1)
     topic.send(1)
     topic.send(1, tombstone=True)
@@ -238,8 +239,8 @@ def test_a_row_that_fell_back_is_not_excused_by_a_tombstone_to_come(topic):
     assert (outcomes(found), [one[0] for one in named(found)]) == ({"stored": 1, "waiting": 1, "missing": 1}, [1])
 
 
-def test_records_in_a_gap_are_named_though_they_are_where_they_should_be(topic):
-    """Stored, rejected, deleted, or stored and deleted since: no line says so, and the ledger went past them."""
+def test_records_in_a_gap_are_named_even_if_they_are_stored(topic):
+    """Stored, rejected, deleted, or stored and deleted since: no entry records it, and the ledger skipped them."""
     topic.send(1)
     topic.send(2, b"junk")
     topic.send(3)
@@ -259,7 +260,7 @@ def test_records_in_a_gap_are_named_though_they_are_where_they_should_be(topic):
 
 
 def test_a_gap_that_a_replay_filled_is_none(topic):
-    """Its lines say what became of the records."""
+    """Its entries record what became of the records."""
     for sensor in range(4):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 2, 4))
@@ -269,8 +270,8 @@ def test_a_gap_that_a_replay_filled_is_none(topic):
 
 
 @pytest.mark.parametrize("change", [{"records": 4}, {"rejected": 1}, {"last_offset": 1}, {"last_offset": 9}], ids=str)
-def test_a_line_that_counts_something_else_is_named(topic, change):
-    """What a line counts is held against what lies in Kafka and in the dead-letter topic."""
+def test_a_ledger_entry_with_wrong_counts_is_named(topic, change):
+    """Its counts are compared with Kafka and the dead-letter topic."""
     for sensor in range(3):
         topic.send(sensor)
     topic.carry_out()
@@ -283,8 +284,8 @@ def test_a_line_that_counts_something_else_is_named(topic, change):
     assert found["why"].startswith(f"the ledger counts {line['records']} records to {line['last_offset']}, ")
 
 
-def test_a_line_that_is_not_audited_as_a_whole_is_not_held_against_kafka(topic):
-    """A stretch may begin and end within a line; retention too takes the beginning of one."""
+def test_a_partly_reconciled_ledger_entry_is_not_compared_with_kafka(topic):
+    """A range may start and end within an entry; retention also removes the start of one."""
     for sensor in range(5):
         topic.send(sensor)
     topic.carry_out()
@@ -293,8 +294,8 @@ def test_a_line_that_is_not_audited_as_a_whole_is_not_held_against_kafka(topic):
         assert (found.miscounted, outcomes(found)) == ([], {"stored": span.records})
 
 
-def test_a_batch_that_is_done_again_doubles_nothing(topic):
-    """It writes its line again."""
+def test_a_retried_batch_duplicates_nothing(topic):
+    """It writes its ledger entry again."""
     topic.send(1)
     topic.send(2)
     for _ in range(2):
@@ -303,8 +304,8 @@ def test_a_batch_that_is_done_again_doubles_nothing(topic):
     assert (found.total("doubled"), found.total("reread"), outcomes(found)) == (0, 0, {"stored": 2})
 
 
-def test_lines_of_one_job_that_overlap_are_doubled(topic):
-    """One checkpoint never does that; and what lies on both is not counted wrong besides."""
+def test_overlapping_entries_of_one_job_are_doubled(topic):
+    """One checkpoint never causes that; and records in both entries are not reported as miscounted too."""
     for sensor in range(5):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 4))
@@ -313,7 +314,7 @@ def test_lines_of_one_job_that_overlap_are_doubled(topic):
     assert (found.total("doubled"), found.total("reread"), found.miscounted) == (2, 0, [])
 
 
-def test_what_another_job_read_again_is_reread(topic):
+def test_records_read_again_by_another_job_are_reread(topic):
     """A checkpoint was lost: the topic is read again, and the rows stay the same."""
     for sensor in range(5):
         topic.send(sensor)
@@ -324,8 +325,10 @@ def test_what_another_job_read_again_is_reread(topic):
     assert outcomes(found) == {"stored": 5}
 
 
-def test_lines_of_a_replay_are_not_the_streams(topic):
-    """They double nothing and let nothing pass as read; but what they cover, and is nowhere, is missing."""
+def test_entries_of_a_replay_are_separate_from_the_streams(topic):
+    """They duplicate nothing and do not count as read by the stream; but a covered record that is found nowhere is
+    missing.
+    """
     for sensor in range(6):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 3))
@@ -338,7 +341,7 @@ def test_lines_of_a_replay_are_not_the_streams(topic):
 
 
 def test_counts_are_kept_by_partition(tmp_path):
-    """Each partition has a balance of its own; ids and names are those of all."""
+    """Each partition has its own balance; ids and names are merged."""
     topic = Carried(tmp_path, partitions=3)
     for sensor in range(7):
         topic.send(sensor, partition=sensor % 2)
@@ -353,27 +356,27 @@ def test_counts_are_kept_by_partition(tmp_path):
     assert [(one["partition"], one["offset"]) for one in found.missing_records] == [(1, 1)]
 
 
-def test_nothing_sent_is_nothing_to_tell(topic):
+def test_an_empty_topic_has_an_empty_reconciliation(topic):
     """An empty topic has an empty audit."""
     found = topic.audit()
     assert (outcomes(found), found.ids, found.latencies_ms, found.first_produced_ms) == ({}, {}, [], 0)
 
 
 def grow(topic: Carried) -> None:
-    """Give the topic a second partition; what was read of the first belongs to the layout before."""
+    """Give the topic a second partition; records read from the first belong to the earlier layout."""
     topic.kafka[1] = []
     topic.firsts[1] = 0
     topic.tables.layouts.append(TopicLayout(2, 60_000_000, {0: len(topic.kafka[0])}))
 
 
 def moved(partition: int) -> list[int]:
-    """Sensors whose keys Java's partitioner puts into this one of two partitions, and librdkafka's does too."""
+    """Sensors whose keys both Java's partitioner and librdkafka's assign to this one of two partitions."""
     sensors = [sensor for sensor in range(200) if murmur2(b"%d" % sensor) % 2 == partition]
     return [sensor for sensor in sensors if zlib.crc32(b"%d" % sensor) % 2 == partition]
 
 
-def test_a_record_that_moved_with_the_partitions_is_newer(topic):
-    """Its offset is smaller than that of the row before, and its row has taken that one's place."""
+def test_a_record_in_a_new_partition_is_newer(topic):
+    """Its offset is smaller than that of the earlier row, and its row has replaced that one."""
     for sensor in range(200):
         topic.send(sensor)
     topic.carry_out()
@@ -389,8 +392,8 @@ def test_a_record_that_moved_with_the_partitions_is_newer(topic):
     assert {row["kafka_partition"] for sensor, row in topic.tables.rows.items() if sensor in moved(1)} == {1}
 
 
-def test_a_stale_row_of_a_key_that_moved_is_missing(topic):
-    """As a job left it that knew of no layouts: the older record's offset won."""
+def test_a_stale_row_of_a_moved_key_is_missing(topic):
+    """As left by a job without layouts: the older record's offset won."""
     (sensor, *_) = moved(1)
     for _ in range(3):
         topic.send(sensor)
@@ -404,8 +407,8 @@ def test_a_stale_row_of_a_key_that_moved_is_missing(topic):
     assert [(one["partition"], one["offset"]) for one in found.missing_records] == [(1, 0)]
 
 
-def test_a_tombstone_that_moved_deletes_the_row(topic):
-    """And a row that it did not delete is named, though that row's offset is larger."""
+def test_a_tombstone_in_a_new_partition_deletes_the_row(topic):
+    """And a row that it did not delete is named, even if the row's offset is larger."""
     (sensor, *_) = moved(1)
     for _ in range(3):
         topic.send(sensor)
@@ -420,7 +423,7 @@ def test_a_tombstone_that_moved_deletes_the_row(topic):
 
 @pytest.mark.parametrize("tombstone", [False, True])
 def test_versions_without_an_order_are_named(tmp_path, tombstone):
-    """Records without a key lie in any partition: nobody can say which version is the newest."""
+    """Records without a key may be in any partition: which version is the newest is unknown."""
     topic = Carried(tmp_path, partitions=2)
     for sensor in (7, 8, 9):
         topic.send(sensor, partition=0)
@@ -434,7 +437,7 @@ def test_versions_without_an_order_are_named(tmp_path, tombstone):
 
 
 def test_rejected_versions_need_no_order(tmp_path):
-    """They are in no table, whatever partition they came by."""
+    """They are in no table, whatever their partition."""
     topic = Carried(tmp_path, partitions=2)
     topic.send(7, partition=0)
     topic.send(7, value(-1000), partition=1)
@@ -454,7 +457,7 @@ def redrive(topic: Carried, sensor: int, *sends: int | None, **more: bool) -> No
     topic.carry_out(OffsetRange(0, 1, len(topic.kafka[0])))
 
 
-def test_a_redriven_record_does_not_take_the_row_of_a_newer_one(topic):
+def test_a_redriven_record_does_not_replace_the_row_of_a_newer_one(topic):
     """All versions are stored, the row is the newer one's, and Kafka orders them."""
     redrive(topic, 1, 1)
     found = topic.audit()
@@ -463,8 +466,8 @@ def test_a_redriven_record_does_not_take_the_row_of_a_newer_one(topic):
     assert found.unordered == []
 
 
-def test_a_redriven_record_has_the_row_when_nothing_newer_came(topic):
-    """Its row is known as its own, though its write time is earlier than its position."""
+def test_a_redriven_record_has_the_row_if_nothing_newer_arrived(topic):
+    """Its row is recognized as its own, although its write timestamp is earlier than its position."""
     redrive(topic, 1)
     topic.send(2)
     topic.carry_out(OffsetRange(0, 2, 3))
@@ -474,8 +477,8 @@ def test_a_redriven_record_has_the_row_when_nothing_newer_came(topic):
 
 
 @pytest.mark.parametrize(("sends", "rows"), [((None,), 0), ((None, 1), 1)])
-def test_a_redriven_record_does_not_come_back_after_a_deletion(topic, sends, rows):
-    """The tombstone is newer; whether the id is to have a row is said by the newest version."""
+def test_a_redriven_record_does_not_return_after_a_deletion(topic, sends, rows):
+    """The tombstone is newer; the newest version decides whether the id has a row."""
     redrive(topic, 1, *sends)
     found = topic.verify()
     assert (found.differences, found.rows, found.distinct_ids) == ([], rows, rows)
@@ -483,14 +486,14 @@ def test_a_redriven_record_does_not_come_back_after_a_deletion(topic, sends, row
 
 
 def test_a_redriven_deletion_deletes_nothing_newer(topic):
-    """It is deleted, and the row of the newer version stays."""
+    """It counts as deleted, and the row of the newer version stays."""
     redrive(topic, 1, 1, tombstone=True)
     found = topic.verify()
     assert (found.differences, found.stored, found.deleted, found.rows) == ([], 1, 1, 1)
 
 
-def test_a_redriven_record_that_was_written_as_new_is_named(topic):
-    """As a job of an older version does it: it took the row of a newer version."""
+def test_a_redriven_record_written_as_new_is_named(topic):
+    """As by a job of an older version: it replaced the row of a newer version."""
     redrive(topic, 1, 1)
     topic.tables.put(1, 0, 2, EPOCH_US + 2)
     found = topic.verify()
@@ -499,14 +502,14 @@ def test_a_redriven_record_that_was_written_as_new_is_named(topic):
 
 
 def test_a_newer_version_that_lost_its_row_to_a_redriven_one_is_named(topic):
-    """The row of the older version is there, and known as such."""
+    """The row of the older version exists, and is recognized as such."""
     redrive(topic, 1, 1)
     topic.tables.put(1, 0, 2, EPOCH_US)
     assert named(topic.audit()) == [(1, "1", "the ledger counts it, and it is nowhere")]
 
 
-def test_two_records_with_one_place_are_named(topic):
-    """Somebody wrote the header: which of the two is newer, nobody can say."""
+def test_two_records_with_one_position_are_named(topic):
+    """The header was forged: which of the two is newer is unknown."""
     topic.send(1)
     topic.send(1, order_us=0)
     topic.carry_out()

@@ -32,8 +32,8 @@ def covered_by(lines: list[LedgerEntry]) -> set[int]:
 
 
 @given(stretches)
-def test_an_offset_is_on_a_line_that_covers_it(found):
-    """However lines lie and overlap, `at` gives one that covers the offset, the stream's if there is one."""
+def test_a_covered_offset_has_an_entry(found):
+    """However entries overlap, `at` returns one that covers the offset, the stream's if there is one."""
     lines = [line(first, first + more, job) for first, more, job in found]
     coverage = Coverage(lines)
     streamed = [one for one in lines if not one.job.startswith(REPLAY)]
@@ -51,7 +51,7 @@ def test_an_offset_is_on_a_line_that_covers_it(found):
 
 
 def compared(lines: list[LedgerEntry]) -> tuple[Audit, set[int]]:
-    """What a reconciliation of an empty topic says of the lines, and the first offsets of those that stand alone."""
+    """The result for the entries of an empty topic, and the first offsets of those without overlap."""
     with tempfile.TemporaryDirectory() as home:
         audit = Facts(Path(home), lines=lines).reconcile(spans=[OffsetRange(0, 0, 99)], named_at_most=99)
     return audit, {one["offset"] for one in audit.named["miscounted"]}
@@ -59,7 +59,7 @@ def compared(lines: list[LedgerEntry]) -> tuple[Audit, set[int]]:
 
 @few_examples
 @given(stretches)
-def test_overlaps_are_counted_by_who_made_them(found):
+def test_overlaps_are_counted_by_job(found):
     """doubled: what one job covers more than once; reread: what another job covers again; a replay counts nothing."""
     lines = [line(first, first + more, job) for first, more, job in found]
     balance = compared(lines)[0].balances[0]
@@ -72,9 +72,8 @@ def test_overlaps_are_counted_by_who_made_them(found):
 
 @few_examples
 @given(stretches)
-def test_a_line_is_alone_when_no_other_shares_an_offset(found):
-    """Only these can be held against Kafka, which has none of their records here: what lies on two lines is on one of
-    them by chance."""
+def test_an_entry_without_overlap_is_compared_with_kafka(found):
+    """Only these can be, and Kafka has none of their records here; a record in two entries belongs to either."""
     lines = [line(first, first + more, job) for first, more, job in found]
     streamed = [one for one in lines if not one.job.startswith(REPLAY)]
     alone = {
@@ -85,7 +84,7 @@ def test_a_line_is_alone_when_no_other_shares_an_offset(found):
     assert compared(lines)[1] == alone
 
 
-def test_no_lines_cover_nothing():
+def test_without_entries_nothing_is_covered():
     """Before a job has written one."""
     empty = Coverage([])
     assert (empty.at(0), empty.bound_after(0), empty.reached, empty.lines) == (None, None, 0, [])

@@ -1,4 +1,4 @@
-"""Verification where Kafka's timestamp orders the table: random histories balance, and what is wrong is named."""
+"""Verification where Kafka's timestamp orders the table: random histories balance, and defects are named."""
 
 import tempfile
 from dataclasses import replace
@@ -79,7 +79,7 @@ def filled(topic: Carried, sends) -> Model:
 
 
 def carry_out_in_batches(topic: Carried, data: st.DataObject) -> None:
-    """Batches that take some of each partition, whatever the timestamps are, and at last the rest."""
+    """Batches that take some of each partition, whatever the timestamps are, and finally the rest."""
     at = {span.partition: span.first for span in topic.spans()}
     for number in range(data.draw(st.integers(1, 3), label="batches") + 1):
         ends = {span.partition: span.end for span in topic.spans()}
@@ -138,8 +138,8 @@ def test_a_loss_is_named(sends, data):
         assert kinds >= ({"foreign"} if how == "by hand" else {"missing"})
 
 
-def test_rows_say_by_themselves_what_they_were_written_with(topic):
-    """By Kafka's timestamp in the row; a redriven one by its record, others were changed by hand or are older."""
+def test_rows_explain_their_own_write_timestamps(topic):
+    """By Kafka's timestamp in the row; a redriven one by its record; others were changed by hand or are older."""
     for first_ms in (None, 5):
         topic.send(2, at_ms=BY_TIME_MS, first_ms=first_ms)
     topic.firsts[1] = 9
@@ -157,8 +157,10 @@ def test_rows_say_by_themselves_what_they_were_written_with(topic):
     assert (found.older, found.changed) == (1, {4: NOW_US, 6: at_us}), "times by hand to the second"
 
 
-def test_the_rows_of_an_earlier_topic_are_asked_for_their_records(topic):
-    """A recreated topic has the same offsets again: a row that explains itself may be one of the earlier topic."""
+def test_rows_of_an_earlier_incarnation_are_checked_against_records(topic):
+    """A recreated topic has the same offsets again: a row that explains itself may be one of the earlier
+    incarnation.
+    """
     topic.tables.generations["id-0"] = EPOCH_US - 1
     topic.send(1, at_ms=BY_TIME_MS)
     topic.tables.put(1, 0, 0, BY_TIME_MS * 1000, BY_TIME_MS)
@@ -169,7 +171,7 @@ def test_the_rows_of_an_earlier_topic_are_asked_for_their_records(topic):
 
 
 def test_a_record_that_nothing_orders_has_no_id(topic):
-    """The job rejects it: it is sought among the dead letters."""
+    """The job rejects it: it is looked up among the dead letters."""
     topic.send(1, at_ms=-1)
     topic.send(1, at_ms=2**50)
     topic.send(1, at_ms=BY_TIME_MS)
@@ -180,7 +182,7 @@ def test_a_record_that_nothing_orders_has_no_id(topic):
     assert fault.reason == Reason.ORDER_UNKNOWN
 
 
-def test_equal_bytes_in_two_places_are_one_version(topic):
+def test_equal_bytes_at_two_positions_are_one_version(topic):
     """A producer that sent a record twice within a millisecond changes nothing."""
     topic.send(1, at_ms=BY_TIME_MS)
     topic.send(1, at_ms=BY_TIME_MS, partition=1)
@@ -193,7 +195,7 @@ def test_equal_bytes_in_two_places_are_one_version(topic):
 
 
 def test_a_table_of_another_order_is_not_verified(topic):
-    """Every row would be called foreign: it is refused, with the way out, as by the job."""
+    """Every row would be reported as foreign: it is rejected, with a way out, like by the job."""
     topic.tables.session.cluster.metadata.keyspaces["lab"].tables.add("readings")
     topic.tables.put(1, 0, 0, EPOCH_US)
     with pytest.raises(PenstockError, match="is ordered by 'offset'"):

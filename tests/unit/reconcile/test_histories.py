@@ -1,4 +1,4 @@
-"""Random histories of a topic balance, and one thing made wrong in each is named."""
+"""Random histories of a topic balance, and one defect planted in each is named."""
 
 import tempfile
 from collections import defaultdict
@@ -19,7 +19,7 @@ NOW_US = EPOCH_US + 9_000_000_000
 
 
 def told(found: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
-    """The differences, but for their words."""
+    """The differences, without their messages."""
     assert found.balanced == (found.differences == []) == (found.differences_found == 0)
     return [(one.kind, one.partition, one.offset, one.id) for one in found.differences]
 
@@ -31,7 +31,7 @@ PARTITIONS = 2
 
 
 class History:
-    """A topic that was sent to, and carried out in batches, some of them again."""
+    """A topic with records, processed in batches, some of them again."""
 
     def __init__(self, home: Path, sends: list[tuple[int, str]]) -> None:
         self.topic = Carried(home, PARTITIONS)
@@ -47,7 +47,7 @@ class History:
         self.topic.acknowledge("r1")
 
     def stream(self, data: st.DataObject, job: str) -> None:
-        """Read from the beginning in batches, some broken off and done again; perhaps not to the end."""
+        """Read from the beginning in batches, some interrupted and retried; perhaps not to the end."""
         ends = {span.partition: span.end for span in self.topic.spans()}
         at = dict.fromkeys(ends, 0)
         for number in range(data.draw(st.integers(1, 4), label=f"batches of {job}")):
@@ -60,7 +60,7 @@ class History:
             at = upto
 
     def replay(self, data: st.DataObject) -> None:
-        """Read a stretch again, as far as the stream has come."""
+        """Read a range again, as far as the stream has come."""
         spans = []
         for span in self.topic.spans():
             reached = self.topic.book.reached(span)
@@ -95,7 +95,7 @@ def adds_up(found: TopicReceipt) -> None:
 @few_examples
 @given(SENDS, st.data())
 def test_any_history_balances(sends, data):
-    """Sends, deletions, rejects, redriven ones; batches broken off and done again, a lost checkpoint, a replay."""
+    """Sends, deletions, rejected and redriven records; batches interrupted and retried, a lost checkpoint, a replay."""
     with tempfile.TemporaryDirectory() as home:
         history = History(Path(home), sends)
         history.carry_out(data)
@@ -109,7 +109,7 @@ def test_any_history_balances(sends, data):
 
 
 def corrupted(data: st.DataObject, sends: list[tuple[int, str]], home: str) -> History:
-    """A history with at least one row and one reject, carried out to the end: nothing waits."""
+    """A history with at least one row and one dead letter, completely processed: nothing is pending."""
     history = History(Path(home), [*sends, (0, "good"), (1, "junk"), (0, "good")])
     history.carry_out(data)
     ends = [OffsetRange(span.partition, history.reached(span.partition), span.end) for span in history.topic.spans()]
@@ -118,8 +118,9 @@ def corrupted(data: st.DataObject, sends: list[tuple[int, str]], home: str) -> H
 
 
 def drops(history: History, partition: int, offset: int) -> bool:
-    """Whether a line of the record dropped others: which ones, only their number tells. One that was dropped and
-    superseded passes for stored, and leaves room for a lost one to pass for dropped.
+    """Whether the ledger entry of the record has filtered others: only their number is known.
+
+    A record that was filtered and superseded counts as stored, and leaves room for a lost one to count as filtered.
     """
     return any(
         one["filtered"]
@@ -130,7 +131,7 @@ def drops(history: History, partition: int, offset: int) -> bool:
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_row_that_goes_is_named(sends, data):
+def test_a_lost_row_is_named(sends, data):
     """By its record."""
     with tempfile.TemporaryDirectory() as home:
         history = corrupted(data, sends, home)
@@ -145,8 +146,8 @@ def test_a_row_that_goes_is_named(sends, data):
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_row_that_falls_back_is_named(sends, data):
-    """Its last record is missing, though the id has a row."""
+def test_a_reverted_row_is_named(sends, data):
+    """Its last record is missing, although the id has a row."""
     with tempfile.TemporaryDirectory() as home:
         history = corrupted(data, sends, home)
         partition, offset = (history.topic.tables.rows[0][name] for name in ("kafka_partition", "kafka_offset"))
@@ -159,8 +160,8 @@ def test_a_row_that_falls_back_is_named(sends, data):
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_line_cut_short_is_named(sends, data):
-    """A line that is alone says how many records it has. On lines of two jobs it would hide behind the other."""
+def test_a_shortened_ledger_entry_is_named(sends, data):
+    """An entry without overlap says how many records it has. With another job's entry it would be hidden."""
     with tempfile.TemporaryDirectory() as home:
         history = History(Path(home), [(0, "good"), (0, "good"), *sends])
         history.topic.carry_out()
@@ -173,8 +174,8 @@ def test_a_line_cut_short_is_named(sends, data):
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_line_that_goes_is_named(sends, data):
-    """By each record that no other line covers; if it was the last line, they wait."""
+def test_a_lost_ledger_entry_is_named(sends, data):
+    """By each record that no other entry covers; if it was the last entry, they are pending."""
     with tempfile.TemporaryDirectory() as home:
         history = corrupted(data, sends, home)
         lines = history.topic.tables.kept["ledger"]
@@ -192,8 +193,8 @@ def test_a_line_that_goes_is_named(sends, data):
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_letter_that_goes_is_named(sends, data):
-    """All copies of it: its record is then nowhere, and its line counts one too many."""
+def test_a_lost_dead_letter_is_named(sends, data):
+    """With all its copies: its record is then found nowhere, and its ledger entry counts one too many."""
     with tempfile.TemporaryDirectory() as home:
         history = corrupted(data, sends, home)
         queue = history.topic.queue.sent
@@ -211,8 +212,8 @@ def origin(letter) -> tuple[int, int]:
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_record_that_is_another_is_named(sends, data):
-    """The journal knows which key was acknowledged there."""
+def test_a_replaced_record_is_named(sends, data):
+    """The delivery log knows which key was acknowledged there."""
     with tempfile.TemporaryDirectory() as home:
         history = corrupted(data, sends, home)
         partition = data.draw(st.sampled_from([one for one, kept in history.topic.kafka.items() if kept]))
@@ -227,8 +228,10 @@ def test_a_record_that_is_another_is_named(sends, data):
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_row_by_other_hands_is_named(sends, data):
-    """With the time of now, without a place, or with a place within the topic; over another row or beside all."""
+def test_a_row_of_another_writer_is_named(sends, data):
+    """With the current time, without a position, or with a position within the topic; over another row or as a new
+    one.
+    """
     with tempfile.TemporaryDirectory() as home:
         history = corrupted(data, sends, home)
         sensor = data.draw(st.sampled_from([77, *sorted(history.topic.tables.rows)]))

@@ -1,4 +1,4 @@
-"""Every kind of difference is found, by any facts: compared with an oracle, and with each statement taken away."""
+"""Every kind of difference is found, with any facts: compared with an oracle, and with each statement removed."""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -30,7 +30,7 @@ Difference = tuple[str, int | None, int | None, str | None]
 
 
 class Oracle:
-    """What is to be found in facts: the definitions, word by word, one record at a time; no excuse but filters."""
+    """The expected result: the definitions, word by word, one record at a time; no excuse but filters."""
 
     def __init__(self, facts: Facts, deliveries: list[Acknowledgement]) -> None:
         self._facts, self._deliveries = facts, deliveries
@@ -131,7 +131,7 @@ PLACES = st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, LENGTH - 1))
 
 @st.composite
 def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
-    """A topic, and a ledger, a table, dead letters and a delivery log that may have nothing to do with it."""
+    """A topic, and a ledger, a table, dead letters and a delivery log that may be unrelated to it."""
     facts = Facts(Path())
     for place in sorted(draw(st.sets(PLACES, min_size=1, max_size=2 * LENGTH))):
         record_id = draw(st.one_of(IDS, st.none()))
@@ -152,8 +152,8 @@ def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
 
 @few_examples
 @given(any_facts())
-def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_definitions(given_facts):
-    """Records, lines, rows, dead letters and deliveries that contradict each other in any way."""
+def test_outcomes_and_differences_match_their_definitions_for_any_facts(given_facts):
+    """Records, entries, rows, dead letters and deliveries that contradict each other in any way."""
     facts, deliveries = given_facts
     oracle = Oracle(facts, deliveries)
     with tempfile.TemporaryDirectory() as home:
@@ -168,14 +168,14 @@ def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_defi
 
 
 def result(made: Planted) -> Any:
-    """All that a reconciliation in DuckDB says."""
+    """The whole result of a reconciliation in DuckDB."""
     facts, _ = made
     with local_loader(settings_in(facts.home), facts) as loader:
         return said(made, loader)
 
 
-def test_each_kind_that_was_planted_is_named(tmp_path):
-    """In a topic that holds all of them at once; and each outcome is counted."""
+def test_each_planted_kind_is_named(tmp_path):
+    """In a topic with all of them at once; and each outcome is counted."""
     facts, deliveries = plain(tmp_path)
     audit = facts.reconcile(deliveries=deliveries)
     named = {
@@ -211,14 +211,14 @@ STATEMENTS = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, Any]:
-    """What is found with every statement."""
+    """The result with every statement."""
     home = tmp_path_factory.mktemp("whole")
     return {make.__name__: result(make(home)) for make in (plain, compacted)}
 
 
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
-def test_without_a_statement_something_is_not_found(tmp_path, monkeypatch, whole, statement):
-    """Each has its use: when it yields nothing, something that was planted is not named, or is named wrongly."""
+def test_every_statement_is_needed(tmp_path, monkeypatch, whole, statement):
+    """If it yields nothing, something that was planted is not named, or is named wrongly."""
     empty = replace(statement, body=f"SELECT * FROM ({statement.body}\n) taken_away WHERE FALSE")
     monkeypatch.setattr(queries, "sections", lambda: without(statement, empty))
     assert any(differs(make(tmp_path), whole[make.__name__]) for make in (plain, compacted))
@@ -234,22 +234,22 @@ def without(statement: Statement, empty: Statement) -> Mapping[str, tuple[Statem
 
 
 def differs(made: tuple[Facts, list[Acknowledgement]], expected: Any) -> bool:
-    """Whether something else is found; also if there is no result at all."""
+    """Whether the result differs; also if there is none at all."""
     try:
         return bool(result(made) != expected)
     except (duckdb.Error, ValueError):
         return True
 
 
-def test_the_range_that_is_verified_bounds_what_is_compared(tmp_path):
-    """A line that is not within it as a whole is not compared."""
+def test_the_verified_range_bounds_what_is_compared(tmp_path):
+    """A ledger entry that is not completely within it is not compared."""
     facts, _ = plain(tmp_path)
     audit = facts.reconcile(spans=[OffsetRange(1, 0, 7)])
     assert "miscounted" not in audit.named
 
 
-def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
-    """Records, deliveries and lines below the present log start are not compared; what lies above it still is."""
+def test_records_deleted_by_retention_during_verification_are_not_missing(tmp_path):
+    """Records, deliveries and entries below the current log start are not compared; what is above it still is."""
     facts = Facts(tmp_path, starts={0: 3})
     facts.records = [record(0, 3, "d"), record(0, 4, "e")]
     facts.lines = [line(0, 0, 2), line(0, 2, 4), line(0, 4, 5)]

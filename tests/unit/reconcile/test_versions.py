@@ -21,7 +21,7 @@ TIE = "two versions have one place in the order: Cassandra mixes their columns"
 
 
 class Home(NamedTuple):
-    """Where one version of an id is."""
+    """The position of one version of an id."""
 
     partition: int
     offset: int = 0
@@ -33,12 +33,12 @@ home = Home
 
 
 def redriven(partition: int, order_us: int, offset: int, layout: int = 0) -> Home:
-    """The home of a record that was redriven just now, and keeps an earlier place."""
+    """The position of a record that was redriven just now, and keeps an earlier one."""
     return home(partition, offset, Rank(layout, order_us - offset, is_proven=True, is_kept=True), at_ms=10**13)
 
 
 def named(home_folder: Path, versions: dict[str, tuple[Home, ...]]) -> list[Named]:
-    """The ids that have no order."""
+    """The ids without an order."""
     facts = Facts(home_folder)
     for record_id, homes in versions.items():
         for one in homes:
@@ -77,7 +77,7 @@ def unordered(home_folder: Path, *homes: Home) -> str:
         "redriven where it moved to",
     ],
 )
-def test_what_kafka_orders_is_ordered(tmp_path, homes):
+def test_kafkas_order_is_used(tmp_path, homes):
     """By offsets within a partition, by layouts from one to the next."""
     assert unordered(tmp_path, *homes) == ""
 
@@ -97,13 +97,13 @@ def test_what_kafka_orders_is_ordered(tmp_path, homes):
         ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
     ],
 )
-def test_what_kafka_does_not_order_is_named(tmp_path, homes, why):
+def test_versions_that_kafka_does_not_order_are_named(tmp_path, homes, why):
     """With the partitions, and why neither version is known to be the newer one."""
     assert why in unordered(tmp_path, *homes)
 
 
 def test_each_id_is_named_once(tmp_path):
-    """With one of its homes."""
+    """With one of its positions."""
     found = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
     assert [(one["partition"], one["offset"], one["id"]) for one in found] == [(2, 0, "0"), (2, 1, "1"), (2, 2, "2")]
 
@@ -114,7 +114,7 @@ versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.
 
 @few_examples
 @given(versions_by_place)
-def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
+def test_declared_orders_lack_an_order_only_if_the_newest_versions_tie(found):
     """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""
     offsets = dict.fromkeys(range(3), -1)
     homes = []
