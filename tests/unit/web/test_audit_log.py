@@ -10,7 +10,7 @@ from penstock.web.audit_log import AuditLog
 from penstock.web.page_layout import run_audited
 
 
-def test_a_deed_is_a_line(tmp_path):
+def test_an_action_is_an_entry(tmp_path):
     """Each entry has user, action, subject and outcome; the newest is first."""
     audit_log = AuditLog(read(home=tmp_path))
     assert audit_log.read_newest() == []
@@ -33,8 +33,8 @@ def test_the_file_is_rotated(tmp_path):
     assert [one.subject for one in audit_log.read_newest(4)] == ["5", "4", "3", "2"]
 
 
-def test_a_torn_line_is_passed_over(tmp_path):
-    """So is one that is not ours."""
+def test_a_corrupt_line_is_skipped(tmp_path):
+    """So is one that is not an entry."""
     audit_log = AuditLog(read(home=tmp_path))
     audit_log.record("who", "act", "1", "done")
     with audit_log.path.open("ab") as file:
@@ -43,15 +43,15 @@ def test_a_torn_line_is_passed_over(tmp_path):
 
 
 def test_a_full_disk_is_logged(tmp_path):
-    """The deed was done; that it was not written down is an error in the log, not one of the deed."""
+    """The action succeeded: that it could not be recorded is an error in the log, not one of the action."""
     home = tmp_path / "home"
     home.write_text("a file where a folder should be")
     AuditLog(read(home=home)).record("who", "act", "1", "done")
 
 
 @pytest.mark.parametrize("error", [UsageError("no", hint="x"), OSError("disk"), KeyboardInterrupt()])
-def test_a_deed_that_fails_is_written_down(tmp_path, error):
-    """Foreseen or not, and it fails all the same."""
+def test_a_failed_action_is_recorded(tmp_path, error):
+    """Whether the error was expected or not, and it is raised."""
 
     def deed():
         raise error

@@ -1,4 +1,4 @@
-"""What a message is shown as, whatever it holds."""
+"""How a message is shown, whatever it contains."""
 
 import json
 
@@ -16,8 +16,8 @@ def seen(one, *, masks=False, schemas=None, record=Reading):
     return MessageRenderer(ContentReader(schemas or FakeSchemas.of(Reading)), record, masks).render(one)
 
 
-def test_personal_data_are_hidden():
-    """Fields that the contract does not know, text, bytes, strange headers, and keys that are no id."""
+def test_personal_data_are_hidden_by_default():
+    """Fields that the contract does not know, text, bytes, unknown headers, and keys that are not ids."""
     one = message(
         5,
         b'{"sensor": 7, "celsius": 2.5, "name": "Ada", "inner": {"mail": "ada@x"}}',
@@ -40,14 +40,14 @@ def test_personal_data_are_hidden():
     assert text.key == "7"
 
 
-def test_personal_data_are_shown_to_who_asked_for_them():
-    """As they are, in text and in hex."""
+def test_personal_data_are_shown_on_request():
+    """Unchanged, as text and as hex."""
     found = seen(message(6, b"Ada", key=b"\xff\x01", headers=[("who", b"Ada"), ("none", None)]))
     assert (found.text, found.hex, found.key) == ("Ada", b"Ada".hex(), "0xff01")
     assert [one.value for one in found.headers] == ["Ada", None]
 
 
-def test_a_large_value_is_cut_and_says_so():
+def test_a_large_value_is_truncated_and_says_so():
     """What is shown of a message is bounded, decoded or not."""
     text = seen(message(1, b"x" * 50_000))
     assert (len(text.text), len(text.hex), text.is_cut, text.value_bytes) == (

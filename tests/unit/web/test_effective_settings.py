@@ -10,7 +10,7 @@ def settings_of(tmp_path, **changes):
 
 
 def test_every_setting_has_its_variable_and_whether_it_is_the_default(tmp_path):
-    """Defaults that are made of ports too."""
+    """Including defaults that are derived from ports."""
     found = {
         one.variable: one for one in list_effective_settings(settings_of(tmp_path, kafka_port=19092, log_level="DEBUG"))
     }
@@ -31,8 +31,8 @@ def test_secrets_and_userinfo_are_hidden(tmp_path):
     assert found["PENSTOCK_SOURCE_URL"] == f"https://{HIDDEN}@host/api"
 
 
-def test_a_secret_is_hidden_wherever_it_stands(tmp_path):
-    """Those of the settings, as they are and as a URL has them; those in URLs; those that were made for this home."""
+def test_a_secret_is_hidden_wherever_it_occurs(tmp_path):
+    """Those of the settings, plain and URL-encoded; those in URLs; those generated for this data directory."""
     settings = settings_of(tmp_path, kafka_password="hu/sh", registry_url="http://me:word7@host/")
     line = "hu/sh hu%2Fsh word7 made-here-once http://you:other@host/ airflow stays"
     assert (
@@ -42,6 +42,6 @@ def test_a_secret_is_hidden_wherever_it_stands(tmp_path):
 
 
 def test_the_longer_of_two_secrets_is_hidden_as_a_whole():
-    """Though it begins with the other."""
+    """Even if it starts with the other."""
     assert Secrets(["abc", "abcdef"]).hide("abcdef abc") == f"{HIDDEN} {HIDDEN}"
     assert Secrets([]).hide("abc") == "abc"

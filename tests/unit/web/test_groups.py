@@ -1,4 +1,4 @@
-"""Who reads how far: which groups count, and where the Spark query is."""
+"""Consumer groups: which ones count, and where the Spark query is."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def done(result=None, error=None) -> Future:
 
 
 class FakeAdmin:
-    """An admin client of groups: by name the members' partitions, and the offsets that were committed."""
+    """An admin client of groups: by name the members' partitions, and the committed offsets."""
 
     def __init__(self, held, ends=None, error=None) -> None:
         self.held, self.ends, self.error, self.asked = held, ends or {}, error, []
@@ -63,8 +63,8 @@ class FakeAdmin:
 SETTINGS = read(home="unused")
 
 
-def test_lag_is_counted_per_partition_and_by_who_reads():
-    """End less committed, never below zero; what Kafka does not tell stays unknown."""
+def test_lag_is_counted_per_partition_and_group():
+    """End minus committed, never below zero; what Kafka does not report stays unknown."""
     client = FakeAdmin(
         {"app": ({"c1": [("t", 0)]}, {("t", 0): 7, ("t", 1): 12, ("t", 2): -1001}), "other": ({}, {("gone", 0): 1})},
         {("t", 0): 10, ("t", 1): 11},
@@ -76,7 +76,9 @@ def test_lag_is_counted_per_partition_and_by_who_reads():
 
 
 def test_the_registrys_stale_groups_have_no_lag():
-    """Neither those of Apicurio's names, which are not even asked, nor others that read its journal and have ended."""
+    """Neither those with Apicurio's names, which are not even queried, nor others that read its topic and have
+    ended.
+    """
     journal = {("kafkasql-journal", 0): 0}
     client = FakeAdmin(
         {
@@ -103,12 +105,12 @@ def test_an_unavailable_kafka_is_not_one_without_groups():
 
 @pytest.fixture
 def spans(monkeypatch):
-    """The pipeline's topic holds two partitions."""
+    """The pipeline's topic has two partitions."""
     monkeypatch.setattr(observe_groups, "read_ranges", lambda *_: [OffsetRange(0, 5, 20), OffsetRange(1, 0, 8)])
 
 
-def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_path):
-    """Lag counts what is held and not yet recorded."""
+def test_the_position_of_the_query_is_that_of_the_ledger_or_else_the_checkpoint(spans, tmp_path):
+    """Lag counts what is in the topic and not yet recorded."""
     settings = read(home=tmp_path)
     folder = tmp_path / "data" / "checkpoint-kraft" / "users_created"
     (folder / "offsets").mkdir(parents=True)
@@ -120,7 +122,7 @@ def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_pa
     assert (found.lag, found.problems) == (4, [])
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_is_returned(spans, tmp_path):
+def test_unreadable_sources_are_listed_and_the_rest_is_returned(spans, tmp_path):
     """A checkpoint elsewhere, and Cassandra unavailable for either reason."""
     settings = read(home=tmp_path, spark_checkpoint="s3://bucket/place")
 

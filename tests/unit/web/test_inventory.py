@@ -1,4 +1,4 @@
-"""The list of topics: what each holds, and what Kafka does not tell."""
+"""The list of topics: what each contains, and what Kafka does not report."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def done(result=None, error=None) -> Future:
 
 
 class FakeAdmin:
-    """An admin client: by topic the end of each partition; None for one that has no leader."""
+    """An admin client: by topic the end of each partition; None for one without a leader."""
 
     def __init__(self, ends) -> None:
         self.ends, self.error, self.looks = ends, None, 0
@@ -60,7 +60,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_each_topic_with_what_it_holds(clock):
+def test_each_topic_is_listed_with_its_content(clock):
     """The pipeline's first, internal ones last; a rate after two polls."""
     client = FakeAdmin({"__x": [1], "t": [11, 21], "users_created": [1]})
     held = Inventory(client, read(home="unused"))
@@ -74,7 +74,7 @@ def test_each_topic_with_what_it_holds(clock):
 
 
 def test_concurrent_callers_share_one_poll(clock):
-    """Twenty open pages are one."""
+    """Twenty open pages cause one poll."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
     for _ in range(20):
@@ -85,7 +85,7 @@ def test_concurrent_callers_share_one_poll(clock):
     assert client.looks == 2
 
 
-def test_what_is_not_known_is_not_zero(clock):
+def test_unknown_counts_are_not_zero(clock):
     """A partition without a leader, and a topic that was recreated between two polls."""
     client = FakeAdmin({"t": [11, None], "u": [100]})
     held = Inventory(client, read(home="unused"))
@@ -96,8 +96,8 @@ def test_what_is_not_known_is_not_zero(clock):
     assert held.get_topic("u").rate_s is None
 
 
-def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
-    """And one that was just made is found at once."""
+def test_a_missing_topic_is_not_found(clock):
+    """And one that was just created is found at once."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
     with pytest.raises(UsageError, match="no topic 'new'"):
@@ -121,7 +121,7 @@ def test_an_unavailable_kafka_is_an_error(clock):
     assert held.list_topics() == []
 
 
-def test_what_topics_are_there_for():
+def test_the_purpose_of_a_topic_is_known_by_its_name():
     """By their names."""
     names = ("users_created", "users_created.dlq", "kafkasql-journal", "__consumer_offsets", "mine")
     assert [classify_topic(one, users.PIPELINE) for one in names] == ["pipeline", "rejected", "registry", "Kafka", ""]

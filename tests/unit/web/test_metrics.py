@@ -1,4 +1,4 @@
-"""What Prometheus gets, and the files that name it."""
+"""What Prometheus gets, and the files that name its metrics."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def answer(settings: Settings, found: View, accept: str = "text/plain") -> str:
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
-    """The values by name and labels' values."""
+    """The values by name and label values."""
     return {
         (one.name, *one.labels.values()): one.value
         for family in parsed(text)
@@ -69,7 +69,7 @@ def test_each_stage_has_metrics(settings: Settings) -> None:
     assert told["penstock_rejected_records_total", "contract_broken"] == 0
 
 
-def test_what_is_not_known_is_left_out(settings: Settings) -> None:
+def test_unknown_values_are_omitted(settings: Settings) -> None:
     """An unavailable service does not result in a zero."""
     told = samples(answer(settings, contexts.view(contexts.unknown())))
     names = {name for name, *_ in told}
@@ -96,8 +96,8 @@ def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None
     assert not [name for name, *_ in told if name in {f"{metrics.LATENCY}_sum", f"{metrics.LATENCY}_count"}]
 
 
-def test_both_formats_can_be_read(settings: Settings) -> None:
-    """The stricter parser takes it, too, and finds the same names."""
+def test_both_formats_can_be_parsed(settings: Settings) -> None:
+    """The stricter parser accepts it, too, and finds the same names."""
     found = contexts.view(contexts.point())
     strict = {
         one.name for family in parsed_openmetrics(answer(settings, found, OPEN_METRICS)) for one in family.samples
@@ -106,7 +106,7 @@ def test_both_formats_can_be_read(settings: Settings) -> None:
     assert strict == plain
 
 
-def test_names_have_units_and_are_explained() -> None:
+def test_names_have_units_and_help() -> None:
     """Counters end in _total, each name says what it counts, each is documented."""
     for one in METRICS:
         assert UNIT.search(one.name), one.name
@@ -114,8 +114,8 @@ def test_names_have_units_and_are_explained() -> None:
         assert one.meaning.endswith("."), one.name
 
 
-def test_the_document_lists_all() -> None:
-    """docs/metrics.md has the table that the code makes."""
+def test_the_documentation_lists_all_metrics() -> None:
+    """docs/metrics.md has the generated table."""
     assert metrics.render_page() in (ROOT / "docs" / "metrics.md").read_text()
 
 
@@ -138,7 +138,7 @@ FILES = {"grafana-dashboard.json": json.loads, "prometheus-alerts.yml": yaml.saf
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_dashboard_and_rules_ask_for_what_there_is(name: str) -> None:
+def test_dashboard_and_rules_use_existing_metrics(name: str) -> None:
     """Each metric that they name is exported."""
     found = list(expressions(FILES[name]((DEPLOY / name).read_text())))
     named = {word for one in found for word in re.findall(r"\bpenstock_\w+", one)}
@@ -147,7 +147,7 @@ def test_dashboard_and_rules_ask_for_what_there_is(name: str) -> None:
 
 
 def test_the_dashboard_shows_every_metric_of_the_pipeline() -> None:
-    """No stage is left out."""
+    """No stage is omitted."""
     text = " ".join(expressions(json.loads((DEPLOY / "grafana-dashboard.json").read_text())))
     left_out = {"penstock_batch_timestamp_seconds", metrics.BUILD, metrics.LAST_POLL}
     assert [one for one in sorted(exported() - left_out) if one not in text] == []
@@ -170,8 +170,8 @@ def test_the_dashboard_is_complete() -> None:
     assert "datasource" in {one["name"] for one in board["templating"]["list"]}
 
 
-def test_prometheus_asks_the_control_center(settings: Settings) -> None:
-    """The configuration names the port of the settings, and the rules' file next to it."""
+def test_prometheus_scrapes_the_control_center(settings: Settings) -> None:
+    """The configuration has the port of the settings, and the rules' file next to it."""
     found = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
     (job,) = found["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"127.0.0.1:{settings.control_port}"]}]

@@ -27,7 +27,7 @@ TOLD = {
 
 
 class FakeNodes:
-    """A cluster of two nodes: those in `away` do not respond."""
+    """A cluster with two nodes: those in `away` do not respond."""
 
     def __init__(self, away: frozenset[str] = frozenset(), told=TOLD) -> None:
         self._away, self._told = away, told
@@ -52,8 +52,8 @@ class Rows(list):
         return self[0] if self else None
 
 
-def test_each_node_tells_of_itself(settings):
-    """Asked one by one: a virtual table is the node's own."""
+def test_each_node_reports_its_own_facts(settings):
+    """They are queried one by one: a virtual table is the node's own."""
     first, second = nodes.read_nodes(settings, FakeNodes(), "k", "t")
     assert (first.address, second.address) == ("10.0.0.1:9042", "10.0.0.2:9042")
     assert (first.writes, first.reads, first.table_mib, first.node_bytes) == (800, 30, 4, 1234.0)
@@ -63,20 +63,20 @@ def test_each_node_tells_of_itself(settings):
 
 
 def test_an_unavailable_node_does_not_hide_the_others(settings):
-    """It says why; its counts are not known."""
+    """It has the reason; its counts are unknown."""
     first, second = nodes.read_nodes(settings, FakeNodes(frozenset({"10.0.0.1"})), "k", "t")
     assert "NoHostAvailable" in first.error
     assert first.writes is None
     assert (second.error, second.writes) == ("", 800)
 
 
-def test_what_a_node_does_not_tell_is_not_known(settings):
+def test_facts_that_a_node_does_not_report_are_unknown(settings):
     """Not zero."""
     first, _ = nodes.read_nodes(settings, FakeNodes(told={}), "k", "t")
     assert (first.writes, first.table_mib, first.node_bytes, first.compactions_pending) == (None, None, None, None)
 
 
-def test_no_node_at_all(settings):
+def test_without_nodes_cassandra_is_unavailable(settings):
     """Cassandra is unavailable."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(OperationTimedOut()))
     with pytest.raises(CassandraUnreachable):
@@ -84,7 +84,7 @@ def test_no_node_at_all(settings):
 
 
 def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
-    """An SSTable is several files; a table of that name that was dropped left another folder."""
+    """An SSTable is several files; a dropped table of that name left another folder."""
     folder = tmp_path / "k" / f"t-{TABLE_ID.hex}"
     (folder / "backups").mkdir(parents=True)
     for name in ("nb-1-big-Data.db", "nb-1-big-Index.db", "nb-2-big-Data.db"):

@@ -26,7 +26,7 @@ def view(before: int = 100, now: int = 100, stored: int | None = None, lag: int 
 
 
 def waited(shown: View) -> View:
-    """The view, with records that waited all the time."""
+    """The view, with records pending all the time."""
     shown.points[0] = replace(shown.points[0], lag=3)
     return shown
 

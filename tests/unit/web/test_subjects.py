@@ -15,7 +15,7 @@ SECOND = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type"
 
 
 class Server:
-    """A registry with one subject of two versions, which finds drafts compatible that hold `good`."""
+    """A registry with one subject of two versions; drafts that contain `good` are compatible."""
 
     def __init__(self) -> None:
         self.answer: httpx2.Response | Exception | None = None
@@ -69,7 +69,7 @@ def held(server):
     return Catalogue(settings, httpx2.Client(transport=httpx2.MockTransport(server)))
 
 
-def test_subjects_with_their_versions_and_levels(held):
+def test_subjects_are_listed_with_versions_and_levels(held):
     """In the order of their names; one without a type is Avro."""
     found = held.list_subjects()
     assert [(one.name, one.type, one.versions, one.latest_id, one.compatibility) for one in found.subjects] == [
@@ -80,13 +80,13 @@ def test_subjects_with_their_versions_and_levels(held):
 
 
 def test_the_pipelines_own_subject_is_first(server, held):
-    """It is listed, however many others there are before it in the alphabet."""
+    """However many others precede it in the alphabet."""
     server.names += ["users_created-value"]
     assert [one.name for one in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
 
 
-def test_some_subjects_by_a_part_of_their_names(held):
-    """Whatever its case; only so many are asked for one by one."""
+def test_subjects_are_found_by_a_part_of_their_names(held):
+    """In any case; only a limited number is requested one by one."""
     assert [one.name for one in held.list_subjects("ANO").subjects] == ["Another"]
     some = held.list_subjects(most=1)
     assert (len(some.subjects), some.found) == (1, 2)
@@ -97,21 +97,21 @@ def test_the_text_of_a_version_is_indented(held):
     assert held.read_version("t-value", 1).text == json.dumps(FIRST, indent=2)
 
 
-def test_the_level_is_asked_for_with_the_registrys_own(held, server):
+def test_the_level_defaults_to_the_registrys_own(held, server):
     """Apicurio says NONE otherwise."""
     held.read_subject("t-value")
     assert server.asked[-1].url.params["defaultToGlobal"] == "true"
 
 
-def test_what_a_schema_is_called(held):
-    """By id; an id that the registry does not hold has no name."""
+def test_a_schema_has_a_name_by_its_id(held):
+    """An id that the registry does not have has no name."""
     assert held.find_names(11) == ["t-value version 1"]
     assert held.find_names(99) == []
 
 
 @pytest.mark.parametrize("draft", ['{"type": "object", "title": "good"}', '{"type": "object"}'])
 def test_a_draft_is_checked_and_not_registered(held, server, draft):
-    """The registry's messages, and what would change by the contract."""
+    """The result has the registry's messages, and what would change by the contract."""
     found = held.check_draft("t-value", draft)
     good = "good" in draft
     assert (found.against, found.is_compatible, found.messages) == (2, good, [] if good else ["too narrow"])
@@ -134,7 +134,7 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
         (" " * 1_000_001, "1,000,001 characters"),
     ],
 )
-def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
+def test_an_unreadable_draft_is_a_usage_error(held, server, draft, words):
     """It says where; the registry is not asked."""
     with pytest.raises(UsageError, match=words):
         held.check_draft("t-value", draft)
@@ -145,8 +145,8 @@ def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
     ("status", "kind"),
     [(404, NotFound), (409, UsageError), (422, UsageError), (401, RegistryUnreachable), (500, RegistryUnreachable)],
 )
-def test_what_the_registry_refuses(held, server, status, kind):
-    """Each in its kind, with the registry's words."""
+def test_rejections_of_the_registry_are_distinguished(held, server, status, kind):
+    """Each has its own error, with the registry's message."""
     server.answer = httpx2.Response(status, json={"error_code": 1, "message": "its words"})
     with pytest.raises(kind, match="its words"):
         held.list_subjects()
@@ -173,21 +173,21 @@ def test_a_registry_that_fails_on_a_draft_is_not_unavailable(held, server, monke
     ],
 )
 def test_with_any_other_response_the_registry_is_unavailable(held, server, answer):
-    """Only the registry's own words count."""
+    """Only the registry's own errors count."""
     server.answer = answer
     with pytest.raises(RegistryUnreachable):
         held.read_subject("t-value")
 
 
-def test_a_name_is_a_part_of_the_path(held, server):
-    """Whatever it holds."""
+def test_a_name_is_escaped_in_the_path(held, server):
+    """Whatever it contains."""
     with pytest.raises(NotFound):
         held.read_subject("../config")
     assert server.asked[0].url.raw_path == b"/subjects/..%2Fconfig/versions"
 
 
-def test_changes_are_returned_for_schemas_of_a_known_form():
-    """What else a registry holds may be of any form."""
+def test_changes_are_returned_for_schemas_of_a_known_format():
+    """Other schemas in a registry may have any format."""
     assert [one.kind for one in compare_schema_texts(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
         ChangeKind.ADDED_OPTIONAL
     ]

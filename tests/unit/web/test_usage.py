@@ -25,7 +25,7 @@ def test_schemas_are_counted_by_partition():
     ]
 
 
-def test_what_has_no_schema_is_counted_by_what_it_is():
+def test_messages_without_a_schema_are_counted_by_kind():
     """Plain JSON, tombstones, and truncated headers are last."""
     found = count_schemas([message(0, b"{}"), message(1, None), message(2, b"\0\0"), message(3, encode_header(7))])
     assert [(use.schema_id, use.what) for use in found] == [
@@ -37,7 +37,7 @@ def test_what_has_no_schema_is_counted_by_what_it_is():
 
 
 def test_a_subject_of_keys_counts_keys():
-    """The value's schema is another's."""
+    """The value's schema is a different one."""
     found = count_schemas([message(0, encode_header(1), key=encode_header(5) + b"k")], "key")
     assert [use.schema_id for use in found] == [5]
 
@@ -74,7 +74,7 @@ def placed(monkeypatch, held: dict[int, list]):
 
 
 def test_a_small_topic_is_read_completely(monkeypatch, settings):
-    """It says so."""
+    """The result says so."""
     placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(5)]})
     found = schema_usage.sample_schemas(settings, "t-value")
     assert (found.topic, found.held, found.looked, found.is_whole, found.is_cut) == ("t", 5, 5, True, False)
@@ -87,14 +87,14 @@ def test_a_large_topic_is_sampled(monkeypatch, settings):
     assert (found.held, found.looked, found.is_whole) == (9000, 2500, False)
 
 
-def test_a_slow_sample_is_cut(monkeypatch, settings, clock):
+def test_a_slow_sample_is_truncated(monkeypatch, settings, clock):
     """What was read so far counts."""
     placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(5)]})
     found = schema_usage.sample_schemas(settings, "t-value", longest_s=-1.0)
     assert (found.looked, found.is_cut, found.is_whole, len(found.uses)) == (1, True, False, 1)
 
 
-def test_a_topic_that_is_not_there_holds_nothing(monkeypatch, settings):
+def test_a_missing_topic_has_no_messages(monkeypatch, settings):
     """That is no error."""
     placed(monkeypatch, {})
     assert (
