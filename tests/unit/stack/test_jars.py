@@ -160,7 +160,7 @@ def test_an_interrupted_installation_does_not_count(
     assert not jars.is_installed(environment.layout, "group")
 
 
-def test_homes_share_downloads(
+def test_data_directories_share_downloads(
     tmp_path: Path, environment: StackEnvironment, locked: dict[str, dict[Artifact, str]]
 ) -> None:
     """Two data directories with a shared cache download only once."""
