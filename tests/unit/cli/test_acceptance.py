@@ -18,7 +18,7 @@ MISSING = Difference("missing", 0, 5, "a", "it is nowhere")
 
 
 class Desk:
-    """What the commands call."""
+    """Everything that the commands call."""
 
     def __init__(self) -> None:
         self.selected: list[acceptance.DifferenceSelection] = []
@@ -48,7 +48,7 @@ def run(*words: str, answer: str = ""):
 
 
 def test_accept_asks_and_accepts(desk):
-    """What is selected is shown, as far as a screen takes it; then somebody has to say yes."""
+    """The selection is shown, as far as it fits a screen; then the user has to confirm."""
     words = ("accept", "--kind", "missing", "--partition", "0", "--from", "5", "--to", "6", "--reason", "a drill")
     assert run(*words, answer="n\n").exit_code == 1
     assert desk.accepted == []
@@ -59,7 +59,7 @@ def test_accept_asks_and_accepts(desk):
     assert desk.accepted == [(30, True, "a drill")]
 
 
-def test_accept_does_not_ask_scripts(desk):
+def test_accept_does_not_ask_in_scripts(desk):
     """With --yes; --json prints what was accepted."""
     result = run("accept", "--id", "a", "--reason", "x", "--yes", "--json")
     assert [entry["offset"] for entry in json.loads(result.stdout)] == [5] * 30
@@ -77,15 +77,15 @@ def test_accept_does_not_ask_scripts(desk):
     ],
     ids=str,
 )
-def test_accept_wants_a_selection_and_a_reason(desk, words, why):
-    """Nothing is accepted in passing."""
+def test_accept_requires_a_selection_and_a_reason(desk, words, why):
+    """Nothing is accepted by accident."""
     result = run("accept", *words, "--yes")
     assert isinstance(result.exception, UsageError)
     assert why in str(result.exception)
     assert desk.selected == desk.accepted == []
 
 
-def test_accepted_shows_what_was_accepted(desk):
+def test_accepted_lists_acceptances(desk):
     """When, by whom and why; as a table or as JSON."""
     assert "no accepted differences" in run("accepted").stderr
     desk.known = [Accepted("missing", 0, 5, "a", "it is nowhere", "a drill", "ann", datetime(2026, 1, 1, tzinfo=UTC))]

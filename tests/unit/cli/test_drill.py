@@ -54,7 +54,7 @@ def test_json_is_a_list_with_every_key(held: list[Any]) -> None:
     assert {ask.records for _, ask in held} == {50}
 
 
-def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
+def test_a_failed_drill_fails_the_command(held: list[Any]) -> None:
     """If a drill does not pass, the others still run, and the table shows its verdict."""
     done = run("kill-cassandra", "kill-kafka")
     assert done.exit_code == 1
@@ -62,7 +62,7 @@ def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
     assert [name for name, _ in held] == ["kill-cassandra", "kill-kafka"]
 
 
-def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
+def test_all_runs_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
     """--all runs every drill with a smaller backlog. Alone it is 2,000,000 records, or `--backlog`."""
     run("--all")
     assert [name for name, _ in held] == table.list_of_all()
@@ -83,13 +83,13 @@ def test_the_drill_that_deletes_the_topic_asks(held: list[Any]) -> None:
     assert [name for name, _ in held] == ["recreate-topic"]
 
 
-def test_an_unknown_name_is_wrong_use(held: list[Any]) -> None:
+def test_an_unknown_name_is_a_usage_error(held: list[Any]) -> None:
     """An unknown name is a usage error, and no drill is run."""
     assert run("kill-everything").exit_code != 0
     assert held == []
 
 
-def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
+def test_a_soak_and_a_backlog_print_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
     """A soak also prints each service at start and end, a backlog the batches and the memory."""
     common = (10, 10, 0, 0, 0, 1.5, PASSED)
     usage = ServiceUsage(321, 45, 6)

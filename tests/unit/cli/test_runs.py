@@ -120,7 +120,7 @@ def run(*words):
 
 
 def test_run_prints_the_receipt(world):
-    """`run` carries 500 records by default and prints the receipt on stdout, progress on stderr."""
+    """`run` requests 500 records by default and prints the receipt on stdout, progress on stderr."""
     result = run("run")
     assert (result.exit_code, result.stderr) == (0, "on its way\n")
     assert world.done == [{"records": 500, "source_url": None}]
@@ -161,13 +161,13 @@ def test_records_and_source_reach_the_run(world):
     [replace(RUN, missing=1, missing_records=[LOST]), replace(RUN, dag_run_state="failed")],
     ids=["missing", "failed"],
 )
-def test_a_run_that_is_not_whole_is_1(world, command, found):
+def test_an_incomplete_run_exits_with_1(world, command, found):
     """Missing records or a failed run exit with 1, also with JSON."""
     world.run = found
     assert (run(command).exit_code, run(command, "--json").exit_code) == (1, 1)
 
 
-def test_what_is_missing_is_named(world):
+def test_missing_records_are_named(world):
     """A missing record is printed with position and id."""
     world.run = replace(RUN, missing=1, missing_records=[LOST])
     assert "missing: partition 2 offset 7 id abc: the ledger went past it" in run("run").stdout
@@ -181,7 +181,7 @@ def test_demo_starts_the_stack_and_leaves_it_up(world):
     assert "./penstock down" in result.output
 
 
-def test_demo_stops_the_stack_when_told(world):
+def test_demo_stops_the_stack_on_request(world):
     """With --stop the stack is stopped afterwards, also after a failure."""
     run("demo", "--stop")
     assert world.done[-1] == "down"
@@ -226,20 +226,20 @@ def test_verify_shows_the_fields_that_are_null(world):
     assert "null: id" not in found
 
 
-def test_verify_warns(world):
+def test_verify_prints_warnings(world):
     """A warning is printed and does not count as a difference."""
     world.topic = replace(TOPIC, warnings=["title was never null before"])
     result = run("verify")
     assert (result.exit_code, "warning: title was never null before" in result.stdout) == (0, True)
 
 
-def test_verify_says_that_airflow_is_away(world):
+def test_verify_says_that_airflow_is_unavailable(world):
     """If Airflow is unavailable, `verify` says that runs were not compared."""
     world.topic = replace(TOPIC, acknowledged=Acknowledged(3, 9, None, "no answer"))
     assert shown(run("verify").stdout)["acknowledged"] == "9 records of 3 attempts, no run compared: no answer"
 
 
-def test_verify_that_finds_a_difference_is_1(world):
+def test_a_difference_exits_with_1(world):
     """A difference is printed and exits with 1, also with JSON."""
     world.topic = UNBALANCED
     result = run("verify")
@@ -259,7 +259,7 @@ def test_verify_in_json_has_the_promised_keys(world):
     assert told["queue"] == {"waiting": 1, "redriven": 2, "discarded": 0}
 
 
-def test_verify_since_a_time(world):
+def test_verify_accepts_a_start_time(world):
     """--since limits the time, default is everything, and an invalid time is a usage error."""
     run("verify", "--since", "2026-01-02T03:04:05Z")
     run("verify")
@@ -268,8 +268,8 @@ def test_verify_since_a_time(world):
     assert len(world.done) == 2
 
 
-def test_trace_shows_each_hop_and_the_outcome(world):
-    """`trace` prints each stage, and the outcome as the last line of each passage."""
+def test_trace_shows_each_stage_and_the_outcome(world):
+    """`trace` prints each stage, and the outcome as the last line of each trace."""
     result = run("trace", "abc")
     assert (result.exit_code, world.done) == (0, ["abc"])
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["stage", "fetched", "produced", "outcome"]
@@ -277,7 +277,7 @@ def test_trace_shows_each_hop_and_the_outcome(world):
 
 
 def test_trace_in_json_is_a_list(world):
-    """JSON output is a list of passages with their stages."""
+    """JSON output is a list of traces with their stages."""
     (told,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
     assert (told["offset"], told["outcome"], told["hops"][0]["name"]) == (5, "stored", "fetched")
 
@@ -287,7 +287,7 @@ def test_trace_in_json_is_a_list(world):
     [([], 1), ([STORED, replace(STORED, outcome="missing")], 1), ([STORED, replace(STORED, outcome="waiting")], 0)],
     ids=["nobody sent it", "missing", "waiting"],
 )
-def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
+def test_a_lost_or_unknown_record_exits_with_1(world, found, code):
     """A lost or unknown record exits with 1, also with JSON. An unknown one is reported on stderr."""
     world.passages = found
     result = run("trace", "abc")
@@ -296,14 +296,14 @@ def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
     assert (result.stdout == "") == (found == [])
 
 
-def test_trace_tells_of_a_row_whose_record_the_topic_forgot(world):
+def test_trace_shows_a_row_whose_record_has_expired(world):
     """A row whose record expired in the topic is traced from the row."""
     world.passages, world.of_row = [], STORED
     result = run("trace", "abc")
     assert (result.exit_code, "stored" in result.stdout) == (0, True)
 
 
-def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkeypatch):
+def test_verify_compares_in_this_process_by_default(world, monkeypatch):
     """DuckDB by default; `--engine spark` starts Spark, which ends with the command."""
     assert run("verify").exit_code == 0
     assert world.open_loader is local_loader
@@ -314,7 +314,7 @@ def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkey
     assert run("verify", "--engine", "flink").exit_code == 2
 
 
-def test_a_cluster_without_free_cores_is_not_waited_for_for_ever(settings, monkeypatch):
+def test_the_wait_for_free_cores_is_bounded(settings, monkeypatch):
     """The error names the master, and what to set lower."""
     monkeypatch.setattr(command_spark, "count_executors", lambda _spark: 0)
     own = settings.model_copy(update={"spark_master": "spark://far:7077", "spark_wait_s": 0.01})
