@@ -1,4 +1,4 @@
-"""The users that drills make up."""
+"""The generated users of drills."""
 
 from dataclasses import replace
 from itertools import islice
@@ -17,8 +17,8 @@ from penstock.produce.send import Delivered
 from tests.unit.fakes import FakeProducer, FakeRegistry
 
 
-def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
-    """More than are made differ by their ids alone, and each passes the producer's own check."""
+def test_generated_users_satisfy_the_contract_and_are_all_different() -> None:
+    """Beyond the generated number they differ only in their ids, and each passes the producer's own check."""
     made = list(islice(load.generate_users(users.PIPELINE.record, users.PIPELINE), 2500))
     assert len({one.id for one in made}) == 2500
     assert made[0] != msgspec.structs.replace(made[1], id=made[0].id)
@@ -26,8 +26,8 @@ def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
         assert validate_record(msgspec.structs.asdict(one), users.User, latest_past()) == one
 
 
-def test_records_are_made_up_by_the_names_that_python_has() -> None:
-    """A key that messages call otherwise is another in each record all the same."""
+def test_records_are_generated_with_python_names() -> None:
+    """A key with another name in messages still differs in each record."""
     record = msgspec.defstruct(
         "Item", [("item_id", Annotated[UUID, Meta(extra=KEY)])], bases=(Record,), rename="camel", kw_only=True
     )
@@ -36,13 +36,13 @@ def test_records_are_made_up_by_the_names_that_python_has() -> None:
     assert one.item_id != other.item_id
 
 
-def test_two_drills_make_up_different_users() -> None:
+def test_two_drills_generate_different_users() -> None:
     """A record of an earlier drill cannot stand in for one of this."""
     one, other = (next(load.generate_users(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
     assert one.id != other.id
 
 
-def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch) -> None:
+def test_users_are_sent_with_the_current_or_a_given_time(settings, monkeypatch) -> None:
     """Either way more than fit the producer's queue are sent, under their ids, and all are acknowledged."""
     client = FakeProducer(queue=2)
     monkeypatch.setattr(load, "create_producer", lambda _: client)
@@ -56,7 +56,7 @@ def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch
     assert {tuple(one.headers()) for one in client.sent} == {(("penstock.run", b"drill-some"),)}
 
 
-def test_the_spans_of_what_was_delivered_end_after_its_last_offset() -> None:
+def test_the_ranges_of_delivered_records_end_after_the_last_offset() -> None:
     """First and last are both part of what was acknowledged."""
     (span,) = load.ranges_of(Delivered(offsets={2: (5, 7)}))
     assert (span.partition, span.first, span.end, span.records) == (2, 5, 8, 3)

@@ -11,7 +11,7 @@ from penstock.drill.verdict import PASSED
 
 
 def went(handles: int) -> Any:
-    """What a soak did in which all records arrived, and Kafka ended with so many open files."""
+    """The result of a soak in which all records arrived, and Kafka ended with this many open files."""
 
     def go(self: soak.Soak) -> None:
         facts = self.facts
@@ -25,7 +25,7 @@ def went(handles: int) -> Any:
 
 @pytest.mark.parametrize(("handles", "verdict"), [(170, PASSED), (171, "kafka: open files 171, at most 170 expected")])
 def test_growth_is_the_verdict(monkeypatch: pytest.MonkeyPatch, handles: int, verdict: str) -> None:
-    """Each service is told at the start and at the end; one that grew fails the soak."""
+    """Each service is reported at the start and at the end; one that grew fails the soak."""
     monkeypatch.setattr(soak.Soak, "go", went(handles))
     ground: Any = SimpleNamespace()
     result = soak.run_soak(ground, minutes=1, rate=10)
@@ -34,7 +34,7 @@ def test_growth_is_the_verdict(monkeypatch: pytest.MonkeyPatch, handles: int, ve
 
 
 def test_a_long_soak_is_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow ends a task after an hour: no run lasts longer than ten minutes, all together as long as was asked."""
+    """Airflow ends a task after an hour: no run lasts longer than ten minutes, all together as long as requested."""
     ground: Any = SimpleNamespace()
     long = soak.Soak(ground, minutes=95, rate=10)
     assert (long._runs, long._run_s) == (10, 570)
