@@ -1,4 +1,4 @@
-"""Spark DDL as an Arrow schema, for what of it penstock uses: Spark's own parser needs a JVM."""
+"""Spark DDL as an Arrow schema, for the parts that penstock uses: Spark's own parser needs a JVM."""
 
 import re
 from collections.abc import Iterator

@@ -21,8 +21,8 @@ from tests.unit import fakes
         (fakes.FakeRegistry, Registry),
     ],
 )
-def test_calls_of_a_fake_are_calls_of_the_real_one(fake, real):
-    """A fake has no public call that the real one does not have, and takes no arguments that it does not take."""
+def test_fakes_have_the_signatures_of_the_real_ones(fake, real):
+    """A fake has no public method that the real one lacks, and accepts no other arguments."""
     for name, call in inspect.getmembers(fake, inspect.isfunction):
         if name.startswith("_"):
             continue
