@@ -233,7 +233,7 @@ def test_records_are_repaired_in_an_exported_file(lab: Lab, kinds: None, entry: 
     found = json.loads(done.stdout)
     sent = {one["reason"] for one in found["records"] if one["outcome"] == "sent"}
     assert sent >= {"contract_broken", "json_malformed"}
-    assert found["sent"] == 5  # the two others lack nothing but what a mended record leaves out
+    assert found["sent"] == 5  # the two others only lack what a repaired record omits
     emails = sorted(lab.decoder.decode(message.value()).email for message in lab.sent())  # type: ignore[union-attr]
     assert emails.count("a@b.se") == 3
     assert json.loads(lab.cli("redrive", "--edit", str(edited), "--json").stdout)["sent"] == 0

@@ -190,7 +190,7 @@ def test_an_unavailable_airflow_is_unreachable(server, error):
 
 
 def test_an_unknown_run_or_dag_is_named(server):
-    """A run or DAG that is not there is named."""
+    """The error names a run or DAG that does not exist."""
     with Airflow(read()) as client, pytest.raises(RunFailed, match=r"not found in Airflow: .*/dagRuns/r9"):
         client.describe_run("r9")
 

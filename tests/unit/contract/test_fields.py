@@ -175,7 +175,7 @@ def test_a_timestamp_round_trips_through_its_milliseconds(moment):
 
 @pytest.mark.parametrize("ms", [-62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])
 def test_milliseconds_outside_the_range_of_datetime_are_rejected(ms):
-    """A number of ms that no `datetime` can hold is refused."""
+    """A number of ms without a `datetime` is an error."""
     with pytest.raises(OverflowError):
         from_epoch_ms(ms)
 
@@ -232,7 +232,7 @@ def test_a_key_is_parsed_as_its_id(record, key, expected):
 )
 def test_a_key_that_is_not_an_id_is_rejected(record, key):
     """An id must satisfy the rules of the id's field."""
-    with pytest.raises(ValueError):  # noqa: PT011  msgspec's and the codec's are both told by what they say
+    with pytest.raises(ValueError):  # noqa: PT011  the errors of msgspec and the codec differ only in their messages
         build_key_reader(record)(key)
 
 
