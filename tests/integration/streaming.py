@@ -72,7 +72,7 @@ class Topic:
 
     def store(self) -> BatchSummary:
         """Like `summaries`, merged into one."""
-        return merge_summaries(one._replace(partition=0) for one in self.summaries())[0]
+        return merge_summaries(summary._replace(partition=0) for summary in self.summaries())[0]
 
     def rows(self) -> dict[str, dict[str, Any]]:
         with cassandra.open_session(self.settings) as session:

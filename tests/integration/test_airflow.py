@@ -114,10 +114,10 @@ def test_a_finished_run_can_be_read(stack: Stack, settings: Settings) -> None:
         airflow.unpause_dag()
     run_id = stack.json("run", "--records", "20")["run_id"]
     dag = Dag(settings)
-    found = dag.read_run(run_id)
-    assert (found.run.state, found.run.asked, found.run.produced) == ("success", 20, 20)
-    assert sum(span.records for span in found.spans) >= 20
-    assert [(one.number, one.state) for one in found.attempts] == [(1, "success")]
+    dag_run = dag.read_run(run_id)
+    assert (dag_run.run.state, dag_run.run.asked, dag_run.run.produced) == ("success", 20, 20)
+    assert sum(span.records for span in dag_run.spans) >= 20
+    assert [(attempt.number, attempt.state) for attempt in dag_run.attempts] == [(1, "success")]
     log = dag.read_log(run_id, 1)
     assert find_latest_number(log, "fetched") == 20
     assert "run_finished" in [line.event for line in log]

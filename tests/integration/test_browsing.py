@@ -57,11 +57,11 @@ def test_a_row_leads_to_its_trace(settings: Settings, session: Session, table: T
     row = table.read_row(record_id)
     assert row.columns == first
     assert row.written_us is not None
-    found = trace.trace_row(settings, session, record_id)
-    assert found is not None
-    assert (found.partition, found.offset) == (first["kafka_partition"], first["kafka_offset"])
-    assert [hop.name for hop in found.hops] == ["fetched", "produced", "recorded", "stored"]
-    assert found in trace.trace_record(settings, session, record_id)
+    passage = trace.trace_row(settings, session, record_id)
+    assert passage is not None
+    assert (passage.partition, passage.offset) == (first["kafka_partition"], first["kafka_offset"])
+    assert [hop.name for hop in passage.hops] == ["fetched", "produced", "recorded", "stored"]
+    assert passage in trace.trace_record(settings, session, record_id)
 
 
 def test_an_unknown_id_has_no_row_and_no_trace(settings: Settings, session: Session, table: TableReader) -> None:
@@ -81,18 +81,18 @@ def test_the_table_definition_and_node_facts_are_read(settings: Settings, sessio
     assert (node.writes or 0) >= RECORDS
     assert (node.node_bytes or 0) > 0
     assert node.compactions_pending is not None
-    found = nodes.measure_table_files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
-    assert found is not None
-    assert (found.sstables > 0) == (found.bytes > 0)
+    result = nodes.measure_table_files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
+    assert result is not None
+    assert (result.sstables > 0) == (result.bytes > 0)
 
 
 def test_the_schema_of_the_topic_is_in_use(settings: Settings, session: Session) -> None:
     """The sample has messages with the subject's version, under its name."""
     catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
     subject = catalogue.read_subject(pipelines.of(settings).subject)
-    found = schema_usage.sample_schemas(settings, subject.name)
-    assert found.looked >= RECORDS
-    names = {name for use in found.uses if use.schema_id for name in catalogue.find_names(use.schema_id)}
+    sample = schema_usage.sample_schemas(settings, subject.name)
+    assert sample.looked >= RECORDS
+    names = {name for use in sample.uses if use.schema_id for name in catalogue.find_names(use.schema_id)}
     assert f"{subject.name} version {subject.versions[-1]}" in names
 
 

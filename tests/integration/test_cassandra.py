@@ -60,7 +60,7 @@ def stored(session: Session, pipeline: Pipeline) -> dict[Any, dict[str, Any]]:
 
 def test_the_driver_reads_what_our_codec_wrote(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Each captured user is read back field by field, with its position in Kafka."""
-    write(writer(session, pipeline), ((one, 1_700_000_000_123, 2, at) for at, one in enumerate(records)))
+    write(writer(session, pipeline), ((item, 1_700_000_000_123, 2, at) for at, item in enumerate(records)))
     rows = stored(session, pipeline)
     assert len(rows) == len(records)
     for at, record in enumerate(records):
@@ -91,7 +91,7 @@ def deletion(record: Record, offset: int, timestamp_ms: int = 1) -> Deletion:
 def test_a_deletion_removes_the_row(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Only the named row is deleted; deleting a row that does not exist is no error."""
     rows = writer(session, pipeline)
-    write(rows, ((one, 1, 0, at) for at, one in enumerate(records[:3])))
+    write(rows, ((item, 1, 0, at) for at, item in enumerate(records[:3])))
     write(rows, [], [deletion(records[1], 3), deletion(records[9], 4)])
     left = {records[0].id, records[2].id}  # type: ignore[attr-defined]
     assert stored(session, pipeline).keys() == left
@@ -110,8 +110,8 @@ def test_a_row_and_a_deletion_of_one_id_end_in_kafka_order(
     is_row_first: bool,
 ) -> None:
     """The later offset wins in the same millisecond, in one batch or two, in either order, replayed or not."""
-    put, one = partial(write, writer(session, pipeline)), records[0]
-    rows, deletions = [(one, 1, 0, row_offset)], [deletion(one, 8)]
+    put, first = partial(write, writer(session, pipeline)), records[0]
+    rows, deletions = [(first, 1, 0, row_offset)], [deletion(first, 8)]
     for _ in range(2):
         if not is_apart:
             put(rows, deletions)
@@ -128,13 +128,13 @@ def test_replaying_records_before_a_deletion_restores_nothing(
     session: Session, pipeline: Pipeline, records: list[Record]
 ) -> None:
     """Two rows of one id and its deletion, then both rows again: the row stays deleted, and a newer one is stored."""
-    put, one = partial(write, writer(session, pipeline)), records[0]
-    older: list[Row] = [(one, 5, 0, 1), (msgspec.structs.replace(one, first_name="Newer"), 5, 0, 2)]
-    put(older, [deletion(one, 3, timestamp_ms=5)])
+    put, first = partial(write, writer(session, pipeline)), records[0]
+    older: list[Row] = [(first, 5, 0, 1), (msgspec.structs.replace(first, first_name="Newer"), 5, 0, 2)]
+    put(older, [deletion(first, 3, timestamp_ms=5)])
     put(older)
     put(older[::-1])
     assert stored(session, pipeline) == {}
-    put([(one, 5, 0, 4)], [deletion(one, 3, timestamp_ms=5)])
+    put([(first, 5, 0, 4)], [deletion(first, 3, timestamp_ms=5)])
     assert [row["kafka_offset"] for row in stored(session, pipeline).values()] == [4]
 
 
@@ -144,12 +144,12 @@ def test_many_deletions_are_written(session: Session, pipeline: Pipeline, record
     """
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(3000)]
     rows = writer(session, pipeline)
-    write(rows, ((one, 1, 0, at) for at, one in enumerate(many)))
-    more = [msgspec.structs.replace(one, id=uuid.uuid4()) for one in records]
+    write(rows, ((item, 1, 0, at) for at, item in enumerate(many)))
+    more = [msgspec.structs.replace(record, id=uuid.uuid4()) for record in records]
     write(
         rows,
-        ((one, 1, 0, 3000 + at) for at, one in enumerate(more)),
-        (deletion(one, 4000 + at) for at, one in enumerate(many[:2990])),
+        ((item, 1, 0, 3000 + at) for at, item in enumerate(more)),
+        (deletion(item, 4000 + at) for at, item in enumerate(many[:2990])),
     )
     assert len(stored(session, pipeline)) == 10 + len(more)
 
@@ -174,7 +174,7 @@ def test_the_ledger_knows_the_last_offset_it_covers(session: Session, pipeline: 
 def test_many_rows_are_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Thousands of rows are written in batches that the server neither rejects nor warns about."""
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(5000)]
-    write(writer(session, pipeline), ((one, 1, 0, at) for at, one in enumerate(many)))
+    write(writer(session, pipeline), ((item, 1, 0, at) for at, item in enumerate(many)))
     count = session.execute(f"SELECT count(*) AS rows FROM {pipeline.keyspace}.users").one()["rows"]
     assert count == 5000
 
@@ -259,5 +259,5 @@ def test_ledger_entries_are_summed_from_an_offset_on(session: Session, pipeline:
     assert book.stored_in(OffsetRange(0, 0, 1_000_015)) == 1_000_005
     assert book.stored_in(OffsetRange(0, 999_990, 1_000_010)) == 20
     assert (book.stored_in(OffsetRange(0, 5, 5)), book.stored_in(OffsetRange(1, 0, 9))) == (0, 0)
-    assert [one.summary for one in book.begun_in(OffsetRange(0, 999_990, 1_000_015))] == summaries[1:]
+    assert [line.summary for line in book.begun_in(OffsetRange(0, 999_990, 1_000_015))] == summaries[1:]
     assert list(book.begun_in(OffsetRange(0, 1, 999_990))) == []

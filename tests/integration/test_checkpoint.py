@@ -128,7 +128,7 @@ class Query:
         client = create_admin(self.settings)
         client.delete_records([place])[place].result(30)
 
-    def make_anew(self) -> None:
+    def recreate(self) -> None:
         client = create_admin(self.settings)
         client.delete_topics([self.topic])[self.topic].result(30)
 
@@ -149,12 +149,12 @@ class Query:
 def query(settings: Settings, spark: SparkSession, pipeline_file: Callable[..., Path], tmp_path: Path) -> Query:
     """A query that has read five records, then five more."""
     pipeline = pipelines.of(settings.model_copy(update={"pipeline": str(pipeline_file())}))
-    one = Query(settings, spark, pipeline, tmp_path / "check points")
-    one.send(5)
-    assert one.read(5) == [0, 1, 2, 3, 4]
-    one.send(5)
-    assert one.read(5) == [5, 6, 7, 8, 9]
-    return one
+    running_query = Query(settings, spark, pipeline, tmp_path / "check points")
+    running_query.send(5)
+    assert running_query.read(5) == [0, 1, 2, 3, 4]
+    running_query.send(5)
+    assert running_query.read(5) == [5, 6, 7, 8, 9]
+    return running_query
 
 
 def emptied(file: Path) -> None:
@@ -221,7 +221,7 @@ def test_records_deleted_before_they_were_read_stop_the_job(query: Query) -> Non
 
 def test_a_recreated_topic_stops_the_job(query: Query) -> None:
     """Even if it has as many records as its predecessor."""
-    query.make_anew()
+    query.recreate()
     query.send(10)
     with pytest.raises(CheckpointRefused, match="belongs to another topic of this name"):
         query.read(1)

@@ -25,7 +25,7 @@ def asking(stack: Stack) -> httpx2.Client:
 
 def samples(asking: httpx2.Client) -> dict[tuple[str, ...], float]:
     text = asking.get("/metrics").raise_for_status().text
-    return {(one.name, *one.labels.values()): one.value for found in parsed(text) for one in found.samples}
+    return {(sample.name, *sample.labels.values()): sample.value for item in parsed(text) for sample in item.samples}
 
 
 def until(wanted: Callable[[], bool], what: str) -> None:
@@ -47,7 +47,7 @@ def test_every_route_without_parameters_responds_as_documented(asking: httpx2.Cl
     asked = 0
     for path, methods in document["paths"].items():
         assert set(methods) == {"get"}, path
-        needed = [one for one in methods["get"].get("parameters", []) if one.get("required")]
+        needed = [item for item in methods["get"].get("parameters", []) if item.get("required")]
         if "{" in path or needed:
             continue
         answer = asking.get(f"/api/v1{path}")
@@ -101,8 +101,8 @@ def test_no_secret_is_exposed(stack: Stack, asking: httpx2.Client) -> None:
     """Neither in the API nor in the metrics."""
     secrets = re.findall(r'"([^"]{12,})"\s*[,}]', (stack.settings.home / "secrets.json").read_text())
     assert secrets
-    told = json.dumps(_everything(asking))
-    assert [one for one in secrets if one in told] == []
+    output = json.dumps(_everything(asking))
+    assert [secret for secret in secrets if secret in output] == []
 
 
 def _everything(asking: httpx2.Client) -> list[Any]:

@@ -32,7 +32,7 @@ _IDENTITY = "def transform(df):\n    return df\n"
 
 def _neighbours() -> Iterator[Case]:
     """Valid users, written in each format in turn."""
-    ways = [lambda one: one.json(), lambda one: one.framed("json", one.json()), lambda one: one.avro()]
+    ways = [lambda item: item.json(), lambda item: item.framed("json", item.json()), lambda item: item.avro()]
     for at in range(len(CASES)):
         yield Case(f"neighbour {at}", ways[at % len(ways)], Stored())
 
@@ -60,15 +60,15 @@ class Pass:
         self.topic = topic
         ids = _schema_ids(topic)
         self.cases = [(case, case.sender(ids)) for case in _shuffled()]
-        before = [(case.key(one), one.json(), []) for case, one in self.cases if case.becomes == Deleted()]
+        before = [(case.key(item), item.json(), []) for case, item in self.cases if case.becomes == Deleted()]
         self.before = len(before)
-        self.sent: list[Sent] = [(case.key(one), case.value(one), case.headers) for case, one in self.cases]
+        self.sent: list[Sent] = [(case.key(item), case.value(item), case.headers) for case, item in self.cases]
         self.places: list[Place] = topic.send_all([*before, *self.sent])[self.before :]
 
     def wanted(self, kind: type) -> list[tuple[Case, Sender, Sent, Place]]:
         """The cases with this kind of outcome."""
         every = zip(self.cases, self.sent, self.places, strict=True)
-        return [(case, one, sent, place) for (case, one), sent, place in every if isinstance(case.becomes, kind)]
+        return [(case, item, sent, place) for (case, item), sent, place in every if isinstance(case.becomes, kind)]
 
 
 def _cell(value: Any) -> Any:
@@ -90,10 +90,12 @@ def assert_rows_are_as_the_cases_say(corpus: Pass) -> None:
     rows = corpus.topic.rows()
     wanted = corpus.wanted(Stored)
     wrong = {}
-    for case, one, _, (partition, offset) in wanted:
-        expected = _fields(case.becomes.record(one)) | {"kafka_partition": partition, "kafka_offset": offset}
-        found = rows.pop(one.id, {})
-        differ = {name: (found.get(name), value) for name, value in expected.items() if _cell(found.get(name)) != value}
+    for case, sender, _, (partition, offset) in wanted:
+        expected = _fields(case.becomes.record(sender)) | {"kafka_partition": partition, "kafka_offset": offset}
+        result = rows.pop(sender.id, {})
+        differ = {
+            name: (result.get(name), value) for name, value in expected.items() if _cell(result.get(name)) != value
+        }
         if differ:
             wrong[case.name] = differ
     assert wrong == {}
@@ -128,11 +130,12 @@ def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
     assert {name: facts for name, facts in wrong.items() if facts} == {}
 
 
-def assert_tallies_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
+def assert_summaries_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
     """Every record is counted once, as what became of it."""
     became = Counter(type(case.becomes) for case, _ in corpus.cases)
     total = {
-        name: sum(getattr(one, name) for one in summaries) for name in ("records", "stored", "deleted", "rejected")
+        name: sum(getattr(summary, name) for summary in summaries)
+        for name in ("records", "stored", "deleted", "rejected")
     }
     assert total == {
         "records": len(corpus.cases) + corpus.before,
@@ -140,8 +143,8 @@ def assert_tallies_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
         "deleted": became[Deleted],
         "rejected": became[Rejected],
     }
-    assert all(one.filtered == 0 and one.nulls == {} for one in summaries)
-    assert all(one.last_offset - one.first_offset + 1 == one.records for one in summaries)
+    assert all(summary.filtered == 0 and summary.nulls == {} for summary in summaries)
+    assert all(summary.last_offset - summary.first_offset + 1 == summary.records for summary in summaries)
 
 
 def assert_ledger_keeps(topic: Topic, summaries: list[BatchSummary]) -> None:
@@ -149,9 +152,9 @@ def assert_ledger_keeps(topic: Topic, summaries: list[BatchSummary]) -> None:
     with cassandra.open_session(topic.settings) as session:
         book = Ledger(session, topic.pipeline.keyspace, topic.pipeline.topic, EPOCH_US)
         book.write("job", 0, summaries)
-        for one in summaries:
-            span = OffsetRange(one.partition, one.first_offset, one.last_offset + 1)
-            assert [line.summary for line in book.lines(span)] == [one]
+        for summary in summaries:
+            span = OffsetRange(summary.partition, summary.first_offset, summary.last_offset + 1)
+            assert [line.summary for line in book.lines(span)] == [summary]
             assert book.reached(span) == span.end
 
 
@@ -164,14 +167,14 @@ def test_every_case_ends_as_declared(topic: Callable[..., Topic], before: str, m
     """
     corpus = Pass(topic(before, more))
     summaries = corpus.topic.summaries()
-    assert_tallies_add_up(corpus, summaries)
+    assert_summaries_add_up(corpus, summaries)
     assert_ledger_keeps(corpus.topic, summaries)
     assert_rows_are_as_the_cases_say(corpus)
     assert_dead_letters_are_as_the_cases_say(corpus)
     rows = corpus.topic.rows()
     again = corpus.topic.summaries()
-    assert [one._replace(stored_at_ms=0, latencies={}) for one in again] == [
-        one._replace(stored_at_ms=0, latencies={}) for one in summaries
+    assert [item._replace(stored_at_ms=0, latencies={}) for item in again] == [
+        summary._replace(stored_at_ms=0, latencies={}) for summary in summaries
     ]
     assert corpus.topic.rows() == rows
     assert_dead_letters_are_as_the_cases_say(corpus)

@@ -132,7 +132,7 @@ def kinds(lab: Lab, entry: dict[str, Any], unique: str) -> None:
     value = msgspec.json.encode(entry | {"email": "nobody"})
     refused = Reject(fault, lab.pipeline.topic, -1, -1, None, value, [(RUN, b"run-7")])
     lab.set_aside(*rejects, refused)
-    assert {one.fault.reason for one in rejects} == OF_A_VALUE
+    assert {reject.fault.reason for reject in rejects} == OF_A_VALUE
 
 
 def test_an_empty_dead_letter_topic_is_no_error(lab: Lab) -> None:
@@ -158,9 +158,9 @@ def test_each_record_is_listed_once_under_its_reason(lab: Lab, kinds: None) -> N
     """Copies do not count, and no value is shown."""
     done = lab.cli("list", "--json")
     groups = json.loads(done.stdout)
-    assert {one["reason"] for one in groups} == OF_A_VALUE
-    assert sum(one["waiting"] for one in groups) == 8
-    assert {tuple(one["rules"]) for one in groups if one["reason"] == "contract_broken"} == {
+    assert {group["reason"] for group in groups} == OF_A_VALUE
+    assert sum(group["waiting"] for group in groups) == 8
+    assert {tuple(group["rules"]) for group in groups if group["reason"] == "contract_broken"} == {
         ("email:pattern", "phone:length"),
         ("email:pattern",),
     }
@@ -170,15 +170,15 @@ def test_each_record_is_listed_once_under_its_reason(lab: Lab, kinds: None) -> N
 
 def test_one_record_is_shown_with_all_details(lab: Lab, kinds: None) -> None:
     """Facts, headers and value; the suggested next command goes to stderr."""
-    (broken,) = [one for one in lab.letters() if one.rules == ("email:pattern", "phone:length")]
+    (broken,) = [letter for letter in lab.letters() if letter.rules == ("email:pattern", "phone:length")]
     done = lab.cli("show", broken.place)
     assert done.returncode == 0, done.stderr
     assert f"{lab.pipeline.topic}/{GENERATION_US}/0/0" in done.stdout
     assert '"email": "nobody"' in done.stdout
     assert f"redrive --place {broken.place}" in done.stderr
-    found = json.loads(lab.cli("show", broken.place, "--json").stdout)
-    assert base64.b64decode(found["value_base64"]) == broken.value
-    assert found["headers"][0] == {"name": "h", "value": None, "base64": "/w=="}
+    document = json.loads(lab.cli("show", broken.place, "--json").stdout)
+    assert base64.b64decode(document["value_base64"]) == broken.value
+    assert document["headers"][0] == {"name": "h", "value": None, "base64": "/w=="}
     assert lab.cli("show", "0:999").returncode == 2
 
 
@@ -191,10 +191,10 @@ def test_records_repaired_by_setting_a_field_are_sent_once(lab: Lab, kinds: None
     assert (tried.sent, tried.still_broken, lab.sent(), lab.lines()) == (4, 4, [], {})
     done = lab.redrive(mending)
     assert (done.selected, done.sent, done.still_broken, done.already) == (8, 4, 4, 0)
-    broken = {one.reason for one in done.records if one.outcome == "still_broken"}
+    broken = {item.reason for item in done.records if item.outcome == "still_broken"}
     assert broken == {"json_malformed", "frame_broken", "value_missing", "avro_malformed"}
     sent = lab.sent()
-    identities = {one.identity: one for one in lab.letters()}
+    identities = {item.identity: item for item in lab.letters()}
     for message in sent:
         record = lab.decoder.decode(message.value())
         assert isinstance(record, users.User)
@@ -230,10 +230,10 @@ def test_records_are_repaired_in_an_exported_file(lab: Lab, kinds: None, entry: 
     edited.write_text("\n".join(map(json.dumps, lines)))
     done = lab.cli("redrive", "--edit", str(edited), "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    sent = {one["reason"] for one in found["records"] if one["outcome"] == "sent"}
+    document = json.loads(done.stdout)
+    sent = {record["reason"] for record in document["records"] if record["outcome"] == "sent"}
     assert sent >= {"contract_broken", "json_malformed"}
-    assert found["sent"] == 5  # the two others only lack what a repaired record omits
+    assert document["sent"] == 5  # the two others only lack what a repaired record omits
     emails = sorted(lab.decoder.decode(message.value()).email for message in lab.sent())  # type: ignore[union-attr]
     assert emails.count("a@b.se") == 3
     assert json.loads(lab.cli("redrive", "--edit", str(edited), "--json").stdout)["sent"] == 0
@@ -244,14 +244,16 @@ def test_records_are_repaired_in_an_exported_file(lab: Lab, kinds: None, entry: 
     assert "line 2" in refused.stderr
 
 
-def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[DeadLetter]:
+def make_valid_dead_letters(
+    lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None
+) -> list[DeadLetter]:
     """Dead letters whose records are valid now, as if a schema had been registered since."""
     serialize = build_serializer(users.User, "json", lab.schema_id)
     fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
     records = [msgspec.convert(user(entry), users.User) for _ in range(count)]
     rejects = [
-        Reject(fault, lab.pipeline.topic, 1, at, str(one.id).encode(), serialize(one), headers or [])
-        for at, one in enumerate(records)
+        Reject(fault, lab.pipeline.topic, 1, at, str(item.id).encode(), serialize(item), headers or [])
+        for at, item in enumerate(records)
     ]
     lab.set_aside(*rejects)
     return lab.letters()
@@ -259,7 +261,7 @@ def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers |
 
 def test_a_record_that_is_valid_now_is_sent_unchanged(lab: Lab, entry: dict[str, Any]) -> None:
     """Without a repair, bytes, key and headers stay; the header of an earlier redrive is replaced."""
-    (letter,) = good_letters(lab, entry, 1, [("h", b"1"), (REDRIVEN, b"before")])
+    (letter,) = make_valid_dead_letters(lab, entry, 1, [("h", b"1"), (REDRIVEN, b"before")])
     assert lab.redrive().sent == 1
     (message,) = lab.sent()
     assert (message.key(), message.value()) == (letter.key, letter.value)
@@ -269,7 +271,7 @@ def test_a_record_that_is_valid_now_is_sent_unchanged(lab: Lab, entry: dict[str,
 
 def test_an_interrupted_command_sends_nothing_twice(lab: Lab, entry: dict[str, Any]) -> None:
     """Killed between send and resolution: the record is found in the topic. Killed before the send: it is sent."""
-    sent, unsent, young = good_letters(lab, entry, 3)
+    sent, unsent, young = make_valid_dead_letters(lab, entry, 3)
     queue = Queue(lab.settings, lab.session, DeadLetterSelection(), Redriven())
     free = queue.free([sent, unsent])
     assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
@@ -285,12 +287,12 @@ def test_an_interrupted_command_sends_nothing_twice(lab: Lab, entry: dict[str, A
     assert (done.sent, done.already, done.in_hand) == (1, 1, 1)
     identities = [dict(message.headers())[REDRIVEN].decode() for message in lab.sent()]
     assert sorted(identities) == sorted([sent.identity, unsent.identity])
-    assert all(lab.lines()[one.identity].state is resolutions.State.REDRIVEN for one in (sent, unsent))
+    assert all(lab.lines()[item.identity].state is resolutions.State.REDRIVEN for item in (sent, unsent))
 
 
 def test_two_commands_at_once_send_each_record_once(lab: Lab, entry: dict[str, Any]) -> None:
     """A record that one command has claimed is left alone by the other."""
-    good_letters(lab, entry, 700)
+    make_valid_dead_letters(lab, entry, 700)
     done: list[Redriven] = []
     start = threading.Barrier(3)
 
@@ -305,28 +307,28 @@ def test_two_commands_at_once_send_each_record_once(lab: Lab, entry: dict[str, A
     for thread in threads:
         thread.join(120)
     assert len(done) == 2
-    assert sum(one.sent for one in done) == 700
+    assert sum(item.sent for item in done) == 700
     sent = [dict(message.headers())[REDRIVEN] for message in lab.sent()]
     assert len(sent) == len(set(sent)) == 700
 
 
 def test_a_limit_bounds_how_many_are_sent(lab: Lab, entry: dict[str, Any]) -> None:
     """Only that many of the pending records are sent; the next command continues after them."""
-    good_letters(lab, entry, 5)
+    make_valid_dead_letters(lab, entry, 5)
     assert [lab.redrive(limit=2).sent for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_a_discarded_record_is_never_redriven_nor_the_reverse(lab: Lab, entry: dict[str, Any]) -> None:
     """Both resolutions are shown, with who, when and why."""
-    gone, kept = good_letters(lab, entry, 2)
+    gone, kept = make_valid_dead_letters(lab, entry, 2)
     assert lab.cli("discard").returncode == 2
     done = lab.cli("discard", "--place", gone.place, "--note", "a test", "--yes")
     assert done.returncode == 0, done.stderr
     assert "record_discarded" in done.stderr
     assert (lab.redrive().sent, len(lab.sent())) == (1, 1)
-    found = json.loads(lab.cli("discard", "--all", "--yes", "--json").stdout)
-    assert (found["discarded"], found["already"]) == (0, 2)
-    assert any("a test" in one["message"] for one in found["records"])
+    document = json.loads(lab.cli("discard", "--all", "--yes", "--json").stdout)
+    assert (document["discarded"], document["already"]) == (0, 2)
+    assert any("a test" in record["message"] for record in document["records"])
     lines = lab.lines()
     assert (lines[gone.identity].state, lines[gone.identity].note) == (resolutions.State.DISCARDED, "a test")
     assert lines[kept.identity].state is resolutions.State.REDRIVEN
@@ -336,7 +338,7 @@ def test_a_discarded_record_is_never_redriven_nor_the_reverse(lab: Lab, entry: d
 
 def test_a_position_without_a_record_is_a_usage_error(lab: Lab, entry: dict[str, Any]) -> None:
     """The message says which positions the topic has; nothing is sent."""
-    good_letters(lab, entry, 1)
+    make_valid_dead_letters(lab, entry, 1)
     with pytest.raises(UsageError, match=rf"9:9 in {lab.pipeline.dead_letter_topic} \(available: "):
         lab.redrive(places=frozenset({"9:9"}))
     assert lab.sent() == []
@@ -344,9 +346,9 @@ def test_a_position_without_a_record_is_a_usage_error(lab: Lab, entry: dict[str,
 
 def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
     """Each change is made once, by the first command, with consistency ONE too."""
-    one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
-    with cassandra.open_session(one) as session:
-        book = Queue(one, session, DeadLetterSelection(), Redriven()).book
+    settings = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
+    with cassandra.open_session(settings) as session:
+        book = Queue(settings, session, DeadLetterSelection(), Redriven()).book
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
         assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()

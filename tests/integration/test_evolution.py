@@ -54,9 +54,9 @@ class World:
 
     def plan(self) -> dict[str, Any]:
         done = self._stack.cli("schema", "plan", "--json", **self._environment)
-        found: dict[str, Any] = msgspec.json.decode(done.stdout)
-        assert done.returncode == (1 if found["refused"] else 0), done.stderr
-        return found
+        result: dict[str, Any] = msgspec.json.decode(done.stdout)
+        assert done.returncode == (1 if result["refused"] else 0), done.stderr
+        return result
 
     def schema(self, *words: str) -> Any:
         return self._stack.cli("schema", *words, **self._environment)
@@ -102,7 +102,7 @@ def test_a_plan_is_applied_once(world: Callable[..., World], wire_format: WireFo
 
     new = world(wire_format, GAINS_A_FIELD)
     plan = new.plan()
-    assert [(one["field"], one["kind"]) for one in plan["schema"]] == [("age", "added_optional")]
+    assert [(item["field"], item["kind"]) for item in plan["schema"]] == [("age", "added_optional")]
     assert plan["statements"] == [f"ALTER TABLE {plan['table']} ADD age int"]
     assert new.apply()[0] == plan["statements"][0]
     assert new.columns()["age"] == "int"
@@ -132,18 +132,18 @@ def test_a_rejected_plan_changes_nothing(world: Callable[..., World], wire_forma
 @pytest.mark.parametrize("wire_format", FORMATS)
 def test_a_column_of_another_type_is_rejected(world: Callable[..., World], wire_format: WireFormat) -> None:
     """A table that somebody else created is compared with what a row needs, and not changed."""
-    one = world(wire_format)
-    with cassandra.open_session(one.settings) as session:
-        cassandra.create_keyspace(session, one.settings, one.pipeline)
-        session.execute(f"CREATE TABLE {one.pipeline.keyspace}.users (phone int PRIMARY KEY, id uuid)")
-        lacking = cassandra.find_missing_columns(session, one.settings, one.pipeline)
+    version = world(wire_format)
+    with cassandra.open_session(version.settings) as session:
+        cassandra.create_keyspace(session, version.settings, version.pipeline)
+        session.execute(f"CREATE TABLE {version.pipeline.keyspace}.users (phone int PRIMARY KEY, id uuid)")
+        lacking = cassandra.find_missing_columns(session, version.settings, version.pipeline)
     assert "phone text" in lacking
     assert "first_name text" in lacking
     assert "id uuid" not in lacking
-    kinds = {(found["field"], found["kind"]) for found in one.plan()["columns"] if not found["allowed"]}
+    kinds = {(column["field"], column["kind"]) for column in version.plan()["columns"] if not column["allowed"]}
     assert kinds == {("phone", "type_changed"), ("id", "key_changed")}
-    assert one.schema("apply", "--yes").returncode == 1
-    assert one.columns() == {"phone": "int", "id": "uuid"}
+    assert version.schema("apply", "--yes").returncode == 1
+    assert version.columns() == {"phone": "int", "id": "uuid"}
 
 
 def test_old_and_new_records_are_read_by_old_and_new_decoders(
@@ -163,26 +163,26 @@ def test_old_and_new_records_are_read_by_old_and_new_decoders(
     aged = _send(new, old, ids, captured)
 
     values = [
-        bytes(one.value())
-        for one in topics.read_records(
+        bytes(record.value())
+        for record in topics.read_records(
             new.settings, new.pipeline.topic, topics.fetch_offset_ranges(new.settings, new.pipeline.topic)
         )
     ]
     read = [Decoder(new.pipeline.record, Registry(new.settings)).decode(value) for value in values]
-    assert {str(one.id): one.age for one in read} == aged  # type: ignore[union-attr]
+    assert {str(item.id): item.age for item in read} == aged  # type: ignore[union-attr]
     passed_over = [old_decoder.decode(value) for value in values]
-    assert all(type(one) is old.pipeline.record for one in passed_over)
-    assert {str(one.id) for one in passed_over} == aged.keys()  # type: ignore[union-attr]
+    assert all(type(item) is old.pipeline.record for item in passed_over)
+    assert {str(item.id) for item in passed_over} == aged.keys()  # type: ignore[union-attr]
 
     with cassandra.open_session(new.settings) as session:
         writer = RowWriter(session, new.pipeline.keyspace, "users", new.pipeline.stored, epoch_us=1, concurrency=8)
-        writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(read)]))  # type: ignore[misc]
+        writer.write(Decoded([(item, 1, 0, at) for at, item in enumerate(read)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
         assert rows == aged
         writer = RowWriter(session, old.pipeline.keyspace, "users", old.pipeline.stored, epoch_us=9, concurrency=8)
-        writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(passed_over)]))  # type: ignore[misc]
+        writer.write(Decoded([(item, 1, 0, at) for at, item in enumerate(passed_over)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
@@ -201,11 +201,11 @@ def _send(
     with Sender(create_producer(new.settings), new.pipeline.topic, 30) as sender:
         for number, entry in enumerate(captured):
             version, wire_format = list(ids)[number % 4]
-            found = users.from_source(entry) | ({"age": number} if version == "new" else {})
+            result = users.from_source(entry) | ({"age": number} if version == "new" else {})
             record = (new if version == "new" else old).pipeline.record
             serialize = build_serializer(record, wire_format, ids[version, wire_format])  # type: ignore[arg-type]
-            sender.send(found["id"].encode(), serialize(msgspec.convert(found, record)), [])
-            aged[found["id"]] = number if version == "new" else None
+            sender.send(result["id"].encode(), serialize(msgspec.convert(result, record)), [])
+            aged[result["id"]] = number if version == "new" else None
     return aged
 
 
@@ -225,8 +225,8 @@ def changed(name: str, hint: Any, **default: Any) -> type[Record]:
         (field, kind, None) if field == "maybe" and field != name else (field, kind) for field, kind in hints.items()
     ]
     given = [
-        (field, hints[field], default["default"]) if field == name and default else one
-        for one, field in zip(fields, hints, strict=True)
+        (field, hints[field], default["default"]) if field == name and default else item
+        for item, field in zip(fields, hints, strict=True)
         if hints[field] is not None
     ]
     return msgspec.defstruct(

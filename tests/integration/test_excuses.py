@@ -29,7 +29,7 @@ from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.sink.scan import PAGE_ROWS, scan_rows
 from tests.conftest import Stack
-from tests.integration.test_receipts import Lab, told, value_of
+from tests.integration.test_receipts import Lab, list_differences, value_of
 
 TTL_S = 5
 CLEANED_SOON = {
@@ -120,19 +120,19 @@ def test_expired_records_are_excused_and_a_loss_next_to_them_is_named(
     ]
     admin.delete_records(client, lab.settings, queue, ends)
     wait_until(lambda: check_expired(lab), timeout_s=30, what="the TTL")
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
 
     lab.session.execute(f"ALTER TABLE {lab.name} WITH default_time_to_live = 86400")  # the receipt knows the one before
     young = kept[:2]
     lab.send_all([*((key.encode(), value_of(entries[key]), []) for key in young), (b"bad", b"junk", [])])
     lab.carry_out()
-    found = lab.verify()
-    assert told(found) == set()
-    assert (found.pruned, found.rejected, found.stored, found.rows) == (4, 1, 2 + len(older(lab, young)), 2)
-    assert found.expired == len(kept) - len(young)
-    assert found.compacted in (30, 31), "30 older versions, and perhaps the tombstone"
-    assert [lifetime.ttl_s for lifetime in found.lifetimes] == [TTL_S, 86400]
-    assert len(found.evidence) == 4
+    result = lab.verify()
+    assert list_differences(result) == set()
+    assert (result.pruned, result.rejected, result.stored, result.rows) == (4, 1, 2 + len(older(lab, young)), 2)
+    assert result.expired == len(kept) - len(young)
+    assert result.compacted in (30, 31), "30 older versions, and perhaps the tombstone"
+    assert [lifetime.ttl_s for lifetime in result.lifetimes] == [TTL_S, 86400]
+    assert len(result.evidence) == 4
 
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(young[0]),))
     lab.session.execute(f"UPDATE {lab.name} SET email = 'by@hand.org' WHERE id = %s", (uuid.UUID(young[1]),))
@@ -152,8 +152,8 @@ def test_expired_records_are_excused_and_a_loss_next_to_them_is_named(
 
     done = lab.cli("verify", "accept", *(f"--kind={kind}" for kind in kinds), "--reason", "planted", "--yes")
     assert done.exit_code == 0, done.output
-    found = lab.verify()
-    assert (told(found), found.accepted, found.accepted_differences) == (set(), 1, dict(kinds))
+    result = lab.verify()
+    assert (list_differences(result), result.accepted, result.accepted_differences) == (set(), 1, dict(kinds))
     assert lab.cli("verify", "accepted").stdout.count("planted") == kinds.total()
 
 
@@ -171,7 +171,7 @@ def count_one_more_reject(lab: Lab, partition: int) -> None:
 
 def older(lab: Lab, young: list[str]) -> list[Any]:
     """Return the records whose ids were sent again and which are not compacted yet."""
-    return [one for one in lab.messages() if one.key().decode() in young][: -len(young)]
+    return [message for message in lab.messages() if message.key().decode() in young][: -len(young)]
 
 
 def check_expired(lab: Lab) -> None:
@@ -188,9 +188,9 @@ def test_ttls_are_known_after_the_table_was_altered(lab: Lab) -> None:
     assert first[0].since_ms < first[1].since_ms
     lab.session.execute(f"ALTER TABLE {lab.name} ADD more text")
     assert lab.verify().lifetimes == first
-    found = cassandra.table_ttl(lab.session, lab.pipeline.keyspace, lab.pipeline.table)
-    assert found is not None
-    assert found[1] > first[1].since_ms
+    result = cassandra.table_ttl(lab.session, lab.pipeline.keyspace, lab.pipeline.table)
+    assert result is not None
+    assert result[1] > first[1].since_ms
 
 
 def test_a_table_full_of_nulls_is_read_in_smaller_pages(lab: Lab) -> None:

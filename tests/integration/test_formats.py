@@ -86,9 +86,10 @@ def test_data_stored_by_an_older_penstock_is_read(older: Settings, session: Sess
     kept = receipts.read_latest_receipt(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}
-    assert [(one.state, one.who) for one in resolutions.read_resolutions(session, unique, TOPIC).values()] == [
-        ("discarded", "ann")
-    ]
+    assert [
+        (resolution.state, resolution.who)
+        for resolution in resolutions.read_resolutions(session, unique, TOPIC).values()
+    ] == [("discarded", "ann")]
     assert [failure.error for failure in Progress(session, unique, TOPIC).failures()] == [
         "StreamingQueryException: refused"
     ]

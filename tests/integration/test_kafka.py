@@ -21,8 +21,8 @@ def test_a_topic_is_created_with_the_configured_partitions_and_settings(settings
     topics.ensure_topic(settings, unique)
     assert len(topics.fetch_offset_ranges(settings, unique)) == settings.kafka_partitions
     client, resource = create_admin(settings), ConfigResource(ResourceType.TOPIC, unique)
-    found = client.describe_configs([resource])[resource].result()
-    assert {name: found[name].value for name in topics.topic_settings(settings)} == topics.topic_settings(settings)
+    result = client.describe_configs([resource])[resource].result()
+    assert {name: result[name].value for name in topics.topic_settings(settings)} == topics.topic_settings(settings)
 
 
 def test_a_topic_is_not_created_by_accident(settings: Settings, unique: str) -> None:
@@ -90,10 +90,10 @@ def test_a_message_is_measured_uncompressed(settings: Settings, unique: str, cod
     """A message that is small only because it is compressed could exceed the reader's memory."""
     topics.ensure_topic(settings, unique)
     client = Producer(build_config(settings) | {"compression.type": codec, "message.max.bytes": 1_000_000_000})
-    told: list[KafkaError | None] = []
-    client.produce(unique, value=bytes(10 * MAX_MESSAGE_BYTES), on_delivery=lambda error, _: told.append(error))
+    errors: list[KafkaError | None] = []
+    client.produce(unique, value=bytes(10 * MAX_MESSAGE_BYTES), on_delivery=lambda error, _: errors.append(error))
     assert client.flush(60) == 0
-    (error,) = told
+    (error,) = errors
     assert error is not None
     assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
     assert sum(span.records for span in topics.fetch_offset_ranges(settings, unique)) == 0
@@ -105,12 +105,12 @@ def test_an_id_has_the_partition_that_java_clients_choose(settings: Settings, un
     client, places = create_producer(settings), {}
     for key in (b"21", b"foobar", b"a-little-bit-long-string", b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"):
         client.produce(
-            unique, value=b"x", key=key, on_delivery=lambda _, one: places.update({one.key(): one.partition()})
+            unique, value=b"x", key=key, on_delivery=lambda _, item: places.update({item.key(): item.partition()})
         )
     assert client.flush(30) == 0
     hashes = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
     hashes[b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"] = -58897971
-    assert places == {key: (found & 0x7FFFFFFF) % settings.kafka_partitions for key, found in hashes.items()}
+    assert places == {key: (value & 0x7FFFFFFF) % settings.kafka_partitions for key, value in hashes.items()}
 
 
 def test_an_unavailable_kafka_is_reported_as_unreachable(free_port: int) -> None:

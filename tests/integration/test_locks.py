@@ -47,8 +47,8 @@ def test_the_image_locks_have_a_wheel_for_arm64(lock: str) -> None:
 
 def test_a_missing_wheel_is_reported_by_package_name() -> None:
     """The check itself works."""
-    said = missing("requirements.txt", "aarch64", PYTHONS[0], built=())
-    assert any(f"{name}==" in said for name in SOURCE_ARCHIVES), said
+    output = missing("requirements.txt", "aarch64", PYTHONS[0], built=())
+    assert any(f"{name}==" in output for name in SOURCE_ARCHIVES), output
 
 
 def test_source_archives_need_no_compiler() -> None:

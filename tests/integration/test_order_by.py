@@ -71,7 +71,7 @@ class Versions(Lab):
     def differences(self) -> set[tuple[str, str | None]]:
         receipt = self.verify()
         assert receipt.balanced == (not receipt.differences)
-        return {(one.kind, one.id) for one in receipt.differences}
+        return {(difference.kind, difference.id) for difference in receipt.differences}
 
     def outcomes(self, key: str) -> set[str]:
         return {passage.outcome for passage in self.trace(key)}

@@ -78,7 +78,7 @@ class Lab(Topic):
         """Return the position of each captured user."""
         order = RunOrder("run-1", records=len(captured), source_url=api)
         assert ingest.run(self.settings, self.pipeline, order).produced == len(captured)
-        return {str(one.key(), "utf-8"): (one.partition(), one.offset()) for one in self.messages()}
+        return {str(message.key(), "utf-8"): (message.partition(), message.offset()) for message in self.messages()}
 
     def messages(self) -> list[Any]:
         return list(topics.read_records(self.settings, self.pipeline.topic, self.spans()))
@@ -88,12 +88,12 @@ class Lab(Topic):
 
     def carry_out(self) -> None:
         """Process what arrived since the last batch."""
-        new = [OffsetRange(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
+        new = [OffsetRange(span.partition, self.ends.get(span.partition, 0), span.end) for span in self.spans()]
         stretch = load_offset_ranges(self.spark, self.settings, self.pipeline.topic, new)
         frame = raw_records(stretch, self.pipeline.declared_order)
         self.spark.sparkContext.setLocalProperty("sql.streaming.queryId", "job")
         self.keeper.process_batch(frame, len(self.ends))
-        self.ends = {one.partition: one.end for one in new}
+        self.ends = {item.partition: item.end for item in new}
 
     def verify(self) -> TopicReceipt:
         return verify.verify(self.settings, self.session)
@@ -131,14 +131,16 @@ def lab(
 @pytest.fixture
 def places(lab: Lab, captured_api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
     """Positions of the captured users, once they are stored."""
-    found = lab.produce(captured_api, captured)
+    result = lab.produce(captured_api, captured)
     lab.carry_out()
-    return found
+    return result
 
 
-def told(found: TopicReceipt) -> set[Difference]:
-    assert found.balanced == (not found.differences)
-    return {(one.kind, one.partition, one.offset, one.id) for one in found.differences}
+def list_differences(receipt: TopicReceipt) -> set[Difference]:
+    assert receipt.balanced == (not receipt.differences)
+    return {
+        (difference.kind, difference.partition, difference.offset, difference.id) for difference in receipt.differences
+    }
 
 
 def value_of(entry: dict[str, Any], **changes: Any) -> bytes:
@@ -157,52 +159,55 @@ def test_records_deleted_by_retention_during_verify_are_no_difference(
         yield from read(settings, topic, spans)
 
     monkeypatch.setattr(topics, "read_records", read_pruned)
-    found = lab.verify()
-    assert told(found) == set()
-    assert (found.produced, found.stored, found.rows, found.older_rows) == (20, 20, 20, 10)
-    assert found.acknowledged.records == 20
+    receipt = lab.verify()
+    assert list_differences(receipt) == set()
+    assert (receipt.produced, receipt.stored, receipt.rows, receipt.older_rows) == (20, 20, 20, 10)
+    assert receipt.acknowledged.records == 20
 
 
 def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
     """Balanced at first; then rows, ledger entries and the delivery log are changed by hand, one after the other."""
-    found = lab.verify()
-    assert told(found) == set()
-    assert (found.produced, found.stored, found.rows, found.distinct_ids) == (30, 30, 30, 30)
-    assert (found.acknowledged.attempts, found.acknowledged.records, found.older_rows) == (1, 30, 0)
+    result = lab.verify()
+    assert list_differences(result) == set()
+    assert (result.produced, result.stored, result.rows, result.distinct_ids) == (30, 30, 30, 30)
+    assert (result.acknowledged.attempts, result.acknowledged.records, result.older_rows) == (1, 30, 0)
     assert lab.cli("verify").exit_code == 0
 
     gone, changed, *_ = sorted(key for key, place in places.items() if place[0] == 0)
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(gone),))
     expected: set[Difference] = {("missing", *places[gone], gone)}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     stranger = uuid.uuid4()
     lab.session.execute(f"INSERT INTO {lab.name} (id, email) VALUES (%s, 'a@b.se')", (stranger,))
     expected |= {("foreign", None, None, str(stranger))}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     lab.session.execute(f"UPDATE {lab.name} SET kafka_offset = 0 WHERE id = %s", (uuid.UUID(changed),))
     expected |= {("foreign", None, None, changed), ("missing", *places[changed], changed)}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     lines = f"{lab.pipeline.keyspace}.ledger"
     where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0 AND first_offset = 0"
     line = (lab.pipeline.topic, lab.epoch_us, 1)
     lab.session.execute(f"UPDATE {lines} SET records = 99 WHERE {where} AND job = 'job'", line)
     expected |= {("miscounted", 1, 0, None)}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     folder = delivery_log.folder_of(lab.settings)
     with DeliveryLog(folder, "run-2", lab.pipeline.topic, lab.topic_id) as written:
         written.note(0, 10_000, b"lost")
         written.note(*places[gone], b"another")
     expected |= {("lost", 0, 10_000, "lost"), ("lost", *places[gone], "another")}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     done = lab.cli("verify", "--json")
     assert done.exit_code == 1, done.stderr
     receipt = json.loads(done.stdout)
-    assert {(one["kind"], one["partition"], one["offset"], one["id"]) for one in receipt["differences"]} == expected
+    assert {
+        (difference["kind"], difference["partition"], difference["offset"], difference["id"])
+        for difference in receipt["differences"]
+    } == expected
     assert (receipt["balanced"], receipt["missing"]) == (False, 2)
 
 
@@ -211,25 +216,25 @@ def test_offsets_skipped_by_the_ledger_are_a_gap_and_later_ones_are_pending(
 ) -> None:
     """Each record of a deleted entry is reported; one that has no row either is missing."""
     (partition, _), gone = min((place, key) for key, place in places.items())
-    entry = next(one for one in captured if one["login"]["uuid"] == gone)
+    entry = next(user for user in captured if user["login"]["uuid"] == gone)
     lab.send_all([(gone.encode(), value_of(entry), [])])
     assert lab.verify().waiting == 1
     lab.carry_out()
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
     table = f"{lab.pipeline.keyspace}.ledger"
     where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0 AND first_offset = 0"
     lab.session.execute(f"DELETE FROM {table} WHERE {where}", (lab.pipeline.topic, lab.epoch_us, partition))
     passed = {key: place for key, place in places.items() if place[0] == partition}
-    found = lab.verify()
-    assert (told(found), found.stored) == ({("gap", *place, key) for key, place in passed.items()}, 31)
+    receipt = lab.verify()
+    assert (list_differences(receipt), receipt.stored) == ({("gap", *place, key) for key, place in passed.items()}, 31)
     other = next(key for key in passed if key != gone)
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(other),))
-    found = lab.verify()
-    assert [one for one in found.differences if one.kind == "missing"] == [
+    receipt = lab.verify()
+    assert [difference for difference in receipt.differences if difference.kind == "missing"] == [
         verify.Difference("missing", *places[other], other, "the ledger went past it")
     ]
-    assert len(told(found)) == len(passed)
-    assert [one.outcome for one in lab.trace(other)] == ["missing"]
+    assert len(list_differences(receipt)) == len(passed)
+    assert [passage.outcome for passage in lab.trace(other)] == ["missing"]
 
 
 def test_the_path_of_each_record_is_traced(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
@@ -248,7 +253,7 @@ def test_the_path_of_each_record_is_traced(lab: Lab, places: dict[str, Place], c
     entry = msgspec.json.encode(captured[4] | {"email": "nobody"})
     reject = Reject(fault, lab.pipeline.topic, -1, -1, None, entry, [(RUN, b"run-1")])
     send_dead_letters(create_producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
-    assert [one.outcome for one in lab.trace(superseded)] == ["stored", "waiting"]
+    assert [passage.outcome for passage in lab.trace(superseded)] == ["stored", "waiting"]
     lab.carry_out()
 
     (way,) = lab.trace(stored)
@@ -260,20 +265,23 @@ def test_the_path_of_each_record_is_traced(lab: Lab, places: dict[str, Place], c
     assert f"{lab.pipeline.subject} version 1" in way.hops[1].detail
     partition, offset = newer[0]
     by = f"stored, superseded by partition {partition} offset {offset}"
-    assert [one.outcome for one in lab.trace(superseded)] == [by, "stored"]
-    assert [one.outcome for one in lab.trace(deleted)] == [f"stored, deleted by offset {newer[1][1]}", "deleted"]
+    assert [passage.outcome for passage in lab.trace(superseded)] == [by, "stored"]
+    assert [passage.outcome for passage in lab.trace(deleted)] == [
+        f"stored, deleted by offset {newer[1][1]}",
+        "deleted",
+    ]
     old, new = lab.trace(rejected)
     assert (old.outcome, new.outcome, new.hops[-1].name) == ("stored", "rejected", "rejected")
     assert "contract_broken email:pattern at decode" in new.hops[-1].detail
-    assert [one.outcome for one in lab.trace(refused)] == ["refused", "stored"]
+    assert [passage.outcome for passage in lab.trace(refused)] == ["refused", "stored"]
     receipt = lab.verify()
-    assert told(receipt) == set()
+    assert list_differences(receipt) == set()
     assert (receipt.stored, receipt.deleted, receipt.rejected, receipt.refused) == (31, 1, 1, 1)
     assert receipt.queue == {"waiting": 2, "redriven": 0, "superseded": 0, "discarded": 0}
 
     done = lab.cli("trace", deleted, "--json")
     assert done.exit_code == 0, done.output
-    assert [one["outcome"] for one in json.loads(done.stdout)][1] == "deleted"
+    assert [passage["outcome"] for passage in json.loads(done.stdout)][1] == "deleted"
     assert lab.cli("trace", str(uuid.uuid4())).exit_code == 1
     assert isinstance(lab.cli("trace", "nobody").exception, UsageError)
 
@@ -285,13 +293,13 @@ def killed_in_the_middle(lab: Lab, *words: str) -> None:
     command = [sys.executable, "-m", "penstock.cli", *words]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        said = []
+        output = []
         for line in process.stderr:
-            said.append(line)
+            output.append(line)
             if " of 35 offsets" in line:
                 break
         process.kill()
-        assert "4 of 35 offsets\n" in said, said
+        assert "4 of 35 offsets\n" in output, output
 
 
 def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
@@ -304,7 +312,7 @@ def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[
         pass
     newer = lab.send_all(
         [(ids[0].encode(), value_of(captured[0], email="new@example.org"), [])]
-        + [(one.encode(), None, []) for one in ids[1:4]]
+        + [(record_id.encode(), None, []) for record_id in ids[1:4]]
         + [(ids[1].encode(), value_of(captured[1]), [])]
     )
     lab.carry_out()
@@ -319,14 +327,14 @@ def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[
 
     moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(between_ms / 1000))}.{between_ms % 1000:03}Z"
     later, earlier = parse_ranges(lab.settings, moment, None), parse_ranges(lab.settings, None, moment)
-    assert [sum(one.records for one in some) for some in (earlier, later)] == [30, 5]
+    assert [sum(item.records for item in some) for some in (earlier, later)] == [30, 5]
     assert {(span.partition, at) for span in later for at in range(span.first, span.end)} == set(newer)
     assert replayed(lab, earlier) == 30
     assert lab.table() == before
 
     killed_in_the_middle(lab, "replay")
     assert lab.table() == before
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
     assert replayed(lab, lab.spans()) == 35
     assert lab.table() == before
 
@@ -335,8 +343,8 @@ def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[
     receipt = json.loads(done.stdout)["receipt"]
     assert (receipt["balanced"], receipt["produced"], receipt["deleted"]) == (True, 35, 3)
     assert lab.table() == before
-    found = lab.verify()
-    assert (told(found), found.reread, found.doubled) == (set(), 0, 0)
+    result = lab.verify()
+    assert (list_differences(result), result.reread, result.doubled) == (set(), 0, 0)
 
     assert verify.count_rows_to_rebuild(lab.settings, lab.session) == 28
     kept = next(place for key, place in places.items() if key in ids[4:])
@@ -346,7 +354,7 @@ def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[
     with pytest.raises(PenstockError, match=r"a rebuild would lose .* rows of .* whose records are not in"):
         verify.count_rows_to_rebuild(lab.settings, lab.session)
     assert lab.table() == before
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
 
 
 def test_a_topic_with_more_partitions_keeps_the_newest_version(
@@ -372,7 +380,7 @@ def test_a_topic_with_more_partitions_keeps_the_newest_version(
     before = lab.table()
     assert before.keys() == set(ids) - {gone}
     assert {row["email"] for row in lab.rows().values()} == {"new@example.org"}
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
 
     assert replayed(lab, lab.spans()) == 61
     assert lab.table() == before
@@ -388,7 +396,7 @@ def test_a_topic_with_more_partitions_keeps_the_newest_version(
     assert client.flush(60) == 0
     lab.carry_out()
     assert lab.rows()[late]["email"] == "new@example.org"
-    assert {kind for kind, *_ in told(lab.verify())} == {"unordered"}
+    assert {kind for kind, *_ in list_differences(lab.verify())} == {"unordered"}
 
 
 def test_a_tombstone_counts_once_keys_like_its_key_are_proven(lab: Lab, captured: list[dict[str, Any]]) -> None:
@@ -403,12 +411,12 @@ def test_a_tombstone_counts_once_keys_like_its_key_are_proven(lab: Lab, captured
     def check(*left: dict[str, Any]) -> None:
         before = lab.table()
         assert before.keys() == {entry["login"]["uuid"] for entry in left}
-        assert told(lab.verify()) == set()
+        assert list_differences(lab.verify()) == set()
         replayed(lab, lab.spans())
         assert lab.table() == before
 
-    late = next(one for one in captured if len({murmur2(key) % 2 for key in keys_of(one)}) == 1)
-    other, stays = [one for one in captured if one is not late][:2]
+    late = next(user for user in captured if len({murmur2(key) % 2 for key in keys_of(user)}) == 1)
+    other, stays = [user for user in captured if user is not late][:2]
     text, json_key = keys_of(late)
     lab.send_all([(text, value_of(late), []), (json_key, None, [])])
     lab.carry_out()
@@ -446,6 +454,6 @@ def replayed(lab: Lab, spans: list[OffsetRange]) -> int:
     """Return the number of replayed records; their range balances."""
     done = replay.replay_ranges(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
     receipt = verify.verify(lab.settings, lab.session, spans=spans)
-    assert told(receipt) == set()
+    assert list_differences(receipt) == set()
     assert receipt.produced == sum(span.records for span in spans)
     return done.records

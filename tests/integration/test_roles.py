@@ -109,7 +109,7 @@ def app(guarded: Settings) -> Settings:
 
 
 def _statements(error: PenstockError) -> list[str]:
-    return [one for one in error.message.split("\n\n") if one.lstrip().startswith("CREATE ")]
+    return [item for item in error.message.split("\n\n") if item.lstrip().startswith("CREATE ")]
 
 
 def _create_as_told(session: Session, app: Settings) -> None:

@@ -51,24 +51,24 @@ def test_a_checkpoint_file_is_written_without_a_child_process(spark: SparkSessio
 
 def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """Plain JSON, JSON and Avro with a wire-format header, in one topic and one batch, become rows."""
-    one = topic()
+    lab_topic = topic()
     records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
-    registry, name = Registry(one.settings), one.pipeline.topic
+    registry, name = Registry(lab_topic.settings), lab_topic.pipeline.topic
     as_json = build_serializer(users.User, "json", registry.register(f"{name}-json", users.User, "json"))
     as_avro = build_serializer(users.User, "avro", registry.register(f"{name}-avro", users.User, "avro"))
-    one.send(*map(msgspec.json.encode, records[:10]))
-    one.send(*map(as_json, records[10:20]))
-    one.send(*map(as_avro, records[20:]))
-    summary = one.store()
+    lab_topic.send(*map(msgspec.json.encode, records[:10]))
+    lab_topic.send(*map(as_json, records[10:20]))
+    lab_topic.send(*map(as_avro, records[20:]))
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected) == (30, 30, 0)
-    assert one.rows().keys() == {entry["login"]["uuid"] for entry in captured}
+    assert lab_topic.rows().keys() == {entry["login"]["uuid"] for entry in captured}
 
 
 def test_bad_records_are_dead_lettered_and_their_neighbours_stored(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
     """Each bad value is in the dead-letter topic byte for byte, with its key, headers, reason and position."""
-    one = topic()
+    lab_topic = topic()
     bad: dict[bytes | None, str] = {
         None: "value_missing",
         b"": "value_missing",
@@ -82,31 +82,31 @@ def test_bad_records_are_dead_lettered_and_their_neighbours_stored(
         b'{"x": "' + b"y" * (MAX_MESSAGE_BYTES - 1000) + b'"}': "value_too_large",
     }
     good = encoded(captured)
-    one.send(*good[:15], *bad, *good[15:])
-    summary = one.store()
+    lab_topic.send(*good[:15], *bad, *good[15:])
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected) == (40, 30, 10)
-    letters = one.dead_letters()
+    letters = lab_topic.dead_letters()
     assert len(letters) == 10
     for letter in letters:
         facts = read_error_headers(letter)
         assert facts["reason"] == bad[letter.value()]
-        assert (facts["topic"], facts["stage"]) == (one.pipeline.topic, "decode")
+        assert (facts["topic"], facts["stage"]) == (lab_topic.pipeline.topic, "decode")
         assert letter.key() == b"key"
         assert ("origin", b"test") in letter.headers()
         if facts["reason"] == "contract_broken":
             assert facts["rules"].startswith("id:type,first_name:required,last_name:required")
         assert int(facts["offset"]) in range(15, 25)
-    assert len(one.rows()) == 30
+    assert len(lab_topic.rows()) == 30
 
 
 def test_a_repeated_batch_changes_nothing(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """The table is the same, row for row, after a replay."""
-    one = topic()
-    one.send(*encoded(captured))
-    one.store()
-    before = one.rows()
-    one.store()
-    assert one.rows() == before
+    lab_topic = topic()
+    lab_topic.send(*encoded(captured))
+    lab_topic.store()
+    before = lab_topic.rows()
+    lab_topic.store()
+    assert lab_topic.rows() == before
 
 
 IDENTITY = """
@@ -122,7 +122,7 @@ def test_a_null_value_deletes_the_row_that_its_key_names(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
     """Rows and deletions of one id in one batch end in Kafka's order, also in a replay."""
-    one = topic(before, more)
+    lab_topic = topic(before, more)
     values = encoded(captured)
     gone, back, kept, never = (entry["login"]["uuid"] for entry in captured[:4])
     sent = [
@@ -137,9 +137,9 @@ def test_a_null_value_deletes_the_row_that_its_key_names(
         (gone, values[0]),
         (gone, None),
     ]
-    one.send_all((key.encode(), value, []) for key, value in sent)
+    lab_topic.send_all((key.encode(), value, []) for key, value in sent)
     for _ in range(2):
-        summary = one.store()
+        summary = lab_topic.store()
         assert (summary.records, summary.stored, summary.deleted, summary.rejected, summary.filtered) == (
             10,
             5,
@@ -147,8 +147,8 @@ def test_a_null_value_deletes_the_row_that_its_key_names(
             0,
             0,
         )
-        assert one.rows().keys() == {back, kept}
-    assert one.dead_letters() == []
+        assert lab_topic.rows().keys() == {back, kept}
+    assert lab_topic.dead_letters() == []
 
 
 OPTIONAL = """
@@ -171,12 +171,12 @@ def test_nulls_are_counted_by_field(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
     """The summary says how many of the stored rows have null in an optional field."""
-    one = topic(before, more)
+    lab_topic = topic(before, more)
     good = [users.from_source(entry) for entry in captured]
     titled = [msgspec.json.encode(fields | {"title": "Dr", "age": 5}) for fields in good[:4]]
     old = [msgspec.json.encode(fields | {"age": 5}) for fields in good[4:10]]
-    one.send(*titled, *old, msgspec.json.encode(good[10] | {"title": "x" * 10}))
-    summary = one.store()
+    lab_topic.send(*titled, *old, msgspec.json.encode(good[10] | {"title": "x" * 10}))
+    summary = lab_topic.store()
     assert (summary.stored, summary.rejected, summary.nulls) == (10, 1, {"title": 6})
 
 
@@ -193,15 +193,15 @@ def transform(df):
 
 def test_a_transform_can_add_a_column(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """The table has the column, and every row its value; a bad record bypasses the transform."""
-    one = topic(ADDS_A_COLUMN, "row=Row, transform=transform")
-    one.send(*encoded(captured), b"{")
-    summary = one.store()
+    lab_topic = topic(ADDS_A_COLUMN, "row=Row, transform=transform")
+    lab_topic.send(*encoded(captured), b"{")
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected, summary.filtered) == (31, 30, 1, 0)
     for entry in captured:
-        row = one.rows()[entry["login"]["uuid"]]
+        row = lab_topic.rows()[entry["login"]["uuid"]]
         assert row["full_name"] == f"{entry['name']['first']} {entry['name']['last']}"
         assert row["post_code"] == str(entry["location"]["postcode"])
-    assert [letter.value() for letter in one.dead_letters()] == [b"{"]
+    assert [letter.value() for letter in lab_topic.dead_letters()] == [b"{"]
 
 
 FILTERS = """
@@ -212,11 +212,11 @@ def transform(df):
 
 def test_a_transform_can_filter(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """Dropped records are counted as filtered, not lost."""
-    one = topic(FILTERS, "transform=transform")
-    one.send(*encoded(captured))
-    summary = one.store()
+    lab_topic = topic(FILTERS, "transform=transform")
+    lab_topic.send(*encoded(captured))
+    summary = lab_topic.store()
     australians = {entry["login"]["uuid"] for entry in captured if entry["nat"] == "AU"}
-    assert one.rows().keys() == australians
+    assert lab_topic.rows().keys() == australians
     assert (summary.records, summary.stored, summary.filtered) == (30, len(australians), 30 - len(australians))
 
 
@@ -250,11 +250,11 @@ def test_a_transform_that_does_not_keep_records_apart_is_rejected(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, why: str
 ) -> None:
     """Before anything is written: no stray row is stored, and dropped records do not hide duplicated ones."""
-    one = topic(before, "transform=transform")
-    one.send(*encoded(captured))
+    lab_topic = topic(before, "transform=transform")
+    lab_topic.send(*encoded(captured))
     with pytest.raises(TransformFailed, match=why):
-        one.store()
-    assert one.rows() == {}
+        lab_topic.store()
+    assert lab_topic.rows() == {}
 
 
 BREAKS_THE_ROW = """
@@ -269,12 +269,12 @@ def test_a_record_with_an_invalid_transformed_row_is_dead_lettered_unchanged(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
     """The dead letter has the bytes in Kafka, and names the transform as the cause."""
-    one = topic(BREAKS_THE_ROW, "transform=transform")
+    lab_topic = topic(BREAKS_THE_ROW, "transform=transform")
     value = encoded(captured)[0]
-    one.send(value)
-    summary = one.store()
+    lab_topic.send(value)
+    summary = lab_topic.store()
     assert (summary.stored, summary.rejected) == (0, 1)
-    (letter,) = one.dead_letters()
+    (letter,) = lab_topic.dead_letters()
     assert letter.value() == value
     assert read_error_headers(letter)["stage"] == "transform"
     assert "nationality" in read_error_headers(letter)["message"]
@@ -289,45 +289,45 @@ def test_a_redriven_record_keeps_its_position(
     """It replaces no row of a newer version, in flight or stored, nor in a replay into an empty table; sent as new, it
     does.
     """
-    one, user = topic(before, more), users.from_source(captured[0])
+    lab_topic, user = topic(before, more), users.from_source(captured[0])
     record_id = str(user["id"])
 
     def send(nationality: str, **changes: str) -> None:
-        one.send(msgspec.json.encode(user | {"nationality": nationality} | changes), key=record_id.encode())
+        lab_topic.send(msgspec.json.encode(user | {"nationality": nationality} | changes), key=record_id.encode())
 
     def redrive_all(*, as_new: bool = False) -> tuple[int, int]:
-        with cassandra.open_session(one.settings) as session:
+        with cassandra.open_session(lab_topic.settings) as session:
             mending = Repair({"email": "mended@example.org"})
-            done = redrive(one.settings, session, DeadLetterSelection(), mending, as_new=as_new)
+            done = redrive(lab_topic.settings, session, DeadLetterSelection(), mending, as_new=as_new)
         return done.sent, done.superseded
 
     def stored() -> tuple[str, str]:
-        one.store()
-        row = one.rows()[record_id]
+        lab_topic.store()
+        row = lab_topic.rows()[record_id]
         return row["nationality"], row["email"]
 
     send("AA", email="nobody")
-    assert one.store().rejected == 1
+    assert lab_topic.store().rejected == 1
     send("BB")
     assert redrive_all() == (1, 0)
     assert stored() == ("BB", user["email"]), "the newer version was on its way"
-    with cassandra.open_session(one.settings) as session:
-        cassandra.truncate_table(session, one.settings, one.pipeline)
+    with cassandra.open_session(lab_topic.settings) as session:
+        cassandra.truncate_table(session, lab_topic.settings, lab_topic.pipeline)
     assert stored() == ("BB", user["email"]), "all of the topic was read again"
     send("CC", email="nobody")
-    one.store()
+    lab_topic.store()
     send("DD")
-    one.store()
+    lab_topic.store()
     assert redrive_all() == (0, 1)
     assert stored() == ("DD", user["email"]), "the newer version was stored"
     send("EE", email="nobody")
-    one.store()
+    lab_topic.store()
     send("FF")
-    one.store()
+    lab_topic.store()
     assert redrive_all(as_new=True) == (1, 0)
     assert stored() == ("EE", "mended@example.org")
     send("GG", email="nobody")
-    one.store()
+    lab_topic.store()
     assert redrive_all() == (1, 0)
     assert stored() == ("GG", "mended@example.org"), "nothing newer came"
 

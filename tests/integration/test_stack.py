@@ -29,14 +29,14 @@ def small(tmp_path: Path) -> Iterator[Stack]:
 
 def marked(stack: Stack) -> list[psutil.Process]:
     """The processes that belong to the stack."""
-    found = []
+    result = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("PENSTOCK_STACK") == str(stack.settings.home):
-                found.append(process)
+                result.append(process)
         except psutil.Error:
             continue
-    return found
+    return result
 
 
 def source_pid(stack: Stack) -> int:
@@ -141,8 +141,8 @@ def test_no_secret_is_in_a_command_line(stack: Stack) -> None:
 def test_the_whole_stack_fits_in_6_gib(stack: Stack) -> None:
     """Resident memory of all services together, shared pages counted once."""
     services = stack.json("status")
-    assert {one["state"] for one in services} == {"ready"}
-    assert sum(one["rss_mib"] for one in services) <= 6 * 1024
+    assert {service["state"] for service in services} == {"ready"}
+    assert sum(service["rss_mib"] for service in services) <= 6 * 1024
 
 
 def test_the_doctor_finds_no_problem(stack: Stack) -> None:

@@ -60,8 +60,8 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def of(stack: Stack, service: str) -> dict[str, Any]:
     """Return what `status` shows of the service."""
-    (found,) = json.loads(stack.cli("status", service, "--json").stdout)
-    return dict(found)
+    (result,) = json.loads(stack.cli("status", service, "--json").stdout)
+    return dict(result)
 
 
 def once(condition: Callable[[], bool], what: str) -> None:
@@ -79,14 +79,14 @@ def test_an_outage_sends_one_alert_and_one_resolution(small: Stack, hook: Any) -
     url, taken = hook
     small.environment["PENSTOCK_ALERT_WEBHOOK_URL"] = url
 
-    def told() -> list[str]:
-        return [one["change"] for one in taken if one["subject"] == "kafka"]
+    def read_changes() -> list[str]:
+        return [item["change"] for item in taken if item["subject"] == "kafka"]
 
     assert small.cli("up", "kafka").returncode == 0
     assert small.cli("up", "watch").returncode == 0
     assert small.cli("down", "kafka").returncode == 0
-    once(lambda: told() == ["firing"], "the alert")
-    (fires,) = [one for one in small.json("alerts") if one["subject"] == "kafka"]
+    once(lambda: read_changes() == ["firing"], "the alert")
+    (fires,) = [item for item in small.json("alerts") if item["subject"] == "kafka"]
     assert (fires["name"], fires["command"]) == ("service_down", "./penstock status kafka")
     assert small.cli("watch", "--once").returncode == 1
     assert "another alert watcher is running" in small.cli("watch").stderr
@@ -94,8 +94,8 @@ def test_an_outage_sends_one_alert_and_one_resolution(small: Stack, hook: Any) -
     os.kill(before["pid"], signal.SIGKILL)
     once(lambda: of(small, "watch")["pid"] not in {0, before["pid"]}, "the watch")
     assert small.cli("up", "kafka", "watch").returncode == 0
-    once(lambda: told() == ["firing", "resolved"], "the end of the alert")
-    history = [one["change"] for one in small.json("alerts", "--all") if one["subject"] == "kafka"]
+    once(lambda: read_changes() == ["firing", "resolved"], "the end of the alert")
+    history = [item["change"] for item in small.json("alerts", "--all") if item["subject"] == "kafka"]
     assert history == ["firing", "resolved"]
     assert "very-secret" not in (small.settings.home / "logs" / "watch.log").read_text()
 
@@ -108,8 +108,8 @@ def test_status_counts_restarts_after_failures(small: Stack) -> None:
     os.kill(first["pid"], signal.SIGKILL)
     once(lambda: of(small, "watch")["restarts"] == 1, "the restart")
     once(lambda: small.cli("status", "watch").returncode == 0, "the watch")
-    found = of(small, "watch")
-    assert found["detail"].startswith("last unexpected exit: killed by signal 9, ")
+    result = of(small, "watch")
+    assert result["detail"].startswith("last unexpected exit: killed by signal 9, ")
     assert small.cli("restart", "watch").returncode == 0
     assert of(small, "watch")["restarts"] == 1
 
@@ -131,15 +131,15 @@ def test_a_killed_supervisor_leaves_services_unsupervised(small: Stack) -> None:
 
 def test_a_running_stack_has_no_service_down(stack: Stack) -> None:
     """Every service is found where the settings say."""
-    found = json.loads(stack.cli("watch", "--once", "--json").stdout)
-    assert [one["message"] for one in found if one["name"] == "service_down"] == []
+    document = json.loads(stack.cli("watch", "--once", "--json").stdout)
+    assert [item["message"] for item in document if item["name"] == "service_down"] == []
 
 
 def test_the_watcher_is_small(stack: Stack) -> None:
     """It always runs: below 90 MiB, and below 2 % of a core while idle."""
-    found = of(stack, "watch")
-    assert 0 < found["rss_mib"] < 90
-    process = psutil.Process(found["pid"])
+    result = of(stack, "watch")
+    assert 0 < result["rss_mib"] < 90
+    process = psutil.Process(result["pid"])
     before, began = process.cpu_times(), time.monotonic()
     threading.Event().wait(30)
     after = process.cpu_times()
@@ -158,9 +158,9 @@ def test_the_snapshot_matches_the_services(settings: Settings, unique: str, pipe
         seen(poller, topic_records=0, newest_record_s=None, produced=0)
         send(here, unique, 100)
         send(here, f"{unique}.dlq", 7)
-        found = seen(poller, lag_records=100, topic_records=100, produced=100, rejected=7)
-        assert found.newest_record_s is not None
-        assert abs(time.time() - found.newest_record_s) < 60
+        snapshot = seen(poller, lag_records=100, topic_records=100, produced=100, rejected=7)
+        assert snapshot.newest_record_s is not None
+        assert abs(time.time() - snapshot.newest_record_s) < 60
         write_ledger_and_receipt(here, unique)
         seen(poller, lag_records=0, receipt=Receipt(False, 3, ("email: null",)))
     finally:
@@ -170,14 +170,14 @@ def test_the_snapshot_matches_the_services(settings: Settings, unique: str, pipe
 def seen(poller: Poller, **wanted: Any) -> Snapshot:
     """Return the first snapshot with this property. A poll of a new topic or of a slow service shows nothing."""
 
-    def look() -> Snapshot:
-        found = poller.read_snapshot()
-        shown = {name: getattr(found, name) for name in wanted}
+    def poll_once() -> Snapshot:
+        snapshot = poller.read_snapshot()
+        shown = {name: getattr(snapshot, name) for name in wanted}
         if shown != wanted:
-            raise Unreachable(f"{shown}, not {wanted}: {found.services}")
-        return found
+            raise Unreachable(f"{shown}, not {wanted}: {snapshot.services}")
+        return snapshot
 
-    return wait_until(look, timeout_s=30, what="the gauges")
+    return wait_until(poll_once, timeout_s=30, what="the gauges")
 
 
 def send(settings: Settings, topic: str, records: int) -> None:
