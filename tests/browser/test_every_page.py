@@ -51,8 +51,8 @@ def test_a_page_is_accessible(page: Page, carried: None, path: str, scheme: str)
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     opened(page, path)
     violations = Axe().run(page, options=_RULES).response["violations"]
-    found = [f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']][:5]}" for rule in violations]
-    assert found == []
+    result = [f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']][:5]}" for rule in violations]
+    assert result == []
 
 
 @pytest.mark.parametrize("path", PATHS)

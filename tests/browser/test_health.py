@@ -20,12 +20,12 @@ def test_every_service_is_healthy_with_version_ports_and_memory(
     """One row each; the control center itself cannot be restarted from its page."""
     page.goto("/health")
     services = stack.json("status")
-    for one in services:
-        row = page.get_by_role("row").filter(has=page.get_by_text(one["name"], exact=True)).first
+    for service in services:
+        row = page.get_by_role("row").filter(has=page.get_by_text(service["name"], exact=True)).first
         expect(row).to_contain_text("ready")
-        for port in one["ports"].values():
+        for port in service["ports"].values():
             expect(row).to_contain_text(str(port))
-        expect(row).to_contain_text(one["version"])
+        expect(row).to_contain_text(service["version"])
     expect(page.get_by_text(f"{len(services)} of {len(services)} services are ready")).to_be_visible()
     expect(page.get_by_role("button", name="Restart kafka")).to_be_visible()
     expect(page.get_by_role("button", name="Restart control-center")).to_have_count(0)
@@ -83,12 +83,12 @@ def test_no_page_shows_a_secret(page: Page, stack: Stack) -> None:
 
 def test_a_service_is_restarted_and_recorded_in_the_audit_log(page: Page, stack: Stack) -> None:
     """After the viewer confirmed it; the others stay up."""
-    before = {one["name"]: one["pid"] for one in stack.json("status")}
+    before = {service["name"]: service["pid"] for service in stack.json("status")}
     page.goto("/health")
     page.get_by_role("button", name="Restart watch").click()
     page.get_by_role("dialog").get_by_role("button", name="Restart").click()
     expect(page.get_by_text("restart: done")).to_be_visible(timeout=120_000)
-    after = {one["name"]: one["pid"] for one in stack.json("status")}
+    after = {service["name"]: service["pid"] for service in stack.json("status")}
     assert {name for name, pid in before.items() if after[name] != pid} == {"watch"}
     page.goto("/health?part=audit")
     row = page.get_by_role("row").filter(has_text="restart").first

@@ -117,7 +117,7 @@ def test_cookies_are_protected(locked: Served, stranger: BrowserContext) -> None
     sign_in(page, locked.address)
     expect(page.locator("main h1")).to_have_text("Pipeline")
     assert stranger.cookies()
-    assert {(one["httpOnly"], one["sameSite"]) for one in stranger.cookies()} == {(True, "Strict")}
+    assert {(cookie["httpOnly"], cookie["sameSite"]) for cookie in stranger.cookies()} == {(True, "Strict")}
     assert page.evaluate("document.cookie") == ""
 
 
@@ -133,7 +133,7 @@ def test_signing_out_ends_the_session(locked: Served, stranger: BrowserContext) 
     expect(page).to_have_url(re.compile("/sign-in"))
     assert locked.ask("/", cookies=jar).status_code == 303
     assert locked.ask("/api/v1/pipeline", cookies=jar).status_code == 401
-    assert [one["outcome"] for one in locked.audit_entries() if one["action"] == "sign_out"][-1] == "done"
+    assert [entry["outcome"] for entry in locked.audit_entries() if entry["action"] == "sign_out"][-1] == "done"
 
 
 def test_signing_out_closes_the_other_tab(locked: Served, stranger: BrowserContext) -> None:
@@ -196,7 +196,7 @@ def _personal_path(served: Served) -> str:
     """A route that can show personal data, with placeholders for its parameters."""
     document = served.ask("/api/v1/openapi.json").json()
     for path, methods in document["paths"].items():
-        if any(one["name"] == "personal" for one in methods["get"].get("parameters", [])):
+        if any(item["name"] == "personal" for item in methods["get"].get("parameters", [])):
             return re.sub(r"{[^}]*}", "0", path)
     raise AssertionError("no route shows personal data")
 
@@ -258,7 +258,7 @@ def test_another_origin_reads_nothing(unlocked: Served, lured: Page, what: str) 
     script = "async ([to, how]) => { try { await fetch(to, how); return 'read' } catch { return 'refused' } }"
     assert lured.evaluate(script, [unlocked.address + path, options]) == "refused"
     if "headers" not in options:
-        with lured.expect_response(lambda one: one.url.startswith(unlocked.address)) as answered:
+        with lured.expect_response(lambda item: item.url.startswith(unlocked.address)) as answered:
             lured.evaluate(script, [unlocked.address + path, {**options, "mode": "no-cors"}])
         assert answered.value.status == 403
 
