@@ -36,9 +36,9 @@ def carry(stack: Stack, pipeline: Path, api: str, work: Path, free_port: int) ->
     with spark_job(stack, environment, work) as job:
         run_dag(stack, environment, work, api)
         wait_until(lambda: _all_covered(settings, job), timeout_s=120, what="every user to be stored")
-    found = pipelines.of(settings)
+    result = pipelines.of(settings)
     with cassandra.open_session(settings) as session:
-        rows = session.execute(f"SELECT * FROM {found.keyspace}.{found.table}")
+        rows = session.execute(f"SELECT * FROM {result.keyspace}.{result.table}")
         return {str(row["id"]): row for row in rows}
 
 

@@ -72,13 +72,13 @@ def batches(stack: Stack) -> list[Batch]:
 
     def kept() -> None:
         with cassandra.open_session(stack.settings) as session:
-            found[:] = Progress(session, "spark_streams", "users_created").batches(20)
-        if not found or datetime.now(UTC) - found[0].began_at > timedelta(minutes=1):
+            result[:] = Progress(session, "spark_streams", "users_created").batches(20)
+        if not result or datetime.now(UTC) - result[0].began_at > timedelta(minutes=1):
             raise Unreachable("no batch was kept lately")
 
-    found: list[Batch] = []
+    result: list[Batch] = []
     wait_until(kept, timeout_s=20, every_s=0.5, what="batches")
-    return found
+    return result
 
 
 def test_each_batch_is_recorded_with_its_phases(stack: Stack) -> None:
@@ -103,14 +103,16 @@ def test_the_job_keeps_the_proven_key_formats(stack: Stack) -> None:
 
 def test_a_run_stores_every_record_and_reports_it(stack: Stack) -> None:
     """`run --json` returns the receipt of a run in which nothing is missing, with the times of each stage in order."""
-    found = stack.json("run", "--records", "300")
-    assert set(found) >= RECEIPT_KEYS
-    assert {name: found[name] for name in ("asked", "fetched", "produced", "stored")} == dict.fromkeys(
+    result = stack.json("run", "--records", "300")
+    assert set(result) >= RECEIPT_KEYS
+    assert {name: result[name] for name in ("asked", "fetched", "produced", "stored")} == dict.fromkeys(
         ("asked", "fetched", "produced", "stored"), 300
     )
-    assert (found["rejected"], found["missing"], found["dag_run_state"]) == (0, 0, "success")
-    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
-    moments = [datetime.fromisoformat(found["stages"][name]) for name in ("triggered", "started", "produced", "stored")]
+    assert (result["rejected"], result["missing"], result["dag_run_state"]) == (0, 0, "success")
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
+    moments = [
+        datetime.fromisoformat(result["stages"][name]) for name in ("triggered", "started", "produced", "stored")
+    ]
     assert moments == sorted(moments)
 
 
@@ -118,8 +120,8 @@ def test_every_captured_user_arrives_with_every_field(
     stack: Stack, captured: list[dict[str, Any]], captured_api: str
 ) -> None:
     """The real API's response passes through Airflow's DAG, Kafka and Spark into Cassandra unchanged, as JSON."""
-    found = stack.json("run", "--records", "30", "--source", captured_api)
-    assert (found["produced"], found["stored"], found["missing"]) == (30, 30, 0)
+    result = stack.json("run", "--records", "30", "--source", captured_api)
+    assert (result["produced"], result["stored"], result["missing"]) == (30, 30, 0)
     check_rows_against_api(read_rows(stack, "spark_streams", "created_users"), captured)
     shown = stack.json("row", captured[0]["login"]["uuid"])
     assert shown["post_code"] == str(captured[0]["location"]["postcode"])
@@ -146,18 +148,18 @@ def balanced(stack: Stack) -> dict[str, Any]:
     from penstock.errors import Unreachable
 
     def probe() -> dict[str, Any]:
-        found: dict[str, Any] = stack.json("verify")
-        if found["waiting"]:
-            raise Unreachable(f"{found['waiting']} waiting")
-        return found
+        result: dict[str, Any] = stack.json("verify")
+        if result["waiting"]:
+            raise Unreachable(f"{result['waiting']} waiting")
+        return result
 
-    found = wait_until(probe, timeout_s=120, what="every record to be stored")
-    assert found["balanced"]
-    assert found["produced"] == found["stored"] + found["rejected"]
-    assert found["rows"] == found["distinct_ids"]
-    for partition in found["partitions"]:
+    receipt = wait_until(probe, timeout_s=120, what="every record to be stored")
+    assert receipt["balanced"]
+    assert receipt["produced"] == receipt["stored"] + receipt["rejected"]
+    assert receipt["rows"] == receipt["distinct_ids"]
+    for partition in receipt["partitions"]:
         assert partition["produced"] == partition["end"] - partition["first"]
-    return found
+    return receipt
 
 
 def test_the_job_resumes_after_a_stop_in_the_middle(stack: Stack) -> None:
@@ -184,7 +186,7 @@ def test_the_job_resumes_after_a_stop_in_the_middle(stack: Stack) -> None:
 def test_the_job_resumes_after_a_kill_in_the_middle(stack: Stack) -> None:
     """kill -9 of the driver: the supervisor restarts it, and nothing is missing or duplicated."""
     before = balanced(stack)
-    (job,) = [one for one in stack.json("status") if one["name"] == "spark-job"]
+    (job,) = [service for service in stack.json("status") if service["name"] == "spark-job"]
     run = subprocess.Popen(
         [sys.executable, "-m", "penstock.cli", "run", "--records", "3000", "--json"],
         env=os.environ | stack.environment,

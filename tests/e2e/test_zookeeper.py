@@ -24,7 +24,7 @@ def zookeeper_stack() -> Iterator[Stack]:
 
 def test_zookeeper_coordinates_kafka(zookeeper_stack: Stack) -> None:
     """ZooKeeper 3.8.4 and Kafka 3.9.2 run, and no KRaft controller."""
-    versions = {one["name"]: one["version"] for one in zookeeper_stack.json("status", "zookeeper", "kafka")}
+    versions = {service["name"]: service["version"] for service in zookeeper_stack.json("status", "zookeeper", "kafka")}
     assert versions == {"zookeeper": "3.8.4", "kafka": "3.9.2"}
 
 
