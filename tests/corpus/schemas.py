@@ -14,7 +14,7 @@ _USER = avro_schema(User)
 
 def _changed(**types: Any) -> dict[str, Any]:
     """The user's Avro schema with fields changed or added; None removes one."""
-    fields = {one["name"]: one["type"] for one in _USER["fields"]} | types
+    fields = {field["name"]: field["type"] for field in _USER["fields"]} | types
     return _USER | {"fields": [{"name": name, "type": kind} for name, kind in fields.items() if kind is not None]}
 
 
