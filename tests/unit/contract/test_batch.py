@@ -34,7 +34,7 @@ def decoded(stored, rejected=(), deleted=()) -> Decoded:
     )
 
 
-def one_tally(
+def one_summary(
     partition, first, last, stored=0, deleted=0, rejected=0, at_ms=99, nulls=None, latencies=None
 ) -> BatchSummary:
     records = stored + deleted + rejected
@@ -49,12 +49,12 @@ places = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), unique=True,
 
 def test_a_summary_covers_every_outcome_of_a_partition():
     """It counts what was stored, deleted and dead-lettered, from the first to the last offset of all three."""
-    found = summarize_batch(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
-    assert found == [
-        one_tally(0, 4, 8, stored=2, deleted=1, rejected=1),
-        one_tally(1, 9, 9, rejected=1),
-        one_tally(2, 1, 1, stored=1),
-        one_tally(3, 2, 2, deleted=1),
+    summaries = summarize_batch(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
+    assert summaries == [
+        one_summary(0, 4, 8, stored=2, deleted=1, rejected=1),
+        one_summary(1, 9, 9, rejected=1),
+        one_summary(2, 1, 1, stored=1),
+        one_summary(3, 2, 2, deleted=1),
     ]
 
 
@@ -75,39 +75,39 @@ def test_summaries_count_every_record_once(found, one, other):
     """However records are spread over partitions, each is counted once and within its summary's offsets."""
     first, second = sorted((min(one, len(found)), min(other, len(found))))
     summaries = summarize_batch(decoded(found[:first], found[first:second], found[second:]), 5)
-    assert [one.partition for one in summaries] == sorted({partition for partition, _ in found})
+    assert [summary.partition for summary in summaries] == sorted({partition for partition, _ in found})
     for one in summaries:
         mine = [offset for partition, offset in found if partition == one.partition]
         assert (one.first_offset, one.last_offset, one.records) == (min(mine), max(mine), len(mine))
         assert one.records == one.stored + one.deleted + one.rejected + one.filtered
-    assert sum(one.stored for one in summaries) == first
-    assert sum(one.rejected for one in summaries) == second - first
-    assert sum(one.deleted for one in summaries) == len(found) - second
+    assert sum(summary.stored for summary in summaries) == first
+    assert sum(summary.rejected for summary in summaries) == second - first
+    assert sum(summary.deleted for summary in summaries) == len(found) - second
 
 
 @given(st.lists(st.tuples(everything(), st.integers(0, 2)), max_size=8))
 def test_nulls_are_counted_by_partition_and_field(rows):
     """Each optional field is counted where it is null, and a field that never was is not named."""
     batch = Decoded([(record, 0, partition, at) for at, (record, partition) in enumerate(rows)])
-    for one in summarize_batch(batch, 5):
-        mine = [record for record, partition in rows if partition == one.partition]
+    for summary in summarize_batch(batch, 5):
+        mine = [record for record, partition in rows if partition == summary.partition]
         counts = {name: sum(getattr(record, name) is None for record in mine) for name in NULLABLE}
-        assert one.nulls == {name: count for name, count in counts.items() if count}
+        assert summary.nulls == {name: count for name, count in counts.items() if count}
 
 
 def test_dead_letters_and_deletions_have_no_nulls():
     """Only a stored row has fields."""
-    assert [one.nulls for one in summarize_batch(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
+    assert [summary.nulls for summary in summarize_batch(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
 
 
 @given(st.lists(places, max_size=4), st.randoms())
 def test_merging_is_independent_of_order(parts, random):
     """Tasks may finish in any order."""
-    summaries = [one for number, part in enumerate(parts) for one in summarize_batch(decoded(part), number)]
+    summaries = [summary for number, part in enumerate(parts) for summary in summarize_batch(decoded(part), number)]
     shuffled = list(summaries)
     random.shuffle(shuffled)
     assert merge_summaries(summaries) == merge_summaries(shuffled)
-    assert sum(one.records for one in merge_summaries(summaries)) == sum(map(len, parts))
+    assert sum(summary.records for summary in merge_summaries(summaries)) == sum(map(len, parts))
 
 
 def test_merging_adds_counts_and_keeps_the_last_acknowledgement():

@@ -82,7 +82,7 @@ def test_arrival_and_write_timestamp_follow_the_record(timestamp_ms, partition, 
 @given(st.lists(everything(), max_size=6))
 def test_rows_are_encoded_together_like_one_by_one(records):
     """No value of one row gets into another, wherever they have None; no rows give no output."""
-    rows = [(one, at, at % 3, 10 * at) for at, one in enumerate(records)]
+    rows = [(item, at, at % 3, 10 * at) for at, item in enumerate(records)]
     encode = cql.build_encoder(Everything)
     together = list(encode(rows, range(len(rows))))
     assert together == [framed for at, row in enumerate(rows) for framed in encode([row], [at])]
@@ -122,8 +122,8 @@ def test_an_empty_text_is_not_null():
 @given(everything(), users(), st.integers(0, 1_000_000))
 def test_the_key_of_a_record_is_its_cell(record, user, sensor):
     """The bytes that determine a row's replicas are those that are stored, for a key of each kind."""
-    for one, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
-        assert cql.build_key_encoder(type(one))(one) == cells_of(one)[name]
+    for first, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
+        assert cql.build_key_encoder(type(first))(first) == cells_of(first)[name]
 
 
 def test_table_of_each_type():
@@ -174,7 +174,7 @@ def test_the_insert_names_the_columns_that_the_encoder_fills():
 
 def test_every_column_of_a_user_is_in_table_and_insert():
     """Table and INSERT hold the same columns: the user's and the arrival's."""
-    names = [one.name for one in (*fields(User), *fields(Arrival))]
+    names = [item.name for item in (*fields(User), *fields(Arrival))]
     insert = cql.render_insert("ks", "t", User)
     table = cql.render_create_table("ks", "t", User)
     assert all(name in insert and f"  {name} " in table for name in names)

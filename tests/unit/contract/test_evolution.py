@@ -37,7 +37,7 @@ def of_avro(*fields_, name="R"):
     return {"type": "record", "name": name, "namespace": "penstock", "fields": list(fields_)}
 
 
-def told(changes):
+def summarize(changes):
     return [(change.field, change.kind) for change in changes]
 
 
@@ -149,8 +149,8 @@ def test_each_kind_of_change_of_an_avro_schema_is_reported(case):
 
 def test_every_kind_is_covered_by_the_tests_above():
     """No kind is without an example."""
-    found = {case[2] for case in (*JSON_CASES.values(), *AVRO_CASES.values())}
-    assert found | {describe_encoding_change("s", "AVRO", "JSON").kind} == set(ChangeKind)
+    result = {case[2] for case in (*JSON_CASES.values(), *AVRO_CASES.values())}
+    assert result | {describe_encoding_change("s", "AVRO", "JSON").kind} == set(ChangeKind)
 
 
 def test_a_required_field_is_rejected_with_a_way_out():
@@ -170,12 +170,12 @@ def test_changes_are_in_the_order_of_the_fields():
     """Fields of the newer schema first, then those that were removed."""
     older, newer = of_json("abz", a=TEXT, b=TEXT, z=TEXT), of_json("ab", c=MAYBE_TEXT, b=TEXT, a={"type": "boolean"})
     changes = compare_schemas(older, newer)
-    assert told(changes) == [
+    assert summarize(changes) == [
         ("c", ChangeKind.ADDED_OPTIONAL),
         ("a", ChangeKind.TYPE_CHANGED),
         ("z", ChangeKind.REMOVED),
     ]
-    assert told(list_refused(changes)) == [("a", ChangeKind.TYPE_CHANGED), ("z", ChangeKind.REMOVED)]
+    assert summarize(list_refused(changes)) == [("a", ChangeKind.TYPE_CHANGED), ("z", ChangeKind.REMOVED)]
 
 
 def test_the_changes_of_an_error_can_be_sent_to_another_process():
@@ -193,9 +193,9 @@ def test_only_removing_optional_fields_is_allowed_in_reverse(render, data):
     newer = render(Everything)
     older = copy.deepcopy(newer)
     if "fields" in older:
-        older["fields"] = [one for one in older["fields"] if one["name"] not in gone]
+        older["fields"] = [item for item in older["fields"] if item["name"] not in gone]
     else:
-        older["properties"] = {name: one for name, one in older["properties"].items() if name not in gone}
+        older["properties"] = {name: value for name, value in older["properties"].items() if name not in gone}
     assert {change.field for change in compare_schemas(older, newer) if change.allowed} == gone
     assert not list_refused(compare_schemas(older, newer))
     assert {change.field for change in list_refused(compare_schemas(newer, older))} == gone
@@ -213,7 +213,7 @@ somebodys_field = st.booleans() | st.fixed_dictionaries(
 )
 
 
-@given(st.booleans() | st.dictionaries(st.sampled_from("abc"), somebodys_field).map(lambda found: of_json((), **found)))
+@given(st.booleans() | st.dictionaries(st.sampled_from("abc"), somebodys_field).map(lambda item: of_json((), **item)))
 def test_schemas_written_by_others_are_compared_too(older):
     """A subject may contain another author's schema: it is compared, whatever it says about its fields."""
     changes = compare_schemas(older, of_json("ab", a=TEXT, b=TEXT))
@@ -244,7 +244,7 @@ def test_a_missing_column_is_added():
     """Also one of the arrival's: whatever a row needs."""
     table = Table({"sensor": "int", "kafka_partition": "int", "kafka_offset": "bigint"}, ("sensor",))
     assert find_missing_columns(table, Reading) == {"celsius": "double", "ingested_at": "timestamp"}
-    assert told(compare_table(table, Reading)) == [
+    assert summarize(compare_table(table, Reading)) == [
         ("celsius", ChangeKind.ADDED_OPTIONAL),
         ("ingested_at", ChangeKind.ADDED_OPTIONAL),
     ]

@@ -118,15 +118,15 @@ def test_marks_and_description_are_found_inside_and_outside_a_union():
 
 def test_fields_are_in_the_order_of_the_record():
     """And know whether they are optional."""
-    found = fields.fields(Everything)
-    assert [one.name for one in found] == list(Everything.__struct_fields__)
-    assert [one.name for one in found if not one.nullable] == list(Everything.__struct_fields__)[:8]
+    result = fields.fields(Everything)
+    assert [item.name for item in result] == list(Everything.__struct_fields__)
+    assert [item.name for item in result if not item.nullable] == list(Everything.__struct_fields__)[:8]
 
 
 def test_every_field_of_a_user_is_described_and_personal_data_are_marked():
     """No reader has to guess what a field of a user is, or whether it is personal data."""
-    assert all(one.description for one in fields.fields(User))
-    assert {one.name for one in fields.fields(User) if not one.personal} == {
+    assert all(field.description for field in fields.fields(User))
+    assert {field.name for field in fields.fields(User) if not field.personal} == {
         "id",
         "gender",
         "registered_date",
@@ -168,9 +168,9 @@ def test_epoch_ms_rounds_down_to_whole_milliseconds(moment):
 @given(moments)
 def test_a_timestamp_round_trips_through_its_milliseconds(moment):
     """`from_epoch_ms` inverts `epoch_ms` to the millisecond, in every year, and its timestamps are in UTC."""
-    found = from_epoch_ms(to_epoch_ms(moment))
-    assert found == moment - timedelta(microseconds=moment.microsecond % 1000)
-    assert found.tzinfo is UTC
+    result = from_epoch_ms(to_epoch_ms(moment))
+    assert result == moment - timedelta(microseconds=moment.microsecond % 1000)
+    assert result.tzinfo is UTC
 
 
 @pytest.mark.parametrize("ms", [-62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])

@@ -20,7 +20,7 @@ def test_a_bound_is_part_of_its_bucket():
 def test_counting_together_equals_counting_one_by_one(found):
     """On the bounds, below zero and above the last bound too."""
     last = len(BOUNDS_MS) - 1
-    assert build_histogram(found) == dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, one), last)] for one in found))
+    assert build_histogram(found) == dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, item), last)] for item in found))
 
 
 @given(latencies, latencies)
@@ -34,11 +34,11 @@ def test_histograms_can_be_merged(one, other):
 def test_a_quantile_is_in_the_bucket_of_its_record(found, share):
     """The quantile is in the bucket of the record with that rank."""
     ranked = sorted(found)[max(0, -int(-share * len(found) // 1) - 1)]
-    bound = next(one for one in BOUNDS_MS if ranked <= one)
-    below = max((one for one in BOUNDS_MS if one < bound), default=0)
-    told = quantile_ms(build_histogram(found), share)
-    assert told is not None
-    assert below <= told <= bound
+    bound = next(item for item in BOUNDS_MS if ranked <= item)
+    below = max((item for item in BOUNDS_MS if item < bound), default=0)
+    output = quantile_ms(build_histogram(found), share)
+    assert output is not None
+    assert below <= output <= bound
 
 
 def test_without_records_there_is_no_quantile():

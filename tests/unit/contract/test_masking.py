@@ -9,14 +9,14 @@ from penstock.pipelines.users import User
 
 def test_personal_fields_are_masked():
     """Other fields are not, and null stays null."""
-    found = mask_personal({"id": "7", "email": "a@b.c", "nationality": "NL", "phone": None}, User)
-    assert found == {"id": "7", "email": MASK, "nationality": "NL", "phone": None}
+    masked = mask_personal({"id": "7", "email": "a@b.c", "nationality": "NL", "phone": None}, User)
+    assert masked == {"id": "7", "email": MASK, "nationality": "NL", "phone": None}
 
 
 def test_unknown_fields_are_masked():
     """A field of another shape, or one that the contract does not know, shows only its names."""
-    found = mask_personal({"name": {"first": "Ada", "last": "L"}, "gender": ["x"], "more": 7}, User)
-    assert found == {"name": {"first": MASK, "last": MASK}, "gender": [MASK], "more": MASK}
+    masked = mask_personal({"name": {"first": "Ada", "last": "L"}, "gender": ["x"], "more": 7}, User)
+    assert masked == {"name": {"first": MASK, "last": MASK}, "gender": [MASK], "more": MASK}
     assert (mask_personal("Ada", User), mask_personal([1, None], User), mask_personal(None, User)) == (
         MASK,
         [MASK, None],
@@ -45,12 +45,12 @@ values = st.recursive(leaves, lambda inner: st.one_of(st.lists(inner), st.dictio
 def test_no_unknown_value_is_shown(value):
     """Whatever the shape, only masks and nulls are left."""
 
-    def check(found):
-        if isinstance(found, dict):
-            [check(one) for one in found.values()]
-        elif isinstance(found, list):
-            [check(one) for one in found]
+    def check(result):
+        if isinstance(result, dict):
+            [check(item) for item in result.values()]
+        elif isinstance(result, list):
+            [check(item) for item in result]
         else:
-            assert found in (MASK, None)
+            assert result in (MASK, None)
 
     check(mask_personal(value, User))

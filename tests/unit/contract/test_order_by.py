@@ -79,10 +79,10 @@ def test_without_a_declaration_offsets_order():
 @given(st.lists(st.tuples(st.integers(0, NOW_MS), st.integers(0, 2**40)), min_size=2, max_size=2))
 def test_the_later_timestamp_is_the_later_write(sources):
     """Whatever the offsets are; within a millisecond the next thousand offsets are later."""
-    (earlier_ms, one), (later_ms, other) = sorted(sources)
-    earlier, later = place(BY_TIME, fit(), earlier_ms, one), place(BY_TIME, fit(), later_ms, other)
+    (earlier_ms, first), (later_ms, other) = sorted(sources)
+    earlier, later = place(BY_TIME, fit(), earlier_ms, first), place(BY_TIME, fit(), later_ms, other)
     assert earlier < later or earlier_ms == later_ms
-    following = [place(BY_TIME, fit(), earlier_ms, one // 1000 * 1000 + step) for step in range(1000)]
+    following = [place(BY_TIME, fit(), earlier_ms, first // 1000 * 1000 + step) for step in range(1000)]
     assert following == sorted(set(following))
 
 
@@ -101,28 +101,28 @@ def test_the_later_datetime_is_the_later_write(one, other):
 
 
 @pytest.mark.parametrize(
-    ("found", "rules", "said"),
+    ("found", "rules", "message"),
     [
         (place(BY_NUMBER, fit(-1)), ("number:range",), "number: is negative"),
         (place(BY_NUMBER, fit(2**63)), ("number:range",), "more than 64 bits"),
         (place(BY_AT, fit(at=LATEST + timedelta(microseconds=1))), ("at:date",), "at: is in the future"),
     ],
 )
-def test_a_value_that_would_always_win_is_rejected(found, rules, said):
+def test_a_value_that_would_always_win_is_rejected(found, rules, message):
     """It breaks a rule of the contract, so the record can be repaired."""
     assert isinstance(found, Fault)
     assert (found.reason, found.rules) == (Reason.CONTRACT_BROKEN, rules)
-    assert said in found.message
+    assert message in found.message
     assert place(BY_AT, fit(at=LATEST)) > 0
 
 
-@pytest.mark.parametrize(("timestamp_ms", "said"), [(-1, "no Kafka timestamp"), (NOW_MS + 60_001, "in the future")])
-def test_a_timestamp_that_cannot_order_is_rejected(timestamp_ms, said):
+@pytest.mark.parametrize(("timestamp_ms", "message"), [(-1, "no Kafka timestamp"), (NOW_MS + 60_001, "in the future")])
+def test_a_timestamp_that_cannot_order_is_rejected(timestamp_ms, message):
     """Of tombstones too."""
-    for found in (place(BY_TIME, fit(), timestamp_ms), tombstone_place(BY_TIME, timestamp_ms=timestamp_ms)):
-        assert isinstance(found, Fault)
-        assert (found.reason, found.rules) == (Reason.ORDER_UNKNOWN, ())
-        assert said in found.message
+    for result in (place(BY_TIME, fit(), timestamp_ms), tombstone_place(BY_TIME, timestamp_ms=timestamp_ms)):
+        assert isinstance(result, Fault)
+        assert (result.reason, result.rules) == (Reason.ORDER_UNKNOWN, ())
+        assert message in result.message
     assert place(BY_TIME, fit(), NOW_MS + 60_000) == (NOW_MS + 60_000) * 1000
 
 
@@ -133,25 +133,25 @@ def tombstone_place(order_by: OrderBy, headers=(), timestamp_ms: int = NOW_MS, h
 def test_a_tombstone_has_its_timestamp_and_needs_a_function_for_a_field():
     """Without a function of the pipeline it is rejected with that reason."""
     assert tombstone_place(BY_TIME) == NOW_MS * 1000 + 3
-    found = tombstone_place(BY_NUMBER)
-    assert found.reason == Reason.ORDER_UNKNOWN
-    assert "define order_of_tombstone in the pipeline's file" in found.message
+    result = tombstone_place(BY_NUMBER)
+    assert result.reason == Reason.ORDER_UNKNOWN
+    assert "define order_of_tombstone in the pipeline's file" in result.message
 
 
 def test_the_pipelines_function_gets_what_a_tombstone_has():
     """Key, time and headers; a redriven tombstone has its first time."""
     given_: list[Tombstone] = []
-    by = replace(BY_NUMBER, of_tombstone=lambda one: given_.append(one) or int(dict(one.headers)["v"]))
+    by = replace(BY_NUMBER, of_tombstone=lambda item: given_.append(item) or int(dict(item.headers)["v"]))
     assert tombstone_place(by, [("v", b"9")]) == 9
     assert tombstone_place(by, [("v", b"9")], header=b"t5000") == 9
     at = datetime(1970, 1, 1, 0, 0, 0, 5000, UTC)
     assert given_ == [Tombstone(b"1", NOW, [("v", b"9")]), Tombstone(b"1", at, [("v", b"9")])]
-    by_time = replace(BY_AT, of_tombstone=lambda one: one.timestamp)
+    by_time = replace(BY_AT, of_tombstone=lambda item: item.timestamp)
     assert tombstone_place(by_time) == NOW_MS * 1000
 
 
 @pytest.mark.parametrize(
-    ("order_by", "value", "said"),
+    ("order_by", "value", "message"),
     [
         (BY_NUMBER, "9", "returned str, not an integer"),
         (BY_NUMBER, True, "returned bool, not an integer"),
@@ -162,11 +162,11 @@ def test_the_pipelines_function_gets_what_a_tombstone_has():
         (BY_AT, LATEST + timedelta(hours=1), "is in the future"),
     ],
 )
-def test_the_result_of_the_pipelines_function_is_validated(order_by, value, said):
+def test_the_result_of_the_pipelines_function_is_validated(order_by, value, message):
     """Like the field's values."""
-    found = tombstone_place(replace(order_by, of_tombstone=lambda _: value))
-    assert found.reason == Reason.ORDER_UNKNOWN
-    assert said in found.message
+    result = tombstone_place(replace(order_by, of_tombstone=lambda _: value))
+    assert result.reason == Reason.ORDER_UNKNOWN
+    assert message in result.message
 
 
 def test_an_error_of_the_pipelines_function_rejects_only_its_tombstone():
@@ -181,7 +181,7 @@ def test_an_error_of_the_pipelines_function_rejects_only_its_tombstone():
     assert tombstone_place(replace(BY_NUMBER, of_tombstone=fail)).reason == Reason.PROCESSING_ERROR
     with pytest.raises(RegistryUnreachable):
         tombstone_place(replace(BY_NUMBER, of_tombstone=unreachable))
-    never = tombstone_place(replace(BY_AT, of_tombstone=lambda one: one.timestamp), timestamp_ms=2**60)
+    never = tombstone_place(replace(BY_AT, of_tombstone=lambda item: item.timestamp), timestamp_ms=2**60)
     assert never.reason == Reason.PROCESSING_ERROR, "no such year"
 
 
@@ -231,9 +231,9 @@ def test_the_column_that_explains_a_row_may_be_missing():
 
 def test_a_rank_has_the_position_and_a_digest():
     """Its shift gives the write timestamp from timestamp base and offset; equal bytes have an equal digest."""
-    one, same, other = (declared_rank(77, 50, 7, value) for value in (b"a", b"a", b"b"))
-    assert one == same != other
-    assert (one.shift_us + 50 + 7, one.is_declared, declared_rank(77, 50, 7, None).digest) == (77, True, 0)
+    first, same, other = (declared_rank(77, 50, 7, value) for value in (b"a", b"a", b"b"))
+    assert first == same != other
+    assert (first.shift_us + 50 + 7, first.is_declared, declared_rank(77, 50, 7, None).digest) == (77, True, 0)
 
 
 @pytest.mark.parametrize("order_by", ["offset", "timestamp", "number", "small", "at"])
@@ -245,7 +245,7 @@ def test_fields_that_can_order_are_accepted(order_by):
 
 
 @pytest.mark.parametrize(
-    ("record", "order_by", "of_tombstone", "said"),
+    ("record", "order_by", "of_tombstone", "message"),
     [
         (Version, "nothing", None, "Version has no field 'nothing': write 'offset', 'timestamp', or one of 'number'"),
         (Version, "maybe", None, "'maybe' may be None"),
@@ -259,8 +259,8 @@ def test_fields_that_can_order_are_accepted(order_by):
         (Clashing, "timestamp", None, "Clashing has a field of that name"),
     ],
 )
-def test_fields_that_cannot_order_are_rejected_with_what_to_write(record, order_by, of_tombstone, said):
+def test_fields_that_cannot_order_are_rejected_with_what_to_write(record, order_by, of_tombstone, message):
     """Before anything is stored."""
     with pytest.raises((TypeError, ValueError)) as refused:
         check_order_by(record, order_by, of_tombstone)
-    assert said in str(refused.value)
+    assert message in str(refused.value)

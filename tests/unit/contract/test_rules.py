@@ -31,8 +31,8 @@ def fields(captured_users):
     return users.from_source(captured_users[0])
 
 
-def codes(found):
-    return [one.code for one in found]
+def codes(result):
+    return [item.code for item in result]
 
 
 def test_rule_names_are_stable():
@@ -93,10 +93,10 @@ def test_each_rule_has_its_name(fields, field, value, rules):
 def test_every_broken_rule_is_named(fields):
     """Several broken rules give several reasons, in the order of the fields, and so does the fault."""
     del fields["phone"]
-    found = validate_record(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
-    assert codes(found) == ["last_name:required", "post_code:type", "email:pattern", "phone:required"]
-    fault = Fault.of(found)
-    assert fault.rules == tuple(codes(found))
+    result = validate_record(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
+    assert codes(result) == ["last_name:required", "post_code:type", "email:pattern", "phone:required"]
+    fault = Fault.of(result)
+    assert fault.rules == tuple(codes(result))
     assert fault.message.count(";") == 3
     assert "phone: is missing" in fault.message
 
@@ -124,8 +124,8 @@ def test_an_optional_field_may_be_null_or_absent():
 def test_every_type_can_be_rejected():
     """A value of another type is named as a violation, never raised."""
     names = list(Everything.__struct_fields__)
-    found = find_violations({name: [] for name in names}, Everything)
-    assert codes(found) == [f"{name}:type" for name in names]
+    violations = find_violations({name: [] for name in names}, Everything)
+    assert codes(violations) == [f"{name}:type" for name in names]
 
 
 class Event(Record, frozen=True, kw_only=True):

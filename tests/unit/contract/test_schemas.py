@@ -33,8 +33,8 @@ def test_json_schema_is_draft_7_and_self_contained(record):
 def test_json_schema_has_the_marks():
     """Key and personal data are marked where the registry's readers see it, and only there."""
     properties = json_schema(User)["properties"]
-    assert [name for name, one in properties.items() if "x-key" in one] == ["id"]
-    assert {name for name, one in properties.items() if "x-personal" in one} == {
+    assert [name for name, value in properties.items() if "x-key" in value] == ["id"]
+    assert {name for name, value in properties.items() if "x-personal" in value} == {
         field.name for field in fields(User) if field.personal
     }
 
@@ -83,13 +83,15 @@ def test_json_schema_rejects_only_what_the_contract_rejects(data):
 
 def test_avro_schema_of_each_type():
     """Each type has its Avro type; None makes a union that starts with null and defaults to it."""
-    types = {one["name"]: one["type"] for one in avro_schema(Everything)["fields"]}
+    types = {field["name"]: field["type"] for field in avro_schema(Everything)["fields"]}
     uuid = {"type": "string", "logicalType": "uuid"}
     moment = {"type": "long", "logicalType": "timestamp-millis"}
     expected = {"text": "string", "id": uuid, "moment": moment, "small": "int", "big": "long"}
     expected |= {"ratio": "double", "flag": "boolean"}
     assert types == expected | {"other_id": uuid} | {f"maybe_{name}": ["null", it] for name, it in expected.items()}
-    assert all(one["default"] is None for one in avro_schema(Everything)["fields"] if one["name"].startswith("maybe_"))
+    assert all(
+        field["default"] is None for field in avro_schema(Everything)["fields"] if field["name"].startswith("maybe_")
+    )
 
 
 @pytest.mark.parametrize("record", [User, Everything])
@@ -99,7 +101,7 @@ def test_fastavro_accepts_the_avro_schema(record):
     fastavro.parse_schema(schema)
     assert (schema["namespace"], schema["name"]) == ("penstock", record.__name__)
     assert schema["doc"] == record.__doc__
-    assert [one["doc"] for one in schema["fields"]] == [field.description for field in fields(record)]
+    assert [item["doc"] for item in schema["fields"]] == [field.description for field in fields(record)]
 
 
 @given(everything())
