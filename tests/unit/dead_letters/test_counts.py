@@ -32,7 +32,7 @@ class Queue:
         self.read += wanted
         if self.is_away:
             raise KafkaUnreachable
-        return [one for span in wanted for one in self.letters[span.first : span.end]]
+        return [letter for span in wanted for letter in self.letters[span.first : span.end]]
 
 
 @pytest.fixture

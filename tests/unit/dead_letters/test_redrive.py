@@ -48,7 +48,8 @@ class World:
         """The job has read the topic, with these layouts."""
         self.table.others["generations"] = [{"topic_id": TOPIC_ID, "epoch_us": epoch_us}]
         self.table.others["layouts"] = [
-            {"partitions": one.partitions, "shift_us": one.shift_us, "starts": one.starts} for one in layouts
+            {"partitions": layout.partitions, "shift_us": layout.shift_us, "starts": layout.starts}
+            for layout in layouts
         ]
 
     def store(self, sensor, offset, written_us):
@@ -59,13 +60,13 @@ class World:
     @property
     def order(self):
         """The position in the header of each record that was sent, or None."""
-        return [dict(one.headers()).get(ORDER) for one in self.sent]
+        return [dict(item.headers()).get(ORDER) for item in self.sent]
 
     @property
     def partitions(self):
         """The partition of each record that was sent."""
         asked = self.kafka.producer.asked_partitions
-        return [to for to, one in zip(asked, self.kafka.producer.sent, strict=True) if one.topic() == "readings"]
+        return [to for to, item in zip(asked, self.kafka.producer.sent, strict=True) if item.topic() == "readings"]
 
     def discard(self, note="", *, dry_run=False, **selection):
         return discard(read(), self.session, DeadLetterSelection(**selection), note, dry_run=dry_run)
@@ -106,7 +107,7 @@ def world(monkeypatch):
 
 
 def outcomes(done):
-    return [(one.place, one.outcome) for one in done.records]
+    return [(record.place, record.outcome) for record in done.records]
 
 
 def test_an_empty_dead_letter_topic_changes_nothing(world):
@@ -117,9 +118,9 @@ def test_an_empty_dead_letter_topic_changes_nothing(world):
 
 def test_a_record_is_sent_once_however_many_copies_it_has(world):
     """Copies of one record are one; the second redrive knows of the first."""
-    one = reject(value=GOOD, headers=[("h", b"1"), (REDRIVEN, b"before"), ("h", None)])
-    letter, *_ = world.kafka.set_aside(one, one)
-    world.kafka.set_aside(one)
+    dead_letter = reject(value=GOOD, headers=[("h", b"1"), (REDRIVEN, b"before"), ("h", None)])
+    letter, *_ = world.kafka.set_aside(dead_letter, dead_letter)
+    world.kafka.set_aside(dead_letter)
     first, second = world.redrive(), world.redrive()
     assert (first.selected, first.sent, first.already) == (1, 1, 0)
     assert (second.selected, second.sent, second.already) == (1, 0, 1)
@@ -145,7 +146,7 @@ def test_a_record_that_is_still_invalid_stays_pending(world):
     world.kafka.set_aside(reject(1, BAD), reject(2, b"{"), reject(3, GOOD))
     done = world.redrive()
     assert (done.sent, done.still_broken) == (1, 2)
-    assert [one.rules for one in done.records[:2]] == [("sensor:type",), ()]
+    assert [record.rules for record in done.records[:2]] == [("sensor:type",), ()]
     assert len(world.lines) == len(world.sent) == 1
 
 
@@ -233,13 +234,13 @@ def test_exactly_one_of_two_concurrent_commands_wins(world, monkeypatch, command
 def test_an_unacknowledged_record_stays_claimed(world):
     """The others are resolved; the error says how many, and when to retry; then it is sent unless it was."""
     letters = world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(3)))
-    world.produce_with(FakeProducer(fails=lambda one: one.offset() == 4))
+    world.produce_with(FakeProducer(fails=lambda item: item.offset() == 4))
     with pytest.raises(
         DeliveryFailed, match=r"readings: 1 records were claimed and not acknowledged: .*timed out"
     ) as e:
         world.redrive()
     assert "in 60 s ./penstock dlq redrive" in e.value.hint
-    states = [world.lines[one.identity].state for one in letters]
+    states = [world.lines[letter.identity].state for letter in letters]
     assert sorted(states) == [State.CLAIMED, State.REDRIVEN, State.REDRIVEN]
 
 
@@ -294,7 +295,7 @@ def test_records_are_processed_in_chunks(world, monkeypatch):
     world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(12)))
     with capture_logs() as logs:
         assert world.redrive().sent == 12
-    assert [one["records"] for one in logs if one["event"] == "records_redriven"] == [5, 5, 2]
+    assert [log["records"] for log in logs if log["event"] == "records_redriven"] == [5, 5, 2]
 
 
 def test_a_limit_counts_what_is_sent(world):
@@ -321,7 +322,7 @@ def test_records_are_selected_by_reason_rule_run_and_position(world):
     )
 
     def selects(**selection):
-        return [int(one.place.partition(":")[2]) for one in world.redrive(dry_run=True, **selection).records]
+        return [int(record.place.partition(":")[2]) for record in world.redrive(dry_run=True, **selection).records]
 
     assert selects() == [0, 1, 2]
     assert selects(reasons=frozenset({"json_malformed"})) == [2]
@@ -349,8 +350,8 @@ def test_a_position_without_a_dead_letter_is_a_usage_error(world):
 
 def test_a_copy_may_be_named_by_its_own_position(world):
     """It is the same record: sent once, whichever position is given."""
-    one = reject(value=GOOD)
-    world.kafka.set_aside(one, one)
+    dead_letter = reject(value=GOOD)
+    world.kafka.set_aside(dead_letter, dead_letter)
     assert world.redrive(places=frozenset({"0:1"})).sent == 1
     assert world.redrive(places=frozenset({"0:0", "0:1"})).already == 1
 
@@ -426,9 +427,11 @@ def test_groups_have_one_reason_and_its_rules(world):
     )
     world.discard(places=frozenset({letters[1].place}))
     world.discard(places=frozenset({letters[3].place}))
-    dated = [replace(one, time=one.time.replace(year=2020 + at)) for at, one in enumerate(letters)]
+    dated = [replace(item, time=item.time.replace(year=2020 + at)) for at, item in enumerate(letters)]
     groups = group_by_reason(dated, world.lines)
-    assert [(one.reason, one.rules, one.waiting, one.redriven, one.discarded, one.place) for one in groups] == [
+    assert [
+        (group.reason, group.rules, group.waiting, group.redriven, group.discarded, group.place) for group in groups
+    ] == [
         ("contract_broken", ("a:type",), 1, 0, 1, letters[2].place),
         ("json_malformed", (), 1, 0, 0, letters[0].place),
         ("contract_broken", ("b:type",), 0, 0, 1, letters[3].place),
@@ -444,8 +447,8 @@ def sent_and_shrunk(world, value=LARGE, **changes):
     headers = [("h", b"y" * 3000), ("n", None)]
     world.kafka.producer.produce("readings", value, b"1", headers, lambda *_: None)
     world.kafka.producer.flush(1)
-    one = reject(world.sent[-1].offset(), value, **{"key": b"1", "headers": headers} | changes)
-    letter = set_aside_shrunk(world.kafka, one)
+    dead_letter = reject(world.sent[-1].offset(), value, **{"key": b"1", "headers": headers} | changes)
+    letter = set_aside_shrunk(world.kafka, dead_letter)
     assert letter.left_out.parts == ("value", "headers")
     return letter
 
@@ -528,8 +531,8 @@ def test_a_redriven_record_keeps_its_position_and_partition(world):
         reject(10, GOOD, headers=[(ORDER, b"999999999")]),
     )
     assert world.redrive().sent == 4
-    assert [one.headers()[0] for one in world.sent] == [(ORDER, b"%d" % (GENERATION_US + at)) for at in (5, 1, 9, 10)]
-    assert all([name for name, _ in one.headers()].count(ORDER) == 1 for one in world.sent)
+    assert [item.headers()[0] for item in world.sent] == [(ORDER, b"%d" % (GENERATION_US + at)) for at in (5, 1, 9, 10)]
+    assert all([name for name, _ in item.headers()].count(ORDER) == 1 for item in world.sent)
     assert world.partitions == [2, 0, 0, 0]
 
 
@@ -584,7 +587,7 @@ def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
     done = world.redrive()
     assert (done.selected, done.sent, done.superseded) == (2, 1, 1)
     assert done.records[0].message == "a newer version of its id is stored, from 0:7"
-    assert [one.headers()[-1][1].decode() for one in world.sent] == [young.identity]
+    assert [item.headers()[-1][1].decode() for item in world.sent] == [young.identity]
     line = world.lines[old.identity]
     assert (line.state, line.place) == (State.SUPERSEDED, Position(0, 7))
     assert resolutions.describe_resolution(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")

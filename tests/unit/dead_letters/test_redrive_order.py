@@ -117,7 +117,7 @@ def test_as_new_has_no_meaning_if_a_field_orders(world):
 def test_a_tombstone_keeps_the_time_that_the_pipelines_function_gets(world):
     """So it has the same value when it is redriven; a newer row supersedes it."""
     given: list[Tombstone] = []
-    order_by(world, "number", lambda one: given.append(one) or 7)
+    order_by(world, "number", lambda item: given.append(item) or 7)
     headers = [("v", b"7")]
     for sensor in (b"1", b"2"):
         world.kafka.set_aside(reject(5 + int(sensor), None, key=sensor, timestamp_ms=SENT_MS, headers=headers))

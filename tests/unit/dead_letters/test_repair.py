@@ -21,8 +21,8 @@ BAD = b'{"sensor":"one","celsius":2.5}'
 
 
 def letter(value, **changes):
-    (one,) = FakeKafka().set_aside(reject(value=value, **changes))
-    return one
+    (first,) = FakeKafka().set_aside(reject(value=value, **changes))
+    return first
 
 
 def entry_letter(value, **changes):
@@ -30,11 +30,11 @@ def entry_letter(value, **changes):
     return replace(letter(value, **changes), stage=str(Stage.PRODUCE))
 
 
-def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
+def outgoing(item, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
     schemas = FakeSchemas.of(pipeline.record)
     serialize = build_serializer(pipeline.record, "json", JSON_ID)
     mender = Repairer(pipeline, schemas, Repair(fields or {}, edits), serialize, lambda: proven)
-    return mender.outgoing(one)
+    return mender.outgoing(item)
 
 
 def test_an_unchanged_record_that_is_valid_now_is_sent_as_it_is():
@@ -46,9 +46,9 @@ def test_an_unchanged_record_that_is_valid_now_is_sent_as_it_is():
 @pytest.mark.parametrize("value", [BAD, b"", b"{", encode_header(9) + GOOD, b"\x00"])
 def test_an_unchanged_record_that_is_still_invalid_is_reported(value):
     """It is validated again like in the stream, with the current message."""
-    found = outgoing(letter(value))
-    assert isinstance(found, StillInvalid)
-    assert found.message != "is wrong"
+    outgoing_record = outgoing(letter(value))
+    assert isinstance(outgoing_record, StillInvalid)
+    assert outgoing_record.message != "is wrong"
 
 
 def test_a_null_value_is_sent_if_its_key_is_an_id():
@@ -59,18 +59,18 @@ def test_a_null_value_is_sent_if_its_key_is_an_id():
 
 def test_a_null_value_is_sent_once_its_key_format_is_proven():
     """Until records with values had such keys it stays pending, and the message says what would help."""
-    one = letter(None, key=b'{"sensor":7}')
-    waits = outgoing(one)
+    dead_letter = letter(None, key=b'{"sensor":7}')
+    waits = outgoing(dead_letter)
     assert isinstance(waits, StillInvalid)
     assert "set key_format" in waits.message
-    assert outgoing(one, proven=frozenset({"text", "json_object"})) == Outgoing(one.key, None, 7)
+    assert outgoing(dead_letter, proven=frozenset({"text", "json_object"})) == Outgoing(dead_letter.key, None, 7)
 
 
 def test_a_null_value_is_sent_once_its_key_format_is_declared():
     """A redrive uses the declaration that the dead letter asks for."""
-    one = letter(None, key=b'{"schema":{},"payload":7}')
-    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillInvalid)
-    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None, 7)
+    dead_letter = letter(None, key=b'{"schema":{},"payload":7}')
+    assert isinstance(outgoing(dead_letter, pipeline=replace(READINGS, key_format="json")), StillInvalid)
+    assert outgoing(dead_letter, pipeline=replace(READINGS, key_format="connect")) == Outgoing(dead_letter.key, None, 7)
 
 
 def test_a_record_whose_own_code_raises_stays_pending():
@@ -87,8 +87,8 @@ def test_a_record_whose_own_code_raises_stays_pending():
 
 def test_a_field_is_set_and_the_record_is_encoded_again():
     """Key and bytes are the producer's; fields that the record does not have are omitted."""
-    found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
-    assert found == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+    outgoing_record = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
+    assert outgoing_record == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
 
 
 @pytest.mark.parametrize(
@@ -104,21 +104,21 @@ def test_a_field_is_set_and_the_record_is_encoded_again():
 def test_a_repaired_record_with_the_same_id_keeps_its_key(key, value, sent):
     """So it stays in its partition. A record without a key gets one."""
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": 1, "celsius": 2.5})}
-    found = outgoing(letter(value, key=key), edits=edits)
-    assert (found.key, found.record_id, found.keeps_id) == (sent, 1, True)
+    outgoing_record = outgoing(letter(value, key=key), edits=edits)
+    assert (outgoing_record.key, outgoing_record.record_id, outgoing_record.keeps_id) == (sent, 1, True)
 
 
 @pytest.mark.parametrize("key", [b"1", b"room-7", b'{"sensor":1}'])
 def test_a_record_with_another_id_is_another_record(key):
     """Its key is that of the new id."""
-    found = outgoing(letter(b'{"sensor":1,"celsius":2.5}', key=key), {"sensor": 2})
-    assert (found.key, found.record_id, found.keeps_id) == (b"2", 2, False)
+    outgoing_record = outgoing(letter(b'{"sensor":1,"celsius":2.5}', key=key), {"sensor": 2})
+    assert (outgoing_record.key, outgoing_record.record_id, outgoing_record.keeps_id) == (b"2", 2, False)
 
 
 def test_setting_a_field_does_not_repair_another():
     """What is still invalid is reported with its rules."""
-    found = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
-    assert found == StillInvalid("celsius: is missing", ("celsius:required",))
+    outgoing_record = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
+    assert outgoing_record == StillInvalid("celsius: is missing", ("celsius:required",))
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_setting_a_field_does_not_repair_another():
 )
 def test_a_value_without_fields_cannot_be_set(value):
     """If it is not an object, or has duplicate names, the dead letter's own message gives the reason."""
-    found = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
-    assert isinstance(found, StillInvalid)
-    assert found.rules == ("a:type",)
-    assert "is wrong" in found.message
+    outgoing_record = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
+    assert isinstance(outgoing_record, StillInvalid)
+    assert outgoing_record.rules == ("a:type",)
+    assert "is wrong" in outgoing_record.message
 
 
 def test_a_header_with_an_unknown_schema_hides_no_json():
@@ -141,20 +141,22 @@ def test_a_header_with_an_unknown_schema_hides_no_json():
 
 def test_an_entry_that_the_producer_rejected_is_mapped_first(entry):
     """Then the fields are set; without any it is validated as it is."""
-    one = entry_letter(msgspec.json.encode(entry | {"email": "nobody"}))
-    found = outgoing(one, {"email": "a@b.se"}, pipeline=PIPELINE)
-    assert isinstance(found, Outgoing)
-    assert found.key == entry["login"]["uuid"].encode()
-    assert msgspec.json.decode(found.value[5:], type=User).email == "a@b.se"
-    assert outgoing(one, pipeline=PIPELINE).rules == ("email:pattern",)
+    dead_letter = entry_letter(msgspec.json.encode(entry | {"email": "nobody"}))
+    outgoing_record = outgoing(dead_letter, {"email": "a@b.se"}, pipeline=PIPELINE)
+    assert isinstance(outgoing_record, Outgoing)
+    assert outgoing_record.key == entry["login"]["uuid"].encode()
+    assert msgspec.json.decode(outgoing_record.value[5:], type=User).email == "a@b.se"
+    assert outgoing(dead_letter, pipeline=PIPELINE).rules == ("email:pattern",)
     whole = outgoing(entry_letter(msgspec.json.encode(entry)), pipeline=PIPELINE)
     assert isinstance(whole, Outgoing)
 
 
 def test_an_entry_that_cannot_be_mapped_says_what_is_missing(changed):
     """The API's own field is named."""
-    found = outgoing(entry_letter(msgspec.json.encode(changed("login"))), {"email": "a@b.se"}, pipeline=PIPELINE)
-    assert "login" in found.message
+    outgoing_record = outgoing(
+        entry_letter(msgspec.json.encode(changed("login"))), {"email": "a@b.se"}, pipeline=PIPELINE
+    )
+    assert "login" in outgoing_record.message
 
 
 def test_an_entry_whose_mapping_raises_is_still_invalid(changed):
@@ -164,18 +166,18 @@ def test_an_entry_whose_mapping_raises_is_still_invalid(changed):
         return {"sensor": entry["sensor"]["number"], "celsius": 1.0}
 
     pipeline = replace(READINGS, from_source=from_source)
-    found = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
-    assert isinstance(found, StillInvalid)
-    assert "TypeError at test_repair.py" in found.message
+    outgoing_record = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
+    assert isinstance(outgoing_record, StillInvalid)
+    assert "TypeError at test_repair.py" in outgoing_record.message
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
     assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
 
 
 def test_a_record_that_became_too_large_is_not_sent(entry):
     """The size is that of the bytes that would be sent."""
-    one = letter(BAD)
+    dead_letter = letter(BAD)
     mender = Repairer(READINGS, FakeSchemas.of(Reading), Repair({"sensor": 1}), lambda _: b"x" * 1_000_001, frozenset)
-    assert mender.outgoing(one).rules == (":size",)
+    assert mender.outgoing(dead_letter).rules == (":size",)
 
 
 def test_an_edited_value_replaces_the_value():

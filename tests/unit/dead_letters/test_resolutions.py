@@ -45,9 +45,9 @@ def test_a_claim_is_read_as_it_was_made(session, book, table):
     """Who, since when by Cassandra's clock, and the offsets from which the topic has to be searched."""
     assert book.claim({"a": None, "b": None}, MINE, "me", {0: 5, 1: 0}) == {"a", "b"}
     table.pass_time(90)
-    one = states(session)["a"]
-    assert (one.state, one.claim, one.who, one.ends) == (State.CLAIMED, MINE, "me", {0: 5, 1: 0})
-    assert (one.at, one.age_s, one.place) == (datetime(2026, 1, 1, tzinfo=UTC), 90, None)
+    state = states(session)["a"]
+    assert (state.state, state.claim, state.who, state.ends) == (State.CLAIMED, MINE, "me", {0: 5, 1: 0})
+    assert (state.at, state.age_s, state.place) == (datetime(2026, 1, 1, tzinfo=UTC), 90, None)
     assert state_of("a", states(session)) == "waiting" == state_of("c", states(session))
 
 
@@ -71,9 +71,9 @@ def test_a_redriven_record_has_its_new_position(session, book):
     book.claim({"a": None}, MINE, "me", {})
     assert book.finish({"a": Position(2, 9)}, YOURS) == set()
     assert book.finish({"a": Position(2, 9)}, MINE) == {"a"}
-    one = states(session)["a"]
-    assert (one.state, one.place, state_of("a", {"a": one})) == (State.REDRIVEN, Position(2, 9), "redriven")
-    assert str(one.place) == "2:9"
+    state = states(session)["a"]
+    assert (state.state, state.place, state_of("a", {"a": state})) == (State.REDRIVEN, Position(2, 9), "redriven")
+    assert str(state.place) == "2:9"
 
 
 def test_a_discarded_record_stays_discarded(session, book):
@@ -82,9 +82,9 @@ def test_a_discarded_record_stays_discarded(session, book):
     assert book.claim({"a": None}, YOURS, "you", {}) == set()
     assert book.claim({"a": MINE}, YOURS, "you", {}) == set()
     assert book.discard({"a": None}, YOURS, "you", "") == set()
-    one = states(session)["a"]
-    assert (one.state, one.who, one.note) == (State.DISCARDED, "me", "broken toy")
-    assert state_of("a", {"a": one}) == "discarded"
+    state = states(session)["a"]
+    assert (state.state, state.who, state.note) == (State.DISCARDED, "me", "broken toy")
+    assert state_of("a", {"a": state}) == "discarded"
 
 
 def test_a_redriven_record_cannot_be_discarded(session, book):
@@ -114,9 +114,9 @@ def test_a_transaction_that_times_out_is_retried_and_then_fails(book, session, m
 def test_concurrent_transactions_are_never_on_one_partition(identities):
     """Each identity occurs once, and no two of a round share a bucket."""
     rounds = list(resolutions._iter_rounds(identities))
-    assert sorted(one for some in rounds for one in some) == sorted(identities)
+    assert sorted(item for some in rounds for item in some) == sorted(identities)
     for some in rounds:
-        assert len({resolutions.bucket_of(one) for one in some}) == len(some) <= BUCKETS
+        assert len({resolutions.bucket_of(item) for item in some}) == len(some) <= BUCKETS
 
 
 def test_an_empty_change_sends_no_request(book, session):

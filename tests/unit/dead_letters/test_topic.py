@@ -86,14 +86,14 @@ def test_a_violation_without_a_schema_has_an_empty_schema_id():
 
 def test_a_message_that_utf_8_cannot_encode_is_escaped():
     """A lone surrogate in it loses neither the dead letter nor the batch."""
-    one = Fault(Reason.CONTRACT_BROKEN, "is '\ud800'")
-    headers = dict(build_error_headers(Reject(one, "readings", 0, 5, None, b"", []), None))
+    fault = Fault(Reason.CONTRACT_BROKEN, "is '\ud800'")
+    headers = dict(build_error_headers(Reject(fault, "readings", 0, 5, None, b"", []), None))
     assert headers["__penstock.errors.message"] == b"is '\\ud800'"
 
 
 def test_only_the_error_headers_are_parsed():
     """Headers of the record itself are ignored; of a duplicate name, from a redrive, the last one counts."""
-    found = read_error_headers(
+    result = read_error_headers(
         message(
             1,
             headers=[
@@ -105,7 +105,7 @@ def test_only_the_error_headers_are_parsed():
             ],
         )
     )
-    assert found == {"reason": "new", "message": "", "offset": "\ufffd"}
+    assert result == {"reason": "new", "message": "", "offset": "\ufffd"}
     assert read_error_headers(message(1)) == {}
 
 
@@ -119,12 +119,12 @@ def test_a_full_producer_queue_is_waited_for():
     producer = FakeProducer(queue=2)
     assert send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(7)]) == 7
     assert producer.full == 3
-    assert [read_error_headers(one)["offset"] for one in producer.sent] == list("0123456")
+    assert [read_error_headers(item)["offset"] for item in producer.sent] == list("0123456")
 
 
 def test_an_unacknowledged_dead_letter_fails():
     """A failed delivery report fails the call with the number and the first reason."""
-    producer = FakeProducer(fails=lambda one: one.offset() == 1)
+    producer = FakeProducer(fails=lambda item: item.offset() == 1)
     with pytest.raises(
         DeliveryFailed, match=r"t.dlq: 1 of 3 rejected records were not acknowledged; first: .*timed out"
     ):
@@ -202,7 +202,7 @@ def test_a_batch_that_is_too_large_keeps_its_values():
     letters = {letter.origin.offset: letter for letter in map(parse_message, producer.sent)}
     assert {offset: len(letter.value or b"") for offset, letter in letters.items()} == {0: 2000, 1: 0, 2: 2000, 3: 2000}
     assert [letters[offset].left_out is None for offset in range(4)] == [True, False, True, True]
-    assert [one["left_out"] for one in logs] == [(), ("value",), (), ()]
+    assert [log["left_out"] for log in logs] == [(), ("value",), (), ()]
 
 
 @pytest.mark.parametrize("code", [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE])
@@ -249,7 +249,9 @@ def test_a_dead_letter_of_an_older_version_has_nothing_omitted():
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject()])
     sent = producer.sent[0]
-    older = message(0, sent.value(), headers=[one for one in sent.headers() if not one[0].endswith("left.out")])
+    older = message(
+        0, sent.value(), headers=[header for header in sent.headers() if not header[0].endswith("left.out")]
+    )
     assert parse_message(older).left_out is None
 
 
@@ -306,9 +308,9 @@ def test_copies_share_their_identity_and_others_do_not(one, other):
 def test_the_first_copy_of_each_record_counts(found):
     """Each identity once, in the order of the dead-letter topic."""
     copies = index_first_copies(found)
-    assert list(copies) == list(dict.fromkeys(one.identity for one in found))
-    assert all(copies[one.identity] == one for one in reversed(list(copies.values())))
-    assert [next(one for one in found if one.identity == name) for name in copies] == list(copies.values())
+    assert list(copies) == list(dict.fromkeys(item.identity for item in found))
+    assert all(copies[copy.identity] == copy for copy in reversed(list(copies.values())))
+    assert [next(item for item in found if item.identity == name) for name in copies] == list(copies.values())
 
 
 @given(
@@ -332,8 +334,8 @@ def test_a_record_rejected_at_the_source_has_no_position():
     """Its identity is made of the run and the value; absent facts are None or empty."""
     producer = FakeProducer()
     fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
-    one = reject(-1, partition=-1, fault=fault, headers=[(RUN, b"r1")])
-    send_dead_letters(producer, "t.dlq", [one, one])
+    dead_letter = reject(-1, partition=-1, fault=fault, headers=[(RUN, b"r1")])
+    send_dead_letters(producer, "t.dlq", [dead_letter, dead_letter])
     first, copy = map(parse_message, producer.sent)
     assert first.identity == copy.identity
     assert re.fullmatch("t/run/[0-9a-f]{24}", first.identity)
@@ -347,16 +349,16 @@ def test_a_message_that_is_not_a_dead_letter_is_skipped(monkeypatch, name, value
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject(1), reject(2)])
     good, stranger = producer.sent
-    headers = [(said, held) for said, held in stranger.headers() if said != PREFIX + name]
+    headers = [(item, held) for item, held in stranger.headers() if item != PREFIX + name]
     if value is not None and name in ("partition", "offset", "time"):
         headers.append((PREFIX + name, value))
     strange = message(7, headers=headers)
     monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 0, 3)])
     monkeypatch.setattr(topics, "read_records", lambda _settings, topic, spans: [strange, good, message(8)])
     with capture_logs() as logs:
-        found = list(read_dead_letters(None, PIPELINE))
-    assert [one.origin.offset for one in found] == [1]
-    assert [(one["event"], one.get("offset")) for one in logs] == [("foreign_message", 7), ("foreign_messages", None)]
+        result = list(read_dead_letters(None, PIPELINE))
+    assert [item.origin.offset for item in result] == [1]
+    assert [(log["event"], log.get("offset")) for log in logs] == [("foreign_message", 7), ("foreign_messages", None)]
     assert logs[1]["records"] == 2
 
 
@@ -367,12 +369,12 @@ def test_dead_letters_are_found_by_position(monkeypatch):
 
     def records(_settings, _topic, spans):
         asked.extend(spans)
-        return [one for one in producer.sent for span in spans if span.first <= one.offset() < span.end]
+        return [item for item in producer.sent for span in spans if span.first <= item.offset() < span.end]
 
     monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 6), OffsetRange(1, 0, 0)])
     monkeypatch.setattr(topics, "read_records", records)
-    found = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
-    assert list(found) == ["0:2", "0:4"]
+    result = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
+    assert list(result) == ["0:2", "0:4"]
     assert asked == [OffsetRange(0, 1, 6)]
 
 
