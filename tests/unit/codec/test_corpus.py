@@ -23,23 +23,23 @@ def decoded(case):
     sender = case.sender(SCHEMA_IDS)
     value, key = case.value(sender), case.key(sender)
     began_s = time.process_time()
-    found = DECODER.deleted(key, None) if value is None else DECODER.decode(value)
-    return sender, found, time.process_time() - began_s
+    result = DECODER.deleted(key, None) if value is None else DECODER.decode(value)
+    return sender, result, time.process_time() - began_s
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_case_ends_as_declared(case):
     """It is stored with these fields, deleted, or rejected with this reason, these rules and this message; quickly."""
-    sender, found, took_s = decoded(case)
+    sender, result, took_s = decoded(case)
     match case.becomes:
         case Stored():
-            assert found == case.becomes.record(sender)
+            assert result == case.becomes.record(sender)
         case Deleted():
-            assert str(found) == sender.id
+            assert str(result) == sender.id
         case Rejected(reason, message, rules):
-            assert isinstance(found, Fault)
-            assert (found.reason, found.rules) == (reason, rules)
-            assert message in found.message
+            assert isinstance(result, Fault)
+            assert (result.reason, result.rules) == (reason, rules)
+            assert message in result.message
     assert took_s < LONG_S
 
 

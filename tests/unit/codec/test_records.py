@@ -282,8 +282,8 @@ def test_a_record_has_a_bounded_number_of_fields(decoder, count, is_fine):
     more = ",".join(f'"x{number}":0' for number in range(count))
     nested = ",".join(f'"x{number}":0' for number in range(count - 1))
     for text in (f'{{"sensor":3,"celsius":21.5,{more}}}', f'{{"sensor":3,"celsius":21.5,"y":[{{{nested}}}]}}'):
-        found = decoder.decode(text.encode())
-        assert (found == GOOD) if is_fine else (found.rules == (":size",))
+        result = decoder.decode(text.encode())
+        assert (result == GOOD) if is_fine else (result.rules == (":size",))
 
 
 def test_too_many_fields_are_reported_next_to_other_broken_rules(decoder):
@@ -334,12 +334,12 @@ FRAMES = [b"", encode_header(JSON_ID), encode_header(QUOTED_ID), encode_header(0
 def test_a_duplicate_name_is_found_wherever_it_is(text, frame):
     """A JSON value is rejected exactly if one of its objects has a duplicate name, however it is spelt."""
     schemas = {number: WriterSchema("json", {}) for number in (JSON_ID, QUOTED_ID, 0x22)}
-    found = Decoder(Reading, FakeSchemas(schemas)).decode(frame + text.encode())
+    result = Decoder(Reading, FakeSchemas(schemas)).decode(frame + text.encode())
     if has_a_name_twice(text):
-        assert found.reason == Reason.JSON_MALFORMED
-        assert "stands twice" in found.message
+        assert result.reason == Reason.JSON_MALFORMED
+        assert "stands twice" in result.message
     else:
-        assert found == GOOD
+        assert result == GOOD
 
 
 @given(users(), st.sampled_from([1, 7, 2**30]))
@@ -368,8 +368,8 @@ def test_the_header_is_not_part_of_the_text(schema_id):
 @given(everything())
 def test_the_minimum_number_of_quotes_is_exact(record):
     """No record is written with fewer quotes, and one without optional fields with as many."""
-    found = structs.asdict(record)
-    required = {name: value for name, value in found.items() if not name.startswith("maybe_")}
+    values = structs.asdict(record)
+    required = {name: value for name, value in values.items() if not name.startswith("maybe_")}
     least = records._least_quotes(Everything)
     assert msgspec.json.encode(record).count(b'"') > least
     assert msgspec.json.encode(required | {"text": "words"}).count(b'"') == least

@@ -47,8 +47,8 @@ def reader():
 )
 def test_each_encoding_is_recognized(reader, value, kind, decoded, schema_id):
     """JSON and Avro, with or without a header, text, bytes and null; none of them is an error."""
-    found = reader.read(value)
-    assert (found.kind, found.value, found.schema_id) == (kind, decoded, schema_id)
+    result = reader.read(value)
+    assert (result.kind, result.value, result.schema_id) == (kind, decoded, schema_id)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_a_value_that_cannot_be_decoded_says_why(reader, value, problem):
 def test_a_dangerous_schema_is_not_used():
     """A recursive type is rejected, as in the stream."""
     endless = {"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", endless)})).read(encode_header(3) + b"\x00" * 50)
-    assert found.kind == "bytes"
-    assert "contains itself" in found.problem
+    result = ContentReader(FakeSchemas({3: WriterSchema("avro", endless)})).read(encode_header(3) + b"\x00" * 50)
+    assert result.kind == "bytes"
+    assert "contains itself" in result.problem
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_a_dangerous_schema_is_not_used():
 )
 def test_a_dangerous_value_is_shown_as_bytes(kind, body, problem):
     """It is not decoded, as in the stream, and the reason is shown with it."""
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(encode_header(3) + body)
-    assert (found.kind, found.value) == ("bytes", None)
-    assert f"invalid Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
+    result = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(encode_header(3) + body)
+    assert (result.kind, result.value) == ("bytes", None)
+    assert f"invalid Avro of schema 3: {problem}" in result.problem.replace("not decoded: record: the value holds ", "")
 
 
 def test_a_rejected_schema_is_requested_once():
@@ -112,9 +112,9 @@ def test_avro_values_without_a_json_type_are_converted():
     }
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(schema), {"raw": b"\xff", "at": 0, "odd": float("nan")})
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", schema)})).read(encode_header(3) + body.getvalue())
-    assert json.dumps(found.value, allow_nan=False)
-    assert found.value["odd"] is None
+    result = ContentReader(FakeSchemas({3: WriterSchema("avro", schema)})).read(encode_header(3) + body.getvalue())
+    assert json.dumps(result.value, allow_nan=False)
+    assert result.value["odd"] is None
 
 
 def test_an_unavailable_registry_is_queried_once():
@@ -132,9 +132,9 @@ def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
     readers = AvroReaders(FakeSchemas.of(Everything))
     value = build_serializer(Everything, "avro", AVRO_ID)(record)
-    found = read_fields(value, readers)
-    assert found.keys() == set(Everything.__struct_fields__)
-    assert found["text"] == record.text
+    result = read_fields(value, readers)
+    assert result.keys() == set(Everything.__struct_fields__)
+    assert result["text"] == record.text
     assert read_fields(value[:7], readers) is None
     assert read_fields(value + b"\x00", readers) is None
 
