@@ -262,9 +262,9 @@ def session_with(columns, keys=("id",), clustering=()):
 def test_a_table_definition_is_cassandras():
     """Its columns, their types, and its complete key are read from Cassandra; it is looked up by its name."""
     session = session_with({"a": "text", "b": "int", "c": "map<text, int>"}, keys=("b",), clustering=("a",))
-    found = cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE)
-    assert found.columns == {"a": "text", "b": "int", "c": "map<text, int>"}
-    assert set(found.key) == {"a", "b"}
+    result = cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE)
+    assert result.columns == {"a": "text", "b": "int", "c": "map<text, int>"}
+    assert set(result.key) == {"a", "b"}
     ((query, values),) = session.executed
     assert "system_schema.columns" in query
     assert values == ("mine", "created_users")

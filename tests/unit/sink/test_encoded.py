@@ -54,7 +54,7 @@ def by_us(message, version: int, compressor=None) -> bytes:
     return EncodedBatches.encode_message(message, 7, version, compressor, allow_beta_protocol_version=False)
 
 
-def framed(values: list[bytes | None]) -> bytes:
+def add_lengths(values: list[bytes | None]) -> bytes:
     return b"".join(pack(">i", -1) if value is None else pack(">i", len(value)) + value for value in values)
 
 
@@ -71,15 +71,17 @@ extras = st.fixed_dictionaries(
 )
 
 
-def both(found: list[tuple[bytes, list[bytes | None]]]) -> tuple[BatchStatement, EncodedBatch]:
+def both(result: list[tuple[bytes, list[bytes | None]]]) -> tuple[BatchStatement, EncodedBatch]:
     """A batch of bound statements, and the same one encoded."""
     theirs = BatchStatement(BatchType.UNLOGGED)
-    for query_id, values in found:
+    for query_id, values in result:
         statement = BoundStatement(prepared(query_id, {f"c{at}": cqltypes.BytesType for at in range(len(values))}))
         statement.values = values
         theirs.add(statement)
     theirs.keyspace = "ks"
-    return theirs, EncodedBatch((head_of(one, len(values)) + framed(values) for one, values in found), "ks", b"key")
+    return theirs, EncodedBatch(
+        (head_of(item, len(values)) + add_lengths(values) for item, values in result), "ks", b"key"
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -96,10 +98,10 @@ def test_the_message_is_the_drivers_own(version, found, more, level):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_frame_header_is_the_drivers_own(version):
     """Tracing, a payload and compression are in the header as for any other message."""
-    theirs, ours = (message_of(one, version) for one in both([(INSERT_ID, [b"a" * 200, None])] * 3))
-    for one in (theirs, ours):
-        one.tracing = True
-        one.update_custom_payload({"a": b"b"})
+    theirs, ours = (message_of(item, version) for item in both([(INSERT_ID, [b"a" * 200, None])] * 3))
+    for record in (theirs, ours):
+        record.tracing = True
+        record.update_custom_payload({"a": b"b"})
     for compressor in (None, lambda body: b"compressed %d" % len(body)):
         assert by_us(ours, version, compressor) == by_the_driver(theirs, version, compressor)
 
@@ -149,13 +151,13 @@ def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_uns
     writer.write(Decoded(rows, deletions))
     (ours,) = session.batches
     theirs = BatchStatement(BatchType.UNLOGGED)
-    for one, timestamp_ms, partition, offset in rows:
-        values = [getattr(one, field.name) for field in fields(record)]
+    for deletion, timestamp_ms, partition, offset in rows:
+        values = [getattr(deletion, field.name) for field in fields(record)]
         if leaves_unset:
             values = [UNSET_VALUE if value is None else value for value in values]
         theirs.add(session.insert, [*values, from_epoch_ms(timestamp_ms), partition, offset, EPOCH_US + offset])
-    for one in deletions:
-        theirs.add(session.delete, [EPOCH_US + one.offset, one.key])
+    for deletion in deletions:
+        theirs.add(session.delete, [EPOCH_US + deletion.offset, deletion.key])
     assert theirs.keyspace == ours.keyspace == "ks"
     assert by_us(message_of(ours, version), version) == by_the_driver(message_of(theirs, version), version)
 
@@ -166,7 +168,7 @@ def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_uns
 )
 def test_rows_and_deletions_are_written_as_the_driver_binds_them(version, records, deleted):
     """For values of every type, and None, inserts and deletions mixed, the whole message is the driver's."""
-    rows = [(one, 1_700_000_000_123 + at, at, 10 * at) for at, one in enumerate(records)]
+    rows = [(item, 1_700_000_000_123 + at, at, 10 * at) for at, item in enumerate(records)]
     deletions = [Deletion(key, 0, 0, 100 + at) for at, key in enumerate(deleted)]
     assert_written_as_bound(version, Everything, rows, deletions)
 
@@ -175,11 +177,11 @@ def test_rows_and_deletions_are_written_as_the_driver_binds_them(version, record
 def test_a_readable_batch_is_written_as_the_driver_binds_it(version):
     """Nulls, an empty text, a long text, and another record."""
     plain = {"other_id": UUID(int=6), "moment": datetime(2020, 1, 1, tzinfo=UTC), "small": -1, "big": 2**40}
-    one = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, **plain)
+    record = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, **plain)
     other = Everything(
         id=UUID(int=7), text="ë" * 2000, ratio=-0.0, flag=False, maybe_text="", maybe_flag=False, **plain
     )
-    rows = [(one, 1, 2, 3), (other, 4, 5, 6)]
+    rows = [(record, 1, 2, 3), (other, 4, 5, 6)]
     assert_written_as_bound(version, Everything, rows, [Deletion(UUID(int=5), 0, 0, 9)])
     assert_written_as_bound(
         version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [Deletion(8, 0, 0, 1), Deletion(7, 0, 0, 2)]
@@ -191,9 +193,9 @@ def test_nulls_may_be_left_unset(version):
     """As the driver binds UNSET_VALUE: nothing is written to the column, while a null would be a tombstone."""
     assert_written_as_bound(version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [], leaves_unset=True)
     plain = {"other_id": UUID(int=6), "moment": datetime(2020, 1, 1, tzinfo=UTC), "small": -1, "big": 2**40}
-    one = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, maybe_text="x", **plain)
-    assert None in [getattr(one, field.name) for field in fields(Everything)]
-    assert_written_as_bound(version, Everything, [(one, 1, 2, 3)], [], leaves_unset=True)
+    record = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, maybe_text="x", **plain)
+    assert None in [getattr(record, field.name) for field in fields(Everything)]
+    assert_written_as_bound(version, Everything, [(record, 1, 2, 3)], [], leaves_unset=True)
 
 
 def test_a_batch_is_routed_to_its_first_row():

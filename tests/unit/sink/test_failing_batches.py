@@ -33,8 +33,8 @@ def test_a_written_row_is_read_back() -> None:
     query, values = session.executed[-1]
     columns = [name.strip() for name in query.partition("(")[2].partition(")")[0].split(",")]
     written = dict(zip(columns, values, strict=True))
-    found, without = table.read()
-    assert found == BATCH
+    result, without = table.read()
+    assert result == BATCH
     assert (without.first, without.end) == ({}, {})
     assert written["first_offsets"] == {0: 17}
     assert (written["topic"], written["checkpoint"], written["state"]) == ("t", "/c", "retrying")

@@ -205,7 +205,7 @@ def test_the_ledgers_ends_are_those_of_its_newest_entries():
 
 places = st.builds(Position, st.integers(0, 2), st.integers(0, 9))
 marks = st.dictionaries(places, st.integers(0, 3), max_size=6).map(
-    lambda found: {place: Mark(place, at_ms, 0) for place, at_ms in found.items()}
+    lambda item: {place: Mark(place, at_ms, 0) for place, at_ms in item.items()}
 )
 
 

@@ -90,8 +90,8 @@ def test_a_batch_that_proves_nothing_sends_no_query():
 
 def test_proofs_of_tasks_are_merged():
     """The first start in a partition counts; the order of tasks does not."""
-    found = [{"text": {0: 4}}, {"text": {0: 2, 1: 7}, "connect": {1: 9}}]
-    assert merge_proofs(found) == merge_proofs(reversed(found)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
+    result = [{"text": {0: 4}}, {"text": {0: 2, 1: 7}, "connect": {1: 9}}]
+    assert merge_proofs(result) == merge_proofs(reversed(result)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
 
 
 def test_the_table_has_the_name_that_it_is_created_with():

@@ -48,11 +48,11 @@ def test_a_layout_is_found_once(tmp_path):
     first, second = layouts(topic), layouts(topic)
     first.observe(2), second.observe(2)
     topic.send(1, partition=0)
-    found = first.observe(3)
+    result = first.observe(3)
     topic.carry_out()
     asked = len(topic.tables.session.executed)
-    assert second.observe(3) == found
-    assert second.observe(3) == found
+    assert second.observe(3) == result
+    assert second.observe(3) == result
     assert not any("INSERT" in query for query, _ in topic.tables.session.executed[asked:])
 
 

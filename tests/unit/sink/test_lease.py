@@ -293,8 +293,8 @@ def of(owner: Owner | None) -> FakeSession:
 def test_the_owner_of_a_lease_is_read():
     """And since when; reading changes nothing."""
     session = of(this_process())
-    found = lease.read_holder(session, "ks", NAME)
-    assert found == lease.Holder(this_process(), datetime(2026, 1, 2, tzinfo=UTC), is_dead=False)
+    result = lease.read_holder(session, "ks", NAME)
+    assert result == lease.Holder(this_process(), datetime(2026, 1, 2, tzinfo=UTC), is_dead=False)
     assert all(query.startswith("SELECT") for query, _ in session.executed)
 
 

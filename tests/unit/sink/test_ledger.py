@@ -35,9 +35,9 @@ class FakeTable:
         names = re.findall(r"(\w+) = (?:\?|%s)", query)
         wanted = dict(zip(names, values, strict=True))
         of_table = "epoch_us" if "generations" in query else "shift_us" if "layouts" in query else "bucket"
-        found = [row for row in self.rows.values() if of_table in row and wanted.items() <= row.items()]
-        found.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
-        return found[::-1] if query.endswith("DESC") else found
+        result = [row for row in self.rows.values() if of_table in row and wanted.items() <= row.items()]
+        result.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
+        return result[::-1] if query.endswith("DESC") else result
 
 
 _KEY = ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job", "epoch_us", "partitions")
@@ -78,9 +78,9 @@ def firsts(book: Ledger, span: OffsetRange) -> list[int]:
 
 def test_an_entry_is_read_as_it_was_written(book):
     """The outcome of an offset range is read back: counts, nulls, time and job."""
-    one = summary(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
-    book.write("job-1", 42, [one])
-    assert list(book.lines(OffsetRange(3, 0, 100))) == [LedgerEntry(one, 42, "job-1")]
+    first = summary(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
+    book.write("job-1", 42, [first])
+    assert list(book.lines(OffsetRange(3, 0, 100))) == [LedgerEntry(first, 42, "job-1")]
 
 
 def test_a_range_written_again_is_one_entry(book):

@@ -215,7 +215,7 @@ def test_a_batch_stays_below_the_limit():
 def test_every_row_is_in_one_batch(records, limit):
     """Whatever the rows and the limit: each is sent once, and a batch of more than one row is below the limit."""
     session = FakeSession()
-    writer_of(session, Everything, str(limit)).write(Decoded([(one, 0, 0, at) for at, one in enumerate(records)]))
+    writer_of(session, Everything, str(limit)).write(Decoded([(item, 0, 0, at) for at, item in enumerate(records)]))
     sent = [unpack(">q", values[-1])[0] for batch in session.batches for _, values in statements_in(batch)]
     assert sorted(sent) == [EPOCH_US + at for at in range(len(records))]
     assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
@@ -278,8 +278,8 @@ def test_a_row_that_cannot_be_encoded_is_returned(record, error):
     session.cluster.metadata.hosts = ["host-0"]
     good = Worded(sensor=7, note="x", at=NOON)
     rows = [(good, 1000, 2, 4), (record, 1000, 2, 5), (good, 1000, 2, 6)]
-    (found,) = writer_of(session, Worded, limit="1MiB").write(Decoded(rows, [deletion(8, offset=7)]))
-    assert (found.partition, found.offset, type(found.error)) == (2, 5, error)
+    (result,) = writer_of(session, Worded, limit="1MiB").write(Decoded(rows, [deletion(8, offset=7)]))
+    assert (result.partition, result.offset, type(result.error)) == (2, 5, error)
     (batch,) = session.batches
     assert [unpack(">q", sent.values[-1 if sent.query_id == b"id" else 0])[0] for sent in statements_in(batch)] == [
         EPOCH_US + offset for offset in (4, 6, 7)
@@ -289,8 +289,8 @@ def test_a_row_that_cannot_be_encoded_is_returned(record, error):
 def test_a_deletion_that_cannot_be_encoded_is_returned():
     """Its key has no row; the others are deleted."""
     session = Rows()
-    (found,) = writer_of(session).write(Decoded([], [deletion(2**40, offset=5), deletion(7, offset=6)]))
-    assert (found.partition, found.offset, type(found.error)) == (2, 5, struct.error)
+    (result,) = writer_of(session).write(Decoded([], [deletion(2**40, offset=5), deletion(7, offset=6)]))
+    assert (result.partition, result.offset, type(result.error)) == (2, 5, struct.error)
     assert len(session.batches) == 1
 
 
