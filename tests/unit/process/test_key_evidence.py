@@ -50,12 +50,12 @@ def batch_of(records: Iterable[tuple[bytes | None, bytes | None]], partition=0, 
 
 
 def decode(*records, decoder=DECODER, evidence=None) -> Decoded:
-    (found,) = decode_batches([batch_of(records)], decoder, "t", proofs=evidence or KeyEvidence(NOTHING_PROVEN))
-    return found
+    (result,) = decode_batches([batch_of(records)], decoder, "t", proofs=evidence or KeyEvidence(NOTHING_PROVEN))
+    return result
 
 
-def deleted(found: Decoded) -> list[str]:
-    return [deletion.key for deletion in found.deletions]
+def deleted(result: Decoded) -> list[str]:
+    return [deletion.key for deletion in result.deletions]
 
 
 @pytest.mark.parametrize("shape", AS_SHAPE)
@@ -63,10 +63,10 @@ def test_records_with_a_value_prove_the_format_of_their_keys(shape):
     """A tombstone of that format deletes its row, one of any other format is ambiguous, whichever it is."""
     write, evidence = AS_SHAPE[shape], KeyEvidence(NOTHING_PROVEN)
     tombstones = [(AS_SHAPE[other]("J1"), None) for other in AS_SHAPE]
-    found = decode(upsert("J1", write("J1")), upsert("J2", write("J2")), *tombstones, evidence=evidence)
-    assert deleted(found) == ["J1"]
-    assert [reject.key for reject in found.rejects] == [AS_SHAPE[other]("J1") for other in AS_SHAPE if other != shape]
-    assert {reject.fault.reason for reject in found.rejects} == {Reason.KEY_AMBIGUOUS}
+    result = decode(upsert("J1", write("J1")), upsert("J2", write("J2")), *tombstones, evidence=evidence)
+    assert deleted(result) == ["J1"]
+    assert [reject.key for reject in result.rejects] == [AS_SHAPE[other]("J1") for other in AS_SHAPE if other != shape]
+    assert {reject.fault.reason for reject in result.rejects} == {Reason.KEY_AMBIGUOUS}
     assert evidence.found == {shape: {0: 0}}
 
 
@@ -92,8 +92,8 @@ def test_a_format_has_many_spellings(shape, key):
 def test_keys_that_are_not_the_id_prove_nothing():
     """In a topic keyed by customers, a text key that happens to be an order's id deletes nothing."""
     keys = ["C1", "C2", "J3"]
-    found = decode(*[upsert(f"J{number}", key.encode()) for number, key in enumerate(keys, 1)], (b"J1", None))
-    assert (deleted(found), found.rejects[0].fault.reason) == ([], Reason.KEY_AMBIGUOUS)
+    result = decode(*[upsert(f"J{number}", key.encode()) for number, key in enumerate(keys, 1)], (b"J1", None))
+    assert (deleted(result), result.rejects[0].fault.reason) == ([], Reason.KEY_AMBIGUOUS)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff", b"[1]", b'{"id":"J1","region":"eu"}', encode_header(99) + b"J1"])
@@ -114,8 +114,8 @@ def test_an_unavailable_registry_affects_only_records_that_need_it():
 def test_text_that_looks_like_json_is_distinguished_from_json():
     """An id that is itself JSON proves unusual text, and then a JSON key of another row is ambiguous."""
     odd = '{"id":"J1"}'
-    found = decode(upsert(odd, odd.encode()), (odd.encode(), None))
-    assert deleted(found) == [odd]
+    result = decode(upsert(odd, odd.encode()), (odd.encode(), None))
+    assert deleted(result) == [odd]
     both = decode(upsert(odd, odd.encode()), upsert("J2", b'{"id":"J2"}'), (odd.encode(), None))
     assert both.deletions == []
 
@@ -167,25 +167,25 @@ class Job:
         records = self.topic[partition][first:end]
         batches = [batch_of(records[at : at + size], partition, first + at) for at in range(0, len(records), size)]
         outcomes = []
-        for found in decode_batches(batches, DECODER, "t", proofs=proofs):
-            outcomes += [(partition, one.offset, "deleted", one.key) for one in found.deletions]
-            outcomes += [(partition, one.offset, one.fault.reason, None) for one in found.rejects]
+        for batch in decode_batches(batches, DECODER, "t", proofs=proofs):
+            outcomes += [(partition, deletion.offset, "deleted", deletion.key) for deletion in batch.deletions]
+            outcomes += [(partition, reject.offset, reject.fault.reason, None) for reject in batch.rejects]
         return outcomes
 
     def stream(self, sizes: list[tuple[int, int]]) -> list:
         """Everything, in micro-batches of this many records per partition, each in Arrow batches of one size."""
         outcomes: list = []
         for most, size in sizes:
-            found, summaries = {}, []
+            result, summaries = {}, []
             for partition, records in enumerate(self.topic):
                 first = self.reached.get(partition, 0)
                 end = min(first + most, len(records))
                 if first < end:
                     evidence = KeyEvidence(self.formats.known)
                     outcomes += self.task(partition, first, end, size, evidence)
-                    found = merge_proofs([found, evidence.found])
+                    result = merge_proofs([result, evidence.found])
                     summaries.append(SimpleNamespace(partition=partition, last_offset=end - 1))
-            self.formats.note(found, summaries)
+            self.formats.note(result, summaries)
             self.reached |= {summary.partition: summary.last_offset + 1 for summary in summaries}
         return sorted(outcomes)
 

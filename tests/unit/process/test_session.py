@@ -159,7 +159,7 @@ def test_the_arrow_schemas_of_these_tests_are_sparks():
     ddl = (
         "a STRING, b TIMESTAMP, c INT, d BIGINT, e DOUBLE, f BOOLEAN, g ARRAY<STRUCT<h: BINARY>>, i MAP<STRING, BIGINT>"
     )
-    assert pa.schema([(one.name, one.type) for one in to_arrow_schema(structure)]) == arrow_schema(ddl)
+    assert pa.schema([(item.name, item.type) for item in to_arrow_schema(structure)]) == arrow_schema(ddl)
 
 
 def test_headers_of_tombstones_are_read_if_the_pipeline_needs_them():
