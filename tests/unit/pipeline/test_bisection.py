@@ -12,8 +12,8 @@ from penstock.pipeline.bisection import GROUPS, MOST, FailureSearch, Group, NotI
 class Transform:
     """Raises for a group that contains a bad record. A run ends with some outcomes, as Spark's do."""
 
-    def __init__(self, bad: set[Position], told: int = 3) -> None:
-        self.bad, self.told = bad, told
+    def __init__(self, bad: set[Position], most_outcomes: int = 3) -> None:
+        self.bad, self.most_outcomes = bad, most_outcomes
         self.runs: list[Sequence[Group]] = []
 
     def run(self, groups: Sequence[Group]) -> dict[int, Exception | None]:
@@ -22,7 +22,7 @@ class Transform:
         for number in range(len(groups) - 1, -1, -1):
             wrong = self.bad & set(groups[number])
             outcomes[number] = ValueError(sorted(wrong)) if wrong else None
-            if wrong and len(outcomes) >= self.told:
+            if wrong and len(outcomes) >= self.most_outcomes:
                 break
         return outcomes
 
@@ -42,7 +42,7 @@ def test_exactly_the_records_that_fail_on_their_own_are_found(count: int, data: 
     """Any number of them up to the limit, wherever they are; each with the error that it raised."""
     records = positions(count)
     bad = data.draw(st.sets(st.sampled_from(records), min_size=1, max_size=MOST))
-    transform = Transform(bad, told=data.draw(st.integers(1, 40)))
+    transform = Transform(bad, most_outcomes=data.draw(st.integers(1, 40)))
     failing = find_all(records, transform.run, len(bad))
     assert failing.keys() == bad
     assert all(str(error) == str([record]) for record, error in failing.items())
@@ -53,7 +53,7 @@ def test_exactly_the_records_that_fail_on_their_own_are_found(count: int, data: 
 def test_one_record_among_many_takes_few_runs(at: int) -> None:
     """At most two for each time that the batch is halved, and one for the record alone."""
     records = positions(100_000)
-    transform = Transform({records[at]}, told=1)
+    transform = Transform({records[at]}, most_outcomes=1)
     FailureSearch(records, transform.run).find_next()
     assert len(transform.runs) <= 9
 
@@ -89,7 +89,7 @@ def test_too_many_failing_records_are_blamed_on_the_transform(count: int) -> Non
 def test_groups_that_passed_are_not_run_again() -> None:
     """The search for the next record continues after the last one."""
     records = positions(1_000)
-    transform = Transform({records[300], records[700]}, told=1_000)
+    transform = Transform({records[300], records[700]}, most_outcomes=1_000)
     search = FailureSearch(records, transform.run)
     first, _ = search.find_next()
     runs = len(transform.runs)

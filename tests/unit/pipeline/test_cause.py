@@ -131,9 +131,9 @@ def test_a_failure_caused_by_a_service_is_blamed_on_it() -> None:
 def test_the_users_line_comes_first() -> None:
     """The innermost line of the pipeline's file, then type and message, then the line itself; Java is omitted."""
     error = TaskFailed("a.PythonException: " + trace("my.Own: multi\nline", "/p/other.py", FILE, LIBRARY) + JAVA)
-    found = find_cause(error, FILE)
-    assert found.message == f"{FILE}, line 8: Own: multi line; the line is: code_8()"
-    assert found.kind == "orders.py, line 8: Own"
+    result = find_cause(error, FILE)
+    assert result.message == f"{FILE}, line 8: Own: multi line; the line is: code_8()"
+    assert result.kind == "orders.py, line 8: Own"
 
 
 def test_without_the_pipelines_file_another_line_of_the_user_is_named() -> None:
@@ -145,9 +145,9 @@ def test_without_the_pipelines_file_another_line_of_the_user_is_named() -> None:
 def test_sparks_own_errors_name_the_line_that_created_the_column() -> None:
     """Spark says where an expression was created; the plan that follows is omitted."""
     text = '[DIVIDE_BY_ZERO] Division by zero.\n== DataFrame ==\n"__truediv__" was called from\n/p/orders.py:61\n'
-    found = find_cause(of_spark(captured.ArithmeticException, text), FILE)
-    assert found.message == f"{FILE}, line 61: ArithmeticException: [DIVIDE_BY_ZERO] Division by zero."
-    assert find_cause(TaskFailed(f"org.apache.spark.SparkArithmeticException: {text}{JAVA}"), FILE) == found
+    result = find_cause(of_spark(captured.ArithmeticException, text), FILE)
+    assert result.message == f"{FILE}, line 61: ArithmeticException: [DIVIDE_BY_ZERO] Division by zero."
+    assert find_cause(TaskFailed(f"org.apache.spark.SparkArithmeticException: {text}{JAVA}"), FILE) == result
 
 
 def test_the_line_of_an_error_in_the_driver_is_found(tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def test_another_batch_starts_a_new_count(table: FakeTable, checkpoint: FakeChec
     job = recorder(table, checkpoint)
     job.record(StoreFailed("no"))
     checkpoint.batch = Pending(8, {0: 20}, {0: 25})
-    found = job.record(StoreFailed("no"))
-    assert found is not None
-    assert (found.batch_id, found.failures) == (8, 1)
+    result = job.record(StoreFailed("no"))
+    assert result is not None
+    assert (result.batch_id, result.failures) == (8, 1)
 
 
 def test_a_failing_transform_is_a_separate_state(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
@@ -143,14 +143,14 @@ def test_a_failed_write_is_logged_and_caught_up(table: FakeTable, checkpoint: Fa
     table.error = OperationTimedOut()
     with capture_logs() as logs:
         job.record(StoreFailed("no"))
-    assert [one["event"] for one in logs] == ["failing_batch_not_recorded"]
+    assert [log["event"] for log in logs] == ["failing_batch_not_recorded"]
     table.error = None
     job.record(StoreFailed("no"))
     assert table.kept["/c"].failures == 2
     table.error, checkpoint.batch = OperationTimedOut(), None
     with capture_logs() as logs:
         job.resolve_if_done()
-    assert [one["event"] for one in logs] == ["failing_batch_not_resolved"]
+    assert [log["event"] for log in logs] == ["failing_batch_not_resolved"]
     table.error = None
     job.resolve_if_done()
     assert table.kept == {}
@@ -161,4 +161,4 @@ def test_an_unreadable_checkpoint_stops_nothing(table: FakeTable, checkpoint: Fa
     checkpoint.error = CheckpointRefused("torn")
     with capture_logs() as logs:
         assert recorder(table, checkpoint).record(StoreFailed("no")) is None
-    assert [one["event"] for one in logs] == ["failing_batch_not_recorded"]
+    assert [log["event"] for log in logs] == ["failing_batch_not_recorded"]

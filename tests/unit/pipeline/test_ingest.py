@@ -38,7 +38,8 @@ class FakeSource:
         self.given = given
         for answer in self.answers:
             yield [
-                one if isinstance(one, Unreadable) else msgspec.json.decode(msgspec.json.encode(one)) for one in answer
+                item if isinstance(item, Unreadable) else msgspec.json.decode(msgspec.json.encode(item))
+                for item in answer
             ]
         if self.error:
             raise self.error
@@ -55,7 +56,7 @@ class World:
         self.topics: list[str] = []
 
     def sent(self, topic: str) -> list:
-        return [one for one in self.producer.sent if one.topic() == topic]
+        return [message for message in self.producer.sent if message.topic() == topic]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def run(order: RunOrder, pipeline=PIPELINE):
 
 
 def letters_of(world) -> list:
-    return [parse_message(one) for one in world.sent("users_created.dlq")]
+    return [parse_message(message) for message in world.sent("users_created.dlq")]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_a_run_sends_what_it_fetches(world, captured_users):
     summary = run(RunOrder("run-1", records=30))
     assert (summary.asked, summary.fetched, summary.produced, summary.refused) == (30, 30, 30, 0)
     assert (summary.run_id, summary.topic, summary.schema_id) == ("run-1", "users_created", JSON_ID)
-    assert summary.bytes == sum(len(one) for one in world.producer.sent)
+    assert summary.bytes == sum(len(item) for item in world.producer.sent)
     assert summary.offsets == {"0": [0, 29]}
     assert world.topics == ["users_created", "users_created.dlq"]
     assert world.registry.registered == [("users_created-value", User, "json")]
@@ -166,9 +167,9 @@ def test_a_run_sends_what_it_fetches(world, captured_users):
 def test_the_summary_of_a_run_is_json(world, captured_users):
     """Airflow keeps it as XCom: it consists of JSON values."""
     world.source = FakeSource([captured_users])
-    told = run(RunOrder("run-1", records=30)).as_dict()
-    assert msgspec.json.decode(msgspec.json.encode(told)).keys() == told.keys()
-    assert {"asked", "fetched", "produced", "bytes", "seconds"} <= told.keys()
+    output = run(RunOrder("run-1", records=30)).as_dict()
+    assert msgspec.json.decode(msgspec.json.encode(output)).keys() == output.keys()
+    assert {"asked", "fetched", "produced", "bytes", "seconds"} <= output.keys()
 
 
 def test_a_retried_run_requests_the_same_users(world, captured_users):
@@ -234,7 +235,7 @@ def test_fetching_nothing_fails_the_run(world):
 def test_an_unacknowledged_record_fails_the_run(world, captured_users):
     """A record that Kafka did not acknowledge fails the run."""
     world.source = FakeSource([captured_users])
-    world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
+    world.producer = FakeProducer(fails=lambda item: item.offset() == 3)
     with pytest.raises(DeliveryFailed, match="users_created: 1 records failed"):
         run(RunOrder("r", records=30))
 
@@ -273,18 +274,18 @@ def test_a_retried_run_sends_exactly_the_same_records(world, captured_users, tmp
     assert (summary.fetched, summary.produced) == (20, 20)
     assert world.source.given == 10
     wanted = [entry["login"]["uuid"] for entry in captured_users[:10] + captured_users[20:30]]
-    assert [one.key().decode() for one in world.sent("users_created")] == wanted
+    assert [message.key().decode() for message in world.sent("users_created")] == wanted
 
 
 def test_a_run_retried_after_all_was_acknowledged_sends_the_same(world, captured_users, tmp_path):
     """The scheduler may have died before it recorded the success; another run never uses the staged responses."""
     world.source = FakeSource([captured_users])
     run(RunOrder("run-1", records=30))
-    first = [one.key() for one in world.sent("users_created")]
+    first = [message.key() for message in world.sent("users_created")]
     world.producer.sent.clear()
     world.source = FakeSource([])
     assert run(RunOrder("run-1", records=30)).produced == 30
-    assert [one.key() for one in world.sent("users_created")] == first
+    assert [message.key() for message in world.sent("users_created")] == first
     world.source = FakeSource([captured_users[:1]])
     assert run(RunOrder("run-2", records=1)).fetched == 1
 
@@ -304,10 +305,10 @@ def test_two_equal_entries_are_rejected_twice(world, captured_users):
     """They are two dead letters: each has its number in the run."""
     world.source = FakeSource([[None, None, captured_users[0]]])
     assert run(RunOrder("run-1", records=3)).refused == 2
-    letters = [parse_message(one) for one in world.sent("users_created.dlq")]
-    assert [one.origin.offset for one in letters] == [0, 1]
-    assert len({one.identity for one in letters}) == 2
-    assert all(one.run == "run-1" for one in letters)
+    letters = [parse_message(message) for message in world.sent("users_created.dlq")]
+    assert [letter.origin.offset for letter in letters] == [0, 1]
+    assert len({letter.identity for letter in letters}) == 2
+    assert all(letter.run == "run-1" for letter in letters)
 
 
 def test_a_deeply_nested_entry_affects_no_other(world, captured_users):
@@ -343,8 +344,8 @@ def test_a_run_logs_what_was_acknowledged(world, captured_users, tmp_path):
     (attempt,) = attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id) == ("run-1", summary.topic, summary.topic_id)
     assert summary.topic_id == "id of users_created"
-    told = [(entry.partition, entry.offset, entry.key) for entry in attempt.entries]
-    assert told == [(0, at, entry["login"]["uuid"]) for at, entry in enumerate(captured_users)]
+    output = [(entry.partition, entry.offset, entry.key) for entry in attempt.entries]
+    assert output == [(0, at, entry["login"]["uuid"]) for at, entry in enumerate(captured_users)]
     assert attempt.finished
 
 
@@ -360,7 +361,7 @@ def test_a_rejected_record_is_not_in_the_delivery_log(world, changed, captured_u
 def test_a_failed_delivery_leaves_the_delivery_log_incomplete(world, captured_users, tmp_path):
     """With all that was acknowledged, and nothing else."""
     world.source = FakeSource([captured_users])
-    world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
+    world.producer = FakeProducer(fails=lambda item: item.offset() == 3)
     with pytest.raises(DeliveryFailed):
         run(RunOrder("r", records=30))
     (attempt,) = attempts(tmp_path)
@@ -404,8 +405,10 @@ def test_the_retry_of_a_killed_attempt_sends_the_same_records(world, captured_us
     summary = run(RunOrder("run-1", records=20))
     assert world.source.given == 10
     wanted = [entry["login"]["uuid"].encode() for entry in captured_users[:20]]
-    assert [one.key() for one in world.sent("users_created")] == wanted
-    assert [one.value() for one in world.sent("users_created")][:10] == [one.value() for one in killed.sent]
+    assert [message.key() for message in world.sent("users_created")] == wanted
+    assert [message.value() for message in world.sent("users_created")][:10] == [
+        message.value() for message in killed.sent
+    ]
     assert (summary.fetched, summary.produced) == (20, 20)
     first, second = attempts(tmp_path)
     assert (first.finished, list(first.entries)) == (False, [])
@@ -418,9 +421,9 @@ def test_each_record_has_its_run_and_fetch_time(world, captured_users):
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
     run(RunOrder("run-1", records=30))
     after_ms = time.time_ns() // 1_000_000
-    marks = [one.headers() for one in world.sent("users_created")]
-    assert [[name for name, _ in one] for one in marks] == [[RUN, FETCHED]] * 30
-    fetched = [int(one[1][1]) for one in marks]
+    marks = [message.headers() for message in world.sent("users_created")]
+    assert [[name for name, _ in mark] for mark in marks] == [[RUN, FETCHED]] * 30
+    fetched = [int(mark[1][1]) for mark in marks]
     assert before_ms <= fetched[0] <= fetched[-1] <= after_ms
     assert (len(set(fetched[:20])), len(set(fetched[20:]))) == (1, 1)
 
@@ -435,9 +438,9 @@ def test_staged_responses_keep_their_fetch_time(world, captured_users, tmp_path)
     world.producer = FakeProducer()
     world.source = FakeSource([captured_users[10:20]])
     run(RunOrder("run-1", records=20))
-    fetched = [headers.read_text(one, FETCHED) for one in world.sent("users_created")]
+    fetched = [headers.read_text(message, FETCHED) for message in world.sent("users_created")]
     assert set(fetched[:10]) == {"1700000000123"}
-    assert all(int(one) > 1_700_000_000_123 for one in fetched[10:])
+    assert all(int(item) > 1_700_000_000_123 for item in fetched[10:])
 
 
 @pytest.mark.parametrize("offset_s", [-3600.0, 90.5])
@@ -447,7 +450,7 @@ def test_a_clock_offset_moves_kafkas_timestamps(world, captured_users, offset_s)
     before_ms = time.time() * 1000
     run(RunOrder("r", records=30, clock_offset_s=offset_s))
     after_ms = time.time() * 1000
-    stamps = [one.timestamp()[1] for one in world.sent("users_created")]
+    stamps = [message.timestamp()[1] for message in world.sent("users_created")]
     assert all(before_ms - 1 <= stamp - offset_s * 1000 <= after_ms + 1 for stamp in stamps)
     assert int(headers.read_text(world.producer.sent[0], FETCHED)) >= int(before_ms)
 
@@ -457,7 +460,7 @@ def test_without_an_offset_the_timestamps_are_the_producers(world, captured_user
     """0 stands for that."""
     world.source = FakeSource([captured_users])
     run(RunOrder("r", records=30, clock_offset_s=offset_s))
-    assert {one.timestamp()[1] for one in world.producer.sent} == {0}
+    assert {message.timestamp()[1] for message in world.producer.sent} == {0}
 
 
 def test_delivery_logs_of_deleted_records_expire(world, captured_users, tmp_path, monkeypatch):
@@ -472,7 +475,7 @@ def test_delivery_logs_of_deleted_records_expire(world, captured_users, tmp_path
         world.source, world.producer = FakeSource([captured_users]), FakeProducer()
         run(RunOrder(f"young {hours}", records=30))
         assert len(attempts(tmp_path)) == left
-    assert "old" not in [one.run_id for one in attempts(tmp_path)]
+    assert "old" not in [attempt.run_id for attempt in attempts(tmp_path)]
 
 
 def plain(entry):
@@ -522,8 +525,8 @@ def test_a_retried_run_writes_the_same_dead_letters(world, captured_users, chang
     assert run(RunOrder("run-1", records=24), PLAIN).refused == 3
     letters = letters_of(world)
     assert len(letters) == 6
-    assert len({one.identity for one in letters}) == 3
-    assert [one.value for one in letters[:3]] == [one.value for one in letters[3:]]
+    assert len({letter.identity for letter in letters}) == 3
+    assert [letter.value for letter in letters[:3]] == [letter.value for letter in letters[3:]]
 
 
 def test_an_entry_that_is_not_json_is_one_dead_letter(world, captured_users):

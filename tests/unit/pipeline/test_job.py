@@ -424,7 +424,7 @@ def test_a_failed_query_is_restarted(around):
     """A failed batch is retried with increasing delay; each failure is recorded."""
     around.queries = [failed(), failed(), failed()]
     around.run()
-    assert [str(one).partition(":")[0] for one in around.noter.failures] == ["StoreFailed"] * 3
+    assert [str(failure).partition(":")[0] for failure in around.noter.failures] == ["StoreFailed"] * 3
     assert around.starts == 4
     assert around.waited_s == [2, 4, 8]
 
@@ -498,7 +498,7 @@ def test_each_start_of_the_query_checks_the_checkpoint(around):
     """Corrupt files, and records deleted from Kafka while the job ran, are found before the query resumes."""
     around.queries = [failed()]
     around.run()
-    looked = [one for one in around.happened if one in {"fit", "check", "start"}]
+    looked = [item for item in around.happened if item in {"fit", "check", "start"}]
     assert looked == ["fit", "start", "fit", "check", "start"]
 
 
@@ -538,7 +538,7 @@ def test_a_topic_recreated_while_the_job_waits_stops_it(around):
     around.queries, around.changes = [None, failed()], [lambda: None, recreate]
     with pytest.raises(TopicRecreated):
         around.run()
-    assert [str(one) for one in around.noter.failures] == ["recreated"]
+    assert [str(failure) for failure in around.noter.failures] == ["recreated"]
     assert around.happened[-2:] == ["start", "give back"]
 
 
@@ -588,19 +588,19 @@ def test_a_table_without_a_column_stops_the_job(around, monkeypatch):
 
 def test_a_checkpoint_is_prepared(monkeypatch, tmp_path):
     """Its corrupt end is repaired first, then it is compared with Kafka, and then the topic's id is stored in it."""
-    one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
+    checkpoint = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
     (tmp_path / "t" / "offsets").mkdir(parents=True)
     (tmp_path / "t" / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":7}}')
     (tmp_path / "t" / "offsets" / "1").write_text("")
     held = {"span": OffsetRange(0, 0, 7)}
     monkeypatch.setattr(job.topics, "fetch_topic_id", lambda *_: "id-1")
     monkeypatch.setattr(job.topics, "fetch_offset_ranges", lambda *_: [held["span"]])
-    assert job.prepare_checkpoint(one, read()) == "id-1"
-    assert one.origin().topic_id == "id-1"
+    assert job.prepare_checkpoint(checkpoint, read()) == "id-1"
+    assert checkpoint.origin().topic_id == "id-1"
     assert not (tmp_path / "t" / "offsets" / "1").exists()
     held["span"] = OffsetRange(0, 0, 6)
     with pytest.raises(CheckpointRefused):
-        job.prepare_checkpoint(one, read())
+        job.prepare_checkpoint(checkpoint, read())
 
 
 def test_spark_uses_the_checked_folder(tmp_path):
@@ -626,9 +626,12 @@ def test_spark_uses_the_checked_folder(tmp_path):
         def start(self):
             return "query"
 
-    one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
+    checkpoint = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
-    assert job._start_query(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
+    assert (
+        job._start_query(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), checkpoint, keeper)
+        == "query"
+    )
     assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "70 milliseconds"}
 
 

@@ -18,8 +18,8 @@ SETTINGS = read(home="unused")
 
 def test_the_template_of_the_users_satisfies_their_contract():
     """It can be sent unchanged."""
-    found = message_draft.validate_text(users.PIPELINE, FakeSchemas(), message_draft.build_template(users.User))
-    assert isinstance(found, users.User)
+    draft = message_draft.validate_text(users.PIPELINE, FakeSchemas(), message_draft.build_template(users.User))
+    assert isinstance(draft, users.User)
 
 
 def test_a_template_has_every_field():
@@ -42,15 +42,15 @@ def test_a_template_has_every_field():
 )
 def test_a_draft_is_validated_like_in_the_stream(text, reason):
     """What the stream would dead-letter is reported before it is sent."""
-    found = message_draft.validate_text(READINGS, FakeSchemas(), text)
-    assert isinstance(found, Fault)
-    assert found.reason == reason
+    draft = message_draft.validate_text(READINGS, FakeSchemas(), text)
+    assert isinstance(draft, Fault)
+    assert draft.reason == reason
 
 
 def test_a_draft_is_encoded_like_by_the_producer():
     """Keyed by its id, with the id of the registered schema in its header."""
-    one = message_draft.validate_text(READINGS, FakeSchemas(), '{"sensor": 7, "celsius": 1.5}')
-    key, value = message_draft.encode_record(SETTINGS, READINGS, FakeRegistry(), one)
+    draft = message_draft.validate_text(READINGS, FakeSchemas(), '{"sensor": 7, "celsius": 1.5}')
+    key, value = message_draft.encode_record(SETTINGS, READINGS, FakeRegistry(), draft)
     assert (key, value) == (b"7", encode_header(JSON_ID) + b'{"sensor":7,"celsius":1.5}')
 
 
@@ -65,7 +65,7 @@ def test_a_value_of_a_registered_schema_gets_a_header():
 
 
 @pytest.mark.parametrize(
-    ("kind", "schema", "text", "told"),
+    ("kind", "schema", "text", "problem"),
     [
         ("JSON", OPEN, '{"n": "x"}', r"\$\.n: 'x' is not of type 'integer'"),
         ("JSON", OPEN, "{}", "'n' is a required property"),
@@ -76,9 +76,9 @@ def test_a_value_of_a_registered_schema_gets_a_header():
         ("PROTOBUF", "{}", "{}", "send the text as typed"),
     ],
 )
-def test_a_value_that_breaks_its_schema_is_not_encoded(kind, schema, text, told):
+def test_a_value_that_breaks_its_schema_is_not_encoded(kind, schema, text, problem):
     """Each broken rule is named."""
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=problem):
         message_draft.encode_text(7, kind, schema, text)
 
 

@@ -30,7 +30,7 @@ JSON_END = '{"users_created":{"0":17,"1":4}}'
 PYSPARK_END = "{'users_created': {'0': 17, '1': 4}}"
 
 
-def told(second: int, batch_id: int, rows: int = 5, rate: float = 50.0, end: str = JSON_END):
+def make_progress(second: int, batch_id: int, rows: int = 5, rate: float = 50.0, end: str = JSON_END):
     """A progress report as pyspark returns it."""
     return SimpleNamespace(
         batchId=batch_id,
@@ -56,10 +56,10 @@ def test_each_batch_is_recorded_once(progress):
     """A batch is recorded at the first poll after it ended, and not again."""
     noter = ProgressRecorder(progress)
     noter.note(query_of())
-    noter.note(query_of(told(1, 0), told(2, 1)))
-    noter.note(query_of(told(1, 0), told(2, 1)))
-    noter.note(query_of(told(1, 0), told(2, 1), told(3, 2)))
-    assert [one.batch_id for one in progress.kept] == [0, 1, 2]
+    noter.note(query_of(make_progress(1, 0), make_progress(2, 1)))
+    noter.note(query_of(make_progress(1, 0), make_progress(2, 1)))
+    noter.note(query_of(make_progress(1, 0), make_progress(2, 1), make_progress(3, 2)))
+    assert [item.batch_id for item in progress.kept] == [0, 1, 2]
     assert progress.kept[0].durations_ms["addBatch"] == 90
     assert progress.kept[0].began_at.isoformat() == "2026-01-01T00:00:01.250000+00:00"
 
@@ -67,7 +67,7 @@ def test_each_batch_is_recorded_once(progress):
 @pytest.mark.parametrize("end", [JSON_END, PYSPARK_END])
 def test_the_end_offsets_of_a_batch_are_read(progress, end):
     """Both as Spark writes them, and as pyspark does."""
-    ProgressRecorder(progress).note(query_of(told(1, 0, end=end)))
+    ProgressRecorder(progress).note(query_of(make_progress(1, 0, end=end)))
     assert progress.kept[0].positions == {0: 17, 1: 4}
 
 
@@ -75,22 +75,22 @@ def test_the_end_offsets_of_a_batch_are_read(progress, end):
 def test_an_unreadable_progress_report_is_skipped(progress, end):
     """What another Spark might report does not stop the stream."""
     noter = ProgressRecorder(progress)
-    noter.note(query_of(told(1, 0, end=end)))
-    noter.note(query_of(told(1, 0, end=end), told(2, 1)))
-    assert [one.batch_id for one in progress.kept] == [1]
+    noter.note(query_of(make_progress(1, 0, end=end)))
+    noter.note(query_of(make_progress(1, 0, end=end), make_progress(2, 1)))
+    assert [item.batch_id for item in progress.kept] == [1]
 
 
 def test_a_trigger_without_records_is_no_batch(progress):
     """It is not recorded; the later batch with its number is."""
     noter = ProgressRecorder(progress)
-    noter.note(query_of(told(1, 7, rows=0)))
-    noter.note(query_of(told(1, 7, rows=0), told(2, 7)))
-    assert [one.batch_id for one in progress.kept] == [7]
+    noter.note(query_of(make_progress(1, 7, rows=0)))
+    noter.note(query_of(make_progress(1, 7, rows=0), make_progress(2, 7)))
+    assert [item.batch_id for item in progress.kept] == [7]
 
 
 def test_a_rate_that_is_not_finite_is_zero(progress):
     """Spark's first batch has an infinite rate, which JSON does not allow."""
-    ProgressRecorder(progress).note(query_of(told(1, 0, rate=float("inf"))))
+    ProgressRecorder(progress).note(query_of(make_progress(1, 0, rate=float("inf"))))
     assert progress.kept[0].input_rows_s == 0.0
 
 
@@ -98,7 +98,7 @@ def test_the_stream_continues_without_its_progress_records(progress):
     """An unavailable Cassandra is no error of the stream here."""
     progress.error = OperationTimedOut()
     noter = ProgressRecorder(progress)
-    noter.note(query_of(told(1, 0)))
+    noter.note(query_of(make_progress(1, 0)))
     noter.record_failure(ValueError("no"))
     assert progress.kept == []
 

@@ -16,7 +16,7 @@ from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried
 
 spans = st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.integers(0, 60)), max_size=4).map(
-    lambda found: [OffsetRange(partition, first, first + more) for partition, (first, more) in found.items()]
+    lambda item: [OffsetRange(partition, first, first + more) for partition, (first, more) in item.items()]
 )
 
 
@@ -47,8 +47,8 @@ class World:
         if len(self.stored()) > self.fails_at:
             raise PenstockError("killed")
         return [
-            BatchSummary(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}, {})
-            for one in some
+            BatchSummary(item.partition, item.first, item.end - 1, item.records, item.records, 0, 0, 0, 9, {}, {})
+            for item in some
         ]
 
     def stored(self) -> list:
@@ -60,8 +60,8 @@ class World:
         return replay.replay_ranges("spark", self.topic.tables.session, settings, list(wanted), report)
 
     def lines(self) -> list[tuple[str, int, int, int]]:
-        found = self.topic.tables.kept["ledger"].values()
-        return [(one["job"], one["batch_id"], one["first_offset"], one["last_offset"]) for one in found]
+        result = self.topic.tables.kept["ledger"].values()
+        return [(item["job"], item["batch_id"], item["first_offset"], item["last_offset"]) for item in result]
 
 
 @pytest.fixture
@@ -90,13 +90,16 @@ def test_a_replay_runs_in_rounds(world):
         ("store", [OffsetRange(0, 6, 7)]),
         ("report", (8, 8)),
     ]
-    assert (done.records, [(one.partition, one.first_offset, one.last_offset) for one in done.partitions]) == (
+    assert (
+        done.records,
+        [(partition.partition, partition.first_offset, partition.last_offset) for partition in done.partitions],
+    ) == (
         8,
         [(0, 2, 6), (1, 0, 2)],
     )
     assert done.job.startswith(REPLAY)
-    assert sorted(one[1:] for one in world.lines()) == [(0, 0, 1), (0, 2, 3), (1, 2, 2), (1, 4, 5), (2, 6, 6)]
-    assert {one[0] for one in world.lines()} == {done.job}
+    assert sorted(line[1:] for line in world.lines()) == [(0, 0, 1), (0, 2, 3), (1, 2, 2), (1, 4, 5), (2, 6, 6)]
+    assert {line[0] for line in world.lines()} == {done.job}
 
 
 def test_ledger_entries_are_written_once_their_round_is_stored(world):
@@ -104,12 +107,12 @@ def test_ledger_entries_are_written_once_their_round_is_stored(world):
     world.fails_at = 1
     with pytest.raises(PenstockError, match="killed"):
         world.replay(OffsetRange(0, 0, 9))
-    assert [one[1:] for one in world.lines()] == [(0, 0, 3)]
+    assert [line[1:] for line in world.lines()] == [(0, 0, 3)]
     world.fails_at = 99
     again = world.replay(OffsetRange(0, 0, 9))
     assert again.records == 9
-    assert len([one for one in world.lines() if one[0] == again.job]) == 3
-    assert len({one[0] for one in world.lines()}) == 2
+    assert len([line for line in world.lines() if line[0] == again.job]) == 3
+    assert len({line[0] for line in world.lines()}) == 2
 
 
 def test_a_completed_round_is_in_the_commit_log(world, clock):

@@ -118,12 +118,12 @@ def test_a_batch_is_stored_then_dead_lettered_then_counted(worker, kafka):
         Decoded([(READING, 0, 1, 7)]),
     ]
     summaries = list(write_batches(batches, worker))
-    assert [one._replace(stored_at_ms=0, latencies={}) for one in summaries] == [
+    assert [item._replace(stored_at_ms=0, latencies={}) for item in summaries] == [
         summary(0, 1, 4, stored=2, deleted=1, rejected=1, at_ms=0),
         summary(1, 7, 7, stored=1, at_ms=0),
     ]
-    assert all(one.stored_at_ms > 1_600_000_000_000 for one in summaries)
-    assert [list(one.latencies.values()) for one in summaries] == [[2], [1]]
+    assert all(item.stored_at_ms > 1_600_000_000_000 for item in summaries)
+    assert [list(item.latencies.values()) for item in summaries] == [[2], [1]]
     assert [row[3] for row in worker.rows.rows] == [1, 2, 7]
     assert worker.rows.deletions == [gone]
     (letter,) = worker._producer.sent
@@ -137,8 +137,8 @@ def test_a_record_that_cannot_be_encoded_is_one_dead_letter(worker, kafka, trans
     worker._pipeline = replace(worker._pipeline, transform=transform)
     worker.rows.unencodable = [Unencodable(0, 2, OverflowError("too late")), Unencodable(0, 4, TypeError("no id"))]
     rows = [(READING, 0, 0, offset) for offset in (1, 2, 3)]
-    (found,) = write_batches([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
-    assert (found.records, found.stored, found.deleted, found.rejected) == (5, 2, 1, 2)
+    (result,) = write_batches([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
+    assert (result.records, result.stored, result.deleted, result.rejected) == (5, 2, 1, 2)
     letter, deletion = worker._producer.sent
     assert (letter.key(), letter.value(), deletion.value()) == (b"k", b"raw", None)
     facts = read_error_headers(letter)
@@ -209,13 +209,13 @@ def test_dead_letters_of_several_partitions_get_their_own_records(worker, kafka)
     )
     reader._batches.append([message(4, b"c", partition=1, headers=[("at", b"1:4")])])
     worker.send_dead_letters([reject(6), replace(reject(4), partition=1), reject(4, Stage.TRANSFORM)])
-    assert [(one.value(), own_headers(one)) for one in worker._producer.sent] == [
+    assert [(item.value(), own_headers(item)) for item in worker._producer.sent] == [
         (b"b", [("at", b"0:6")]),
         (b"c", [("at", b"1:4")]),
         (b"a", [("at", b"0:4")]),
     ]
-    facts = [read_error_headers(one) for one in worker._producer.sent]
-    assert [(one["partition"], one["offset"]) for one in facts] == [("0", "6"), ("1", "4"), ("0", "4")]
+    facts = [read_error_headers(item) for item in worker._producer.sent]
+    assert [(fact["partition"], fact["offset"]) for fact in facts] == [("0", "6"), ("1", "4"), ("0", "4")]
 
 
 @pytest.mark.parametrize("value", [None, b""], ids=["null", "empty"])
