@@ -100,7 +100,7 @@ def test_a_missing_file_is_an_invalid_setting(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "hint"),
+    ("line", "expected", "hint"),
     [
         ("class Item(Record", "SyntaxError: '(' was never closed", "correct line 2 of {file}, then ./penstock config"),
         (
@@ -117,14 +117,14 @@ def test_a_missing_file_is_an_invalid_setting(tmp_path):
         ("x = 1 + 'a'", "TypeError: unsupported operand type", "correct line 2 of {file}"),
     ],
 )
-def test_a_failing_import_reports_file_line_and_text(tmp_path, line, said, hint):
+def test_a_failing_import_reports_file_line_and_text(tmp_path, line, expected, hint):
     """Whatever a pipeline's file raises is an invalid setting, with the user's line and what to do about it."""
     file = tmp_path / "orders.py"
     file.write_text(f"# orders\n{line}\n")
     with pytest.raises(WrongSettings) as wrong:
         pipelines.load(str(file))
     heading, place = wrong.value.message.split("\n")
-    assert heading.startswith(f"PENSTOCK_PIPELINE={file} cannot be imported: {said}")
+    assert heading.startswith(f"PENSTOCK_PIPELINE={file} cannot be imported: {expected}")
     assert place == f"  {file}, line 2: {line}"
     assert hint.format(file=file) in wrong.value.hint
     assert module_name(file) not in sys.modules

@@ -120,7 +120,7 @@ def test_the_line_is_the_innermost_one_in_the_pipelines_file():
         return date.fromisoformat(entry["id"]), Path(entry["none"])
 
     def outer(entry):
-        return functools.reduce(lambda _, one: read(one), [entry], None)
+        return functools.reduce(lambda _, item: read(item), [entry], None)
 
     fault = mapped(outer, {"id": "2026-01-01", "none": 5})
     assert fault.cause == f"TypeError at test_mapping.py, line {read.__code__.co_firstlineno + 1}"
@@ -149,7 +149,7 @@ def test_code_that_python_did_not_compile_has_no_line():
 RETURNED = [None, 7, "text", [], object(), {}, {"id": 7}, {1: 2}, iter([]), GOOD.items(), Odd()]
 
 
-@pytest.mark.parametrize("returned", RETURNED, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("returned", RETURNED, ids=lambda item: type(item).__name__)
 def test_a_result_that_is_not_a_record_breaks_the_contract(returned):
     """Whatever the mapping returns."""
     fault = mapped(lambda _: returned)

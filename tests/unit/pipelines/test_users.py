@@ -47,9 +47,9 @@ def instant(text: str) -> datetime:
 def test_the_captured_response_has_what_the_tests_below_need(captured_users):
     """The captured users have post codes as numbers and as text, several scripts, and an id without a value."""
     assert len(captured_users) == 30
-    assert {type(one["location"]["postcode"]) for one in captured_users} == {int, str}
-    assert any(not one["name"]["first"].isascii() for one in captured_users)
-    assert any(one["id"]["value"] is None for one in captured_users)
+    assert {type(user["location"]["postcode"]) for user in captured_users} == {int, str}
+    assert any(not user["name"]["first"].isascii() for user in captured_users)
+    assert any(user["id"]["value"] is None for user in captured_users)
 
 
 @pytest.mark.parametrize("at", range(30))

@@ -120,20 +120,20 @@ def test_reserved_words_and_capitals_are_no_problem(name):
 def test_each_invalid_field_is_named():
     """All of them at once, with what to write."""
     wrong = record_of(("created", datetime), ("count", int), ("tags", list[str]), ("size", str | int))
-    found = find_problems(replace(READINGS, record=wrong))
-    assert [problem.split(": ")[:2] for problem in found] == [
+    problems = find_problems(replace(READINGS, record=wrong))
+    assert [problem.split(": ")[:2] for problem in problems] == [
         ["Item", f"field {name}"] for name in ("created", "count", "tags", "size")
     ]
-    assert "write `created: Annotated[datetime, Meta(tz=True)]`" in found[0]
-    assert "write `count: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]`" in found[1]
+    assert "write `created: Annotated[datetime, Meta(tz=True)]`" in problems[0]
+    assert "write `count: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]`" in problems[1]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"array_like": True}, "remove `array_like=True`"), ({"tag": True}, "remove `tag` and")]
+    ("options", "message"), [({"array_like": True}, "remove `array_like=True`"), ({"tag": True}, "remove `tag` and")]
 )
-def test_a_message_that_is_not_a_plain_object_is_a_problem(options, said):
+def test_a_message_that_is_not_a_plain_object_is_a_problem(options, message):
     """Schemas and the other formats only know objects with named fields."""
-    assert said in problem_of(**options)
+    assert message in problem_of(**options)
 
 
 class Plain(msgspec.Struct):
@@ -177,7 +177,7 @@ def test_functions_and_secrets_are_checked():
 
 
 @pytest.mark.parametrize(
-    ("declared", "transform", "said"),
+    ("declared", "transform", "message"),
     [
         (True, lambda df: df, []),
         (False, None, []),
@@ -185,9 +185,9 @@ def test_functions_and_secrets_are_checked():
         ("yes", lambda df: df, ["transform_is_row_wise: 'yes' is not a bool"]),
     ],
 )
-def test_only_an_existing_transform_can_be_declared_row_wise(declared, transform, said):
+def test_only_an_existing_transform_can_be_declared_row_wise(declared, transform, message):
     """A declaration of another type, or without a transform, is rejected when the file is loaded."""
-    assert find_problems(replace(PIPELINE, transform_is_row_wise=declared, transform=transform)) == said
+    assert find_problems(replace(PIPELINE, transform_is_row_wise=declared, transform=transform)) == message
 
 
 @pytest.mark.parametrize("key_format", [None, *KEY_FORMATS])
