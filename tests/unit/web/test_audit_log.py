@@ -16,7 +16,7 @@ def test_an_action_is_an_entry(tmp_path):
     assert audit_log.read_newest() == []
     audit_log.record("ab@127.0.0.1", "delete topic", "t", "done")
     audit_log.record("ab@127.0.0.1", "trigger run", "r", "failed: no")
-    assert [(one.action, one.outcome) for one in audit_log.read_newest()] == [
+    assert [(entry.action, entry.outcome) for entry in audit_log.read_newest()] == [
         ("trigger run", "failed: no"),
         ("delete topic", "done"),
     ]
@@ -30,7 +30,7 @@ def test_the_file_is_rotated(tmp_path):
     for number in range(6):
         audit_log.record("who", "act", str(number), "done")
     assert audit_log.path.stat().st_size <= 400
-    assert [one.subject for one in audit_log.read_newest(4)] == ["5", "4", "3", "2"]
+    assert [entry.subject for entry in audit_log.read_newest(4)] == ["5", "4", "3", "2"]
 
 
 def test_a_corrupt_line_is_skipped(tmp_path):
@@ -39,7 +39,7 @@ def test_a_corrupt_line_is_skipped(tmp_path):
     audit_log.record("who", "act", "1", "done")
     with audit_log.path.open("ab") as file:
         file.write(b'{"at": "x"}\n{"at"')
-    assert [one.subject for one in audit_log.read_newest()] == ["1"]
+    assert [entry.subject for entry in audit_log.read_newest()] == ["1"]
 
 
 def test_a_full_disk_is_logged(tmp_path):
@@ -53,13 +53,13 @@ def test_a_full_disk_is_logged(tmp_path):
 def test_a_failed_action_is_recorded(tmp_path, error):
     """Whether the error was expected or not, and it is raised."""
 
-    def deed():
+    def fail():
         raise error
 
     audit_log = AuditLog(read(home=tmp_path))
     assert run_audited(audit_log, "ab", "count", "t", lambda: 7) == 7
     with pytest.raises(type(error)):
-        run_audited(audit_log, "ab", "delete topic", "t", deed)
+        run_audited(audit_log, "ab", "delete topic", "t", fail)
     failed, done = audit_log.read_newest()
     assert (done.action, done.outcome) == ("count", "done")
     assert (failed.action, failed.outcome.partition(":")[0]) == ("delete topic", "failed")

@@ -48,21 +48,21 @@ def topic(monkeypatch):
     return Topic(monkeypatch)
 
 
-def look(question: MessageQuery):
+def find_page(question: MessageQuery):
     reader = ContentReader(FakeSchemas.of(Reading))
     return Browser(None, read(home="unused"), "t").search(question, MessageRenderer(reader, Reading, False))
 
 
-def places(found) -> list[tuple[int, int]]:
-    return [(one.partition, one.offset) for one in found.messages]
+def places(result) -> list[tuple[int, int]]:
+    return [(item.partition, item.offset) for item in result.messages]
 
 
 def pages(question: MessageQuery) -> list[list[tuple[int, int]]]:
     """Every page, each continuing the previous one."""
-    found = [look(question)]
-    while found[-1].go_on:
-        found.append(look(browse.replace(question, go_on=found[-1].go_on)))
-    return [places(one) for one in found]
+    result = [find_page(question)]
+    while result[-1].go_on:
+        result.append(find_page(browse.replace(question, go_on=result[-1].go_on)))
+    return [places(item) for item in result]
 
 
 def test_the_newest_messages_are_first_across_partitions(topic):
@@ -77,9 +77,9 @@ def test_times_out_of_order_lose_no_message(topic):
     for at_ms in (5000, 1000, 9000, 2000):
         topic.add(0, at_ms=at_ms)
         topic.add(1, at_ms=at_ms)
-    found = pages(MessageQuery(most=3))
-    assert sorted(place for page in found for place in page) == [(p, o) for p in (0, 1) for o in range(4)]
-    assert [o for page in found for p, o in page if p == 0] == [3, 2, 1, 0]
+    result = pages(MessageQuery(most=3))
+    assert sorted(place for page in result for place in page) == [(p, o) for p in (0, 1) for o in range(4)]
+    assert [o for page in result for p, o in page if p == 0] == [3, 2, 1, 0]
 
 
 def test_from_an_offset_on_the_oldest_are_first(topic):
@@ -88,15 +88,15 @@ def test_from_an_offset_on_the_oldest_are_first(topic):
         topic.add(0, at_ms=at)
         topic.add(1, at_ms=at)
     assert pages(MessageQuery("offset", partition=1, offset=2, most=2)) == [[(1, 2), (1, 3)], [(1, 4)]]
-    assert places(look(MessageQuery("offset", offset=4))) == [(0, 4), (1, 4)]
-    assert places(look(MessageQuery("offset", offset=99))) == []
+    assert places(find_page(MessageQuery("offset", offset=4))) == [(0, 4), (1, 4)]
+    assert places(find_page(MessageQuery("offset", offset=99))) == []
 
 
 def test_only_the_needed_part_of_a_large_topic_is_read(topic):
     """A page of a million messages costs no more than a page of a hundred."""
     for at in range(5000):
         topic.add(0, at_ms=at)
-    assert len(look(MessageQuery(most=50)).messages) == 50
+    assert len(find_page(MessageQuery(most=50)).messages) == 50
     assert sum(span.records for span in topic.read) < 200
 
 
@@ -105,8 +105,8 @@ def test_a_search_stops_at_its_bound_and_can_continue(topic, monkeypatch):
     monkeypatch.setattr(browse, "SEARCHED_RECORDS", 100)
     for at in range(250):
         topic.add(0, b'{"n": %d}' % at, at_ms=at)
-    found = look(MessageQuery(field="n", value="20"))
-    assert (places(found), found.looked_through, found.go_on) == ([], 100, "0:150")
+    page = find_page(MessageQuery(field="n", value="20"))
+    assert (places(page), page.looked_through, page.go_on) == ([], 100, "0:150")
     assert pages(MessageQuery(field="n", value="20")) == [[], [], [(0, 20)]]
 
 
@@ -114,15 +114,15 @@ def test_a_search_stops_at_its_timeout(topic, monkeypatch):
     """What was not scanned is not lost."""
     monkeypatch.setattr(browse, "SEARCH_S", -1.0)
     topic.add(0)
-    found = look(MessageQuery(text="x"))
-    assert (found.looked_through, found.go_on) == (0, "0:1")
+    page = find_page(MessageQuery(text="x"))
+    assert (page.looked_through, page.go_on) == (0, "0:1")
 
 
 def test_large_messages_are_read_a_few_at_a_time(topic):
     """So that a page of dead letters of megabytes fits in memory."""
     for _ in range(2000):
         topic.add(0, b"x" * 100_000)
-    look(MessageQuery(text="none", most=500))
+    find_page(MessageQuery(text="none", most=500))
     assert max(span.records for span in topic.read) <= 8 * 1024 * 1024 // 100_000
 
 
@@ -130,9 +130,9 @@ def test_a_page_of_large_messages_is_bounded(topic):
     """It has fewer than were requested, and says where to continue."""
     for _ in range(100):
         topic.add(0, b"x" * 4_000_000)
-    found = look(MessageQuery(most=500))
-    assert 0 < len(found.messages) < 20
-    assert found.go_on == f"0:{100 - len(found.messages)}"
+    page = find_page(MessageQuery(most=500))
+    assert 0 < len(page.messages) < 20
+    assert page.go_on == f"0:{100 - len(page.messages)}"
 
 
 def test_a_scan_skips_gaps():
@@ -140,7 +140,7 @@ def test_a_scan_skips_gaps():
     left = {3: message(3), 90: message(90)}
     walk = Walk(
         OffsetRange(0, 0, 100),
-        lambda s: [one for at, one in left.items() if s.first <= at < s.end],
+        lambda s: [value for at, value in left.items() if s.first <= at < s.end],
         backwards=True,
         first=5,
         until_s=math.inf,
@@ -235,7 +235,7 @@ def test_an_invalid_query_is_an_error(topic, question, message):
     """Nothing is read for it."""
     topic.add(0)
     with pytest.raises(UsageError, match=message):
-        look(question)
+        find_page(question)
     assert topic.read == []
 
 
@@ -251,7 +251,7 @@ def test_a_tail_returns_new_messages_and_reports_skipped_ones(topic):
     for at in range(20):
         topic.add(0, at_ms=at)
     topic.add(1, at_ms=5)
-    found, passed, now = browser.read_new(before, renderer, 10)
-    assert [(one.partition, one.offset) for one in found] == [(1, 0), (0, 16), (0, 17), (0, 18), (0, 19), (0, 20)]
+    result, passed, now = browser.read_new(before, renderer, 10)
+    assert [(item.partition, item.offset) for item in result] == [(1, 0), (0, 16), (0, 17), (0, 18), (0, 19), (0, 20)]
     assert (passed, now) == (15, browser.read_ranges())
     assert browser.read_new(now, renderer, 10)[0] == []

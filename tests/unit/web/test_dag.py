@@ -70,10 +70,10 @@ def test_one_sign_in_serves_all_requests(dag):
 
 def test_a_run_has_its_attempts_and_offsets(dag):
     """An attempt that no worker has taken yet is queued."""
-    found = dag.read_run("r1")
-    assert (found.run.run_id, found.run.produced) == ("r1", 8)
-    assert [(one.number, one.state) for one in found.attempts] == [(1, "waiting")]
-    assert found.spans == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
+    dag_run = dag.read_run("r1")
+    assert (dag_run.run.run_id, dag_run.run.produced) == ("r1", 8)
+    assert [(attempt.number, attempt.state) for attempt in dag_run.attempts] == [(1, "waiting")]
+    assert dag_run.spans == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
 
 
 def test_an_unknown_run_is_an_error(dag):
@@ -151,7 +151,7 @@ def test_the_progress_of_an_active_run_is_known():
 def test_the_lines_of_a_log_are_shortened():
     """What is the same in every entry is omitted, and so are the ends of groups; errors keep their place."""
     frames = [{"filename": "a.py", "lineno": 3, "name": "f", "locals": {"secret": "s"}}]
-    found = parse_log(
+    entries = parse_log(
         [
             {"event": "::group::Pre Execute", "level": "info"},
             {"event": "::endgroup::"},
@@ -166,11 +166,11 @@ def test_the_lines_of_a_log_are_shortened():
             {"event": "failed", "error_detail": [{"exc_type": "OSError", "exc_value": "full", "frames": frames}]},
         ]
     )
-    assert found[0] == TaskLogLine(None, "info", "Pre Execute", "")
-    assert found[1] == TaskLogLine("t", "info", "response_fetched", "", {"fetched": "5"})
-    assert found[1].text == "t info response_fetched fetched=5"
-    assert found[2].error == '  File "a.py", line 3, in f\nOSError: full'
-    assert len(found) == 3
+    assert entries[0] == TaskLogLine(None, "info", "Pre Execute", "")
+    assert entries[1] == TaskLogLine("t", "info", "response_fetched", "", {"fetched": "5"})
+    assert entries[1].text == "t info response_fetched fetched=5"
+    assert entries[2].error == '  File "a.py", line 3, in f\nOSError: full'
+    assert len(entries) == 3
 
 
 def test_a_duration_ends_at_its_end_or_now():

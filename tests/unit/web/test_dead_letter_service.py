@@ -62,8 +62,8 @@ def test_an_export_has_a_line_for_each_record(letters, kafka):
 
 def test_only_json_and_text_can_be_edited(letters, kafka):
     """For other bytes the editor starts empty."""
-    found = kafka.set_aside(reject(1, b'{"a":1}'), reject(2, b"{"), reject(3, b"\xff"))
-    assert [letters.format_editable(one) for one in found] == ['{\n  "a": 1\n}', "{", ""]
+    result = kafka.set_aside(reject(1, b'{"a":1}'), reject(2, b"{"), reject(3, b"\xff"))
+    assert [letters.format_editable(item) for item in result] == ['{\n  "a": 1\n}', "{", ""]
 
 
 def test_an_omitted_value_is_validated_as_it_is_in_the_topic(letters, kafka):

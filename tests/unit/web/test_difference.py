@@ -10,8 +10,8 @@ OLDER = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj"
 
 def test_removed_lines_are_before_added_lines():
     """Each line has its number in its text."""
-    found = diff_lines("a\nb\nc", "a\nB\nc")
-    assert [(one.sign, one.older, one.newer, one.text) for one in found] == [
+    lines = diff_lines("a\nb\nc", "a\nB\nc")
+    assert [(item.sign, item.older, item.newer, item.text) for item in lines] == [
         (" ", 1, 1, "a"),
         ("-", 2, None, "b"),
         ("+", None, 2, "B"),
@@ -26,21 +26,21 @@ def test_equal_texts_have_no_difference():
 
 def test_lines_far_from_a_change_are_omitted():
     """Once before it, once after it."""
-    found = diff_lines(OLDER, OLDER.replace("e", "E"), around=1)
-    assert "".join(one.sign for one in found) == "@ -+ @"
-    assert [one.text for one in found] == ["", "d", "e", "E", "f", ""]
+    lines = diff_lines(OLDER, OLDER.replace("e", "E"), around=1)
+    assert "".join(item.sign for item in lines) == "@ -+ @"
+    assert [item.text for item in lines] == ["", "d", "e", "E", "f", ""]
 
 
 def test_a_text_may_be_empty():
     """All lines of the other are added, or removed."""
-    assert [one.sign for one in diff_lines("", "a\nb")] == ["+", "+"]
-    assert [one.sign for one in diff_lines("a", "")] == ["-"]
+    assert [line.sign for line in diff_lines("", "a\nb")] == ["+", "+"]
+    assert [line.sign for line in diff_lines("a", "")] == ["-"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.lists(st.sampled_from("abc"), max_size=30))
 def test_with_full_context_either_text_can_be_restored(older, newer):
     """The older text is what is not added, the newer what is not removed."""
-    found = diff_lines("\n".join(older), "\n".join(newer), around=100)
+    lines = diff_lines("\n".join(older), "\n".join(newer), around=100)
     if older != newer:
-        assert [one.text for one in found if one.sign != "+"] == older
-        assert [one.text for one in found if one.sign != "-"] == newer
+        assert [item.text for item in lines if item.sign != "+"] == older
+        assert [item.text for item in lines if item.sign != "-"] == newer

@@ -36,14 +36,14 @@ class FakeAdmin:
 
     def _described(self, members):
         state = ConsumerGroupState.STABLE if members else ConsumerGroupState.EMPTY
-        found = [
+        result = [
             SimpleNamespace(
                 client_id=client,
                 assignment=SimpleNamespace(topic_partitions=[TopicPartition(*place) for place in places]),
             )
             for client, places in members.items()
         ]
-        return SimpleNamespace(state=state, members=found)
+        return SimpleNamespace(state=state, members=result)
 
     def list_consumer_group_offsets(self, asked, request_timeout):
         name = asked[0].group_id
@@ -53,10 +53,10 @@ class FakeAdmin:
 
     def list_offsets(self, asked, request_timeout):
         return {
-            one: done(SimpleNamespace(offset=self.ends[one.topic, one.partition]))
-            if (one.topic, one.partition) in self.ends
+            item: done(SimpleNamespace(offset=self.ends[item.topic, item.partition]))
+            if (item.topic, item.partition) in self.ends
             else done(error=kafka_error(KafkaError.UNKNOWN_TOPIC_OR_PART))
-            for one in asked
+            for item in asked
         }
 
 
@@ -71,7 +71,7 @@ def test_lag_is_counted_per_partition_and_group():
     )
     app, other = list_groups(client, SETTINGS)
     assert (app.name, app.state, app.members, app.lag, app.is_stale) == ("app", "stable", 1, 3, False)
-    assert [(one.partition, one.lag, one.client) for one in app.reaches] == [(0, 3, "c1"), (1, 0, "")]
+    assert [(reach.partition, reach.lag, reach.client) for reach in app.reaches] == [(0, 3, "c1"), (1, 0, "")]
     assert (other.state, other.lag, other.is_stale) == ("empty", None, False)
 
 
@@ -89,11 +89,11 @@ def test_the_registrys_stale_groups_have_no_lag():
         },
         {("kafkasql-journal", 0): 50, ("t", 0): 4},
     )
-    found = {one.name: one for one in list_groups(client, SETTINGS)}
-    assert list(found)[:2] == ["app", "apicurio-1"]
-    assert {name for name, one in found.items() if one.is_stale} == {"apicurio-2", "old"}
-    assert (found["apicurio-2"].lag, found["old"].lag, found["old"].reaches) == (None, None, [])
-    assert (found["apicurio-1"].lag, found["app"].lag) == (50, 4)
+    result = {group.name: group for group in list_groups(client, SETTINGS)}
+    assert list(result)[:2] == ["app", "apicurio-1"]
+    assert {name for name, value in result.items() if value.is_stale} == {"apicurio-2", "old"}
+    assert (result["apicurio-2"].lag, result["old"].lag, result["old"].reaches) == (None, None, [])
+    assert (result["apicurio-1"].lag, result["app"].lag) == (50, 4)
     assert "apicurio-2" not in client.asked
 
 
@@ -117,9 +117,12 @@ def test_the_position_of_the_query_is_that_of_the_ledger_or_else_the_checkpoint(
     (folder / "commits").mkdir()
     (folder / "offsets" / "0").write_text('v1\n{"batchWatermarkMs":0}\n{"users_created":{"0":15,"1":6}}')
     (folder / "commits" / "0").write_text('v1\n{"nextBatchWatermarkMs":0}')
-    found = read_positions(None, settings, FakeSession, {0: 18, 1: None})
-    assert [(one.planned, one.recorded, one.lag) for one in found.partitions] == [(15, 18, 2), (6, None, 2)]
-    assert (found.lag, found.problems) == (4, [])
+    positions = read_positions(None, settings, FakeSession, {0: 18, 1: None})
+    assert [(partition.planned, partition.recorded, partition.lag) for partition in positions.partitions] == [
+        (15, 18, 2),
+        (6, None, 2),
+    ]
+    assert (positions.lag, positions.problems) == (4, [])
 
 
 def test_unreadable_sources_are_listed_and_the_rest_is_returned(spans, tmp_path):
@@ -130,7 +133,7 @@ def test_unreadable_sources_are_listed_and_the_rest_is_returned(spans, tmp_path)
         raise CassandraUnreachable("Cassandra is away")
 
     for session in (away, lambda: FakeSession(error=OperationTimedOut("slow"))):
-        found = read_positions(None, settings, session, {})
-        assert [one.lag for one in found.partitions] == [None, None]
-        assert found.lag is None
-        assert ["checkpoint" in found.problems[0], "newest batch" in found.problems[1]] == [True, True]
+        positions = read_positions(None, settings, session, {})
+        assert [partition.lag for partition in positions.partitions] == [None, None]
+        assert positions.lag is None
+        assert ["checkpoint" in positions.problems[0], "newest batch" in positions.problems[1]] == [True, True]

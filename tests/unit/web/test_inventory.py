@@ -32,15 +32,15 @@ class FakeAdmin:
             raise self.error
         self.looks += 1
         topics = {
-            name: SimpleNamespace(topic=name, partitions=dict(enumerate(found))) for name, found in self.ends.items()
+            name: SimpleNamespace(topic=name, partitions=dict(enumerate(value))) for name, value in self.ends.items()
         }
         return SimpleNamespace(topics=topics, brokers={1: SimpleNamespace(host="h", port=1)})
 
     def list_offsets(self, asked, request_timeout):
-        return {one: self._offset(one, spec) for one, spec in asked.items()}
+        return {key: self._offset(key, spec) for key, spec in asked.items()}
 
-    def _offset(self, one, spec):
-        end = self.ends[one.topic][one.partition]
+    def _offset(self, item, spec):
+        end = self.ends[item.topic][item.partition]
         if end is None:
             return done(error=kafka_error(KafkaError.LEADER_NOT_AVAILABLE))
         return done(
@@ -48,8 +48,11 @@ class FakeAdmin:
         )
 
     def describe_configs(self, resources, request_timeout):
-        found = {"retention.ms": "1000", "retention.bytes": "-1", "cleanup.policy": "delete"}
-        return {one: done({name: SimpleNamespace(value=value) for name, value in found.items()}) for one in resources}
+        result = {"retention.ms": "1000", "retention.bytes": "-1", "cleanup.policy": "delete"}
+        return {
+            resource: done({name: SimpleNamespace(value=value) for name, value in result.items()})
+            for resource in resources
+        }
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_each_topic_is_listed_with_its_content(clock):
     """The pipeline's first, internal ones last; a rate after two polls."""
     client = FakeAdmin({"__x": [1], "t": [11, 21], "users_created": [1]})
     held = Inventory(client, read(home="unused"))
-    assert [one.name for one in held.list_topics()] == ["users_created", "t", "__x"]
+    assert [topic.name for topic in held.list_topics()] == ["users_created", "t", "__x"]
     first = held.get_topic("t")
     assert (first.partitions, first.records, first.disk_bytes, first.rate_s) == (2, 30, 77, None)
     assert (first.retention_ms, first.retention_bytes, first.cleanup) == (1000, -1, "delete")
@@ -124,4 +127,4 @@ def test_an_unavailable_kafka_is_an_error(clock):
 def test_the_purpose_of_a_topic_is_known_by_its_name():
     """By their names."""
     names = ("users_created", "users_created.dlq", "kafkasql-journal", "__consumer_offsets", "mine")
-    assert [classify_topic(one, users.PIPELINE) for one in names] == ["pipeline", "rejected", "registry", "Kafka", ""]
+    assert [classify_topic(name, users.PIPELINE) for name in names] == ["pipeline", "rejected", "registry", "Kafka", ""]

@@ -21,8 +21,8 @@ def book(log, tmp_path):
     return Logbook(LocalStack(read(home=tmp_path)), "kafka", Secrets(["hush"]))
 
 
-def texts(found):
-    return [line.text for line in found.lines]
+def texts(result):
+    return [line.text for line in result.lines]
 
 
 def test_the_last_lines_are_read_without_secrets_and_colors(book):
@@ -42,12 +42,12 @@ def test_new_lines_are_read_once_and_complete(book, log):
     position = book.read_last(10).position
     with log.open("a") as file:
         file.write("four\nfi")
-    found = book.read_since(position)
-    assert texts(found) == ["four"]
-    assert texts(book.read_since(found.position)) == []
+    ranges = book.read_since(position)
+    assert texts(ranges) == ["four"]
+    assert texts(book.read_since(ranges.position)) == []
     with log.open("a") as file:
         file.write("ve\n")
-    assert texts(book.read_since(found.position)) == ["five"]
+    assert texts(book.read_since(ranges.position)) == ["five"]
 
 
 def test_a_rotated_log_is_read_from_its_beginning(book, log):

@@ -77,7 +77,7 @@ def basic(password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(f"any:{password}".encode()).decode()}
 
 
-def deeds(home: Path) -> str:
+def read_audit_log(home: Path) -> str:
     path = home / "data" / "audit.jsonl"
     return path.read_text() if path.exists() else ""
 
@@ -172,15 +172,15 @@ def test_another_site_cannot_open_the_websocket(open_viewer: TestClient, headers
 
 def test_the_websocket_needs_a_session(open_viewer: TestClient, viewer: TestClient) -> None:
     """Also without a password; with one, a signed-in session. Long polling alike."""
-    for one in (open_viewer, viewer):
-        with pytest.raises(WebSocketDisconnect), one.websocket_connect(SOCKET):
+    for item in (open_viewer, viewer):
+        with pytest.raises(WebSocketDisconnect), item.websocket_connect(SOCKET):
             pass
         for path in (POLLING, POLLING.replace("_", "%5F", 1)):
-            assert one.get(path).status_code == 403
+            assert item.get(path).status_code == 403
     open_viewer.get("/")
     sign_in(viewer)
-    for one in (open_viewer, viewer):
-        with one.websocket_connect(SOCKET) as socket:
+    for item in (open_viewer, viewer):
+        with item.websocket_connect(SOCKET) as socket:
             socket.send_text("here")
             assert socket.receive_text() == "here"
 
@@ -204,11 +204,11 @@ def test_the_right_password_signs_in(viewer: TestClient, tmp_path: Path) -> None
     right = viewer.post("/sign-in?to=/topics", data={"password": PASSWORD})
     assert (right.status_code, right.headers["location"]) == (303, "/topics")
     assert viewer.get("/topics").json()["signed_in"]
-    assert '"outcome":"wrong password"' in deeds(tmp_path)
-    assert '"outcome":"done"' in deeds(tmp_path)
-    assert PASSWORD not in deeds(tmp_path)
-    assert "wrong-secret" not in deeds(tmp_path)
-    assert viewer.cookies[COOKIE] not in deeds(tmp_path)
+    assert '"outcome":"wrong password"' in read_audit_log(tmp_path)
+    assert '"outcome":"done"' in read_audit_log(tmp_path)
+    assert PASSWORD not in read_audit_log(tmp_path)
+    assert "wrong-secret" not in read_audit_log(tmp_path)
+    assert viewer.cookies[COOKIE] not in read_audit_log(tmp_path)
 
 
 def test_a_session_before_the_sign_in_is_invalidated(viewer: TestClient, guard: SecurityMiddleware) -> None:
@@ -268,7 +268,7 @@ def test_a_program_with_an_old_password_does_not_lock_out_people(viewer: TestCli
 def test_wrong_passwords_of_programs_are_recorded(viewer: TestClient, tmp_path: Path) -> None:
     """Guessing through the API is recorded, too."""
     viewer.get("/api/v1/pipeline", headers=basic("guess"))
-    assert "wrong password" in deeds(tmp_path)
+    assert "wrong password" in read_audit_log(tmp_path)
 
 
 def test_a_deep_link_survives_the_sign_in(viewer: TestClient) -> None:
@@ -349,7 +349,7 @@ def test_another_site_cannot_flood_the_audit_log(open_viewer: TestClient, tmp_pa
     """Otherwise it could push out earlier entries, at 5 MB per file."""
     for _ in range(300):
         open_viewer.get("/" + "x" * 1000, headers={"Origin": "http://evil.test"})
-    assert len(deeds(tmp_path)) < 50_000
+    assert len(read_audit_log(tmp_path)) < 50_000
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "pipes.test"])

@@ -33,7 +33,7 @@ class Server:
         if path.startswith("/compatibility"):
             good = "good" in json.loads(request.content)["schema"]
             return httpx2.Response(200, json={"is_compatible": good, "messages": [] if good else ["too narrow"]})
-        found = {
+        result = {
             "/subjects": self.names,
             "/subjects/t-value/versions": [2, 1],
             "/subjects/t-value/versions/1": version(1, 11, FIRST),
@@ -49,8 +49,8 @@ class Server:
             "/config/Another": {"compatibilityLevel": "BACKWARD"},
             "/schemas/ids/11/versions": [{"subject": "t-value", "version": 1}],
         }
-        if path in found:
-            return httpx2.Response(200, json=found[path])
+        if path in result:
+            return httpx2.Response(200, json=result[path])
         return httpx2.Response(404, json={"error_code": 40401, "message": f"{path} not found"})
 
 
@@ -71,23 +71,26 @@ def held(server):
 
 def test_subjects_are_listed_with_versions_and_levels(held):
     """In the order of their names; one without a type is Avro."""
-    found = held.list_subjects()
-    assert [(one.name, one.type, one.versions, one.latest_id, one.compatibility) for one in found.subjects] == [
+    subjects = held.list_subjects()
+    assert [
+        (subject.name, subject.type, subject.versions, subject.latest_id, subject.compatibility)
+        for subject in subjects.subjects
+    ] == [
         ("Another", "AVRO", [1], 5, "BACKWARD"),
         ("t-value", "JSON", [1, 2], 12, "FULL"),
     ]
-    assert (found.found, found.compatibility) == (2, "BACKWARD")
+    assert (subjects.found, subjects.compatibility) == (2, "BACKWARD")
 
 
 def test_the_pipelines_own_subject_is_first(server, held):
     """However many others precede it in the alphabet."""
     server.names += ["users_created-value"]
-    assert [one.name for one in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
+    assert [subject.name for subject in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
 
 
 def test_subjects_are_found_by_a_part_of_their_names(held):
     """In any case; only a limited number is requested one by one."""
-    assert [one.name for one in held.list_subjects("ANO").subjects] == ["Another"]
+    assert [subject.name for subject in held.list_subjects("ANO").subjects] == ["Another"]
     some = held.list_subjects(most=1)
     assert (len(some.subjects), some.found) == (1, 2)
 
@@ -112,13 +115,13 @@ def test_a_schema_has_a_name_by_its_id(held):
 @pytest.mark.parametrize("draft", ['{"type": "object", "title": "good"}', '{"type": "object"}'])
 def test_a_draft_is_checked_and_not_registered(held, server, draft):
     """The result has the registry's messages, and what would change by the contract."""
-    found = held.check_draft("t-value", draft)
+    result = held.check_draft("t-value", draft)
     good = "good" in draft
-    assert (found.against, found.is_compatible, found.messages) == (2, good, [] if good else ["too narrow"])
-    assert found.changes is not None
-    assert {one.field for one in found.changes if one.kind == ChangeKind.REMOVED} == {"a", "b"}
+    assert (result.against, result.is_compatible, result.messages) == (2, good, [] if good else ["too narrow"])
+    assert result.changes is not None
+    assert {change.field for change in result.changes if change.kind == ChangeKind.REMOVED} == {"a", "b"}
     posts = [request for request in server.asked if request.method == "POST"]
-    assert [(one.url.path, one.url.params["verbose"]) for one in posts] == [
+    assert [(post.url.path, post.url.params["verbose"]) for post in posts] == [
         ("/compatibility/subjects/t-value/versions/latest", "true")
     ]
 
@@ -188,7 +191,7 @@ def test_a_name_is_escaped_in_the_path(held, server):
 
 def test_changes_are_returned_for_schemas_of_a_known_format():
     """Other schemas in a registry may have any format."""
-    assert [one.kind for one in compare_schema_texts(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
+    assert [item.kind for item in compare_schema_texts(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
         ChangeKind.ADDED_OPTIONAL
     ]
     avro = '{"type": "record", "name": "R", "fields": []}'

@@ -111,9 +111,9 @@ def test_an_invalid_page_is_a_usage_error(table, held, token):
 
 def test_one_row_is_read_by_its_id(table):
     """With its write timestamp."""
-    found = table.read_row(str(UUID(int=3)))
-    assert (found.id, found.columns["kafka_offset"], found.written_us) == (str(UUID(int=3)), 3, 1003)
-    assert "written_us" not in found.columns
+    row = table.read_row(str(UUID(int=3)))
+    assert (row.id, row.columns["kafka_offset"], row.written_us) == (str(UUID(int=3)), 3, 1003)
+    assert "written_us" not in row.columns
 
 
 def test_an_id_without_a_row_is_an_error(table):

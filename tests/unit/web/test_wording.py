@@ -16,10 +16,10 @@ def test_every_reason_is_worded(reason):
 @pytest.mark.parametrize("rule", Rule)
 def test_every_rule_is_worded(rule):
     """With the field that breaks it."""
-    found = wording.broken(f"email:{rule}", User)
-    assert (found.field, found.description) == ("email", "E-mail address.")
-    assert found.wrong
-    assert "at most 320 characters" in found.demand
+    result = wording.broken(f"email:{rule}", User)
+    assert (result.field, result.description) == ("email", "E-mail address.")
+    assert result.wrong
+    assert "at most 320 characters" in result.demand
 
 
 @pytest.mark.parametrize(
