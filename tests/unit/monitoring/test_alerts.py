@@ -61,8 +61,8 @@ def later(snapshot: Snapshot, by_s: float) -> Snapshot:
     return replace(snapshot, at_s=snapshot.at_s + by_s, newest_record_s=newest_s)
 
 
-def told(changes: list[AlertChange]) -> list[tuple[str, str]]:
-    return [(one.change, one.name) for one in changes]
+def summarize(changes: list[AlertChange]) -> list[tuple[str, str]]:
+    return [(change.change, change.name) for change in changes]
 
 
 def test_a_healthy_pipeline_has_no_alert(settings: Settings) -> None:
@@ -74,10 +74,10 @@ def test_a_healthy_pipeline_has_no_alert(settings: Settings) -> None:
 def test_each_rule_fires_alone_and_is_resolved(settings: Settings, name: str) -> None:
     """A problem fires its own alert and no other, once, and is resolved once when it is over."""
     board = Board()
-    assert told(board.take(WRONG[name], settings, patient=False)) == [("firing", name)]
+    assert summarize(board.take(WRONG[name], settings, patient=False)) == [("firing", name)]
     assert board.take(later(WRONG[name], 10), settings, patient=False) == []
-    assert [one.name for one in board.open] == [name]
-    assert told(board.take(later(FINE, 20), settings)) == [("resolved", name)]
+    assert [alert.name for alert in board.open] == [name]
+    assert summarize(board.take(later(FINE, 20), settings)) == [("resolved", name)]
     assert (board.open, board.take(later(FINE, 30), settings)) == ([], [])
 
 
@@ -140,7 +140,7 @@ def test_an_alert_that_cannot_be_evaluated_stays_as_it_is(settings: Settings, na
     board = Board()
     board.take(WRONG[name], settings, patient=False)
     assert board.take(later(BLIND, 10), settings, patient=False) == []
-    assert [one.name for one in board.open] == [name]
+    assert [alert.name for alert in board.open] == [name]
     assert Board().take(BLIND, settings, patient=False) == []
 
 
@@ -150,14 +150,14 @@ def test_a_short_window_does_not_end_an_alert(settings: Settings) -> None:
     board.take(WRONG["rejected"], settings)
     quiet = replace(FINE, produced=0)
     assert board.take(replace(quiet, window_s=10), settings) == []
-    assert told(board.take(replace(quiet, window_s=300), settings)) == [("resolved", "rejected")]
+    assert summarize(board.take(replace(quiet, window_s=300), settings)) == [("resolved", "rejected")]
 
 
 def test_records_rejected_at_the_source_count(settings: Settings) -> None:
     """Entries that the task dead-lettered never reached the topic, but are part of the share."""
-    found = RULES["rejected"].find(replace(FINE, produced=0, rejected=10), settings)
-    assert found
-    assert "10 of 10" in found[0].message
+    result = RULES["rejected"].find(replace(FINE, produced=0, rejected=10), settings)
+    assert result
+    assert "10 of 10" in result[0].message
 
 
 def test_a_topic_that_stays_empty_is_no_data(settings: Settings) -> None:
@@ -165,7 +165,7 @@ def test_a_topic_that_stays_empty_is_no_data(settings: Settings) -> None:
     board, empty = Board(), replace(FINE, topic_records=0, newest_record_s=None)
     assert board.take(empty, settings) == []
     assert board.take(later(empty, 25.9 * HOUR_S), settings) == []
-    assert told(board.take(later(empty, 26 * HOUR_S), settings)) == [("firing", "no_data")]
+    assert summarize(board.take(later(empty, 26 * HOUR_S), settings)) == [("firing", "no_data")]
 
 
 def test_each_service_has_its_own_alert(settings: Settings) -> None:
@@ -174,7 +174,7 @@ def test_each_service_has_its_own_alert(settings: Settings) -> None:
     board.take(replace(FINE, services={"kafka": "x", "cassandra": "y"}), settings, patient=False)
     (change,) = board.take(replace(FINE, services={"kafka": "", "cassandra": "y"}), settings)
     assert (change.change, change.subject) == ("resolved", "kafka")
-    assert [one.subject for one in board.open] == ["cassandra"]
+    assert [alert.subject for alert in board.open] == ["cassandra"]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -212,7 +212,7 @@ def test_firing_and_resolved_alternate(moments: list[Snapshot], patient: bool) -
             last[change.key] = change.change
             numbers.append(change.number)
     assert numbers == list(range(1, len(numbers) + 1))
-    assert {one.key for one in board.open} == {key for key, change in last.items() if change == "firing"}
+    assert {alert.key for alert in board.open} == {key for key, change in last.items() if change == "firing"}
 
 
 def test_changed_settings_apply(make: Callable[..., Settings]) -> None:
@@ -225,7 +225,7 @@ def test_changed_settings_apply(make: Callable[..., Settings]) -> None:
     )
     for name in ("lag", "rejected", "no_data"):
         assert RULES[name].find(WRONG[name], calm) == []
-    assert told(Board().take(WRONG["service_down"], calm)) == [("firing", "service_down")]
+    assert summarize(Board().take(WRONG["service_down"], calm)) == [("firing", "service_down")]
 
 
 @pytest.fixture

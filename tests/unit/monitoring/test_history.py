@@ -40,15 +40,15 @@ def test_without_a_file_nothing_is_active(settings: Settings) -> None:
 def test_a_written_change_is_read_by_the_next_process(settings: Settings) -> None:
     """One line per change, with stable keys; an open alert fired last and was not resolved."""
     changes = [change(1), change(2, subject="cassandra"), change(3, "resolved"), change(4, subject="registry")]
-    for one in changes:
-        History(settings).append([one])
+    for item in changes:
+        History(settings).append([item])
     lines = History(settings).path.read_bytes().splitlines()
     assert [set(msgspec.json.decode(line)) for line in lines] == [
         {"name", "severity", "subject", "message", "command", "number", "at", "change", "since"}
         | {"format", "penstock"}
     ] * 4
     assert History(settings).read() == changes
-    assert [one.subject for one in History(settings).open()] == ["cassandra", "registry"]
+    assert [alert.subject for alert in History(settings).open()] == ["cassandra", "registry"]
 
 
 def test_a_truncated_line_is_skipped(settings: Settings) -> None:
@@ -58,7 +58,7 @@ def test_a_truncated_line_is_skipped(settings: Settings) -> None:
     with history.path.open("ab") as file:
         file.write(b'{"name": "service_d')
     history.append([change(2, subject="cassandra")])
-    assert [one.number for one in history.read()] == [1, 2]
+    assert [item.number for item in history.read()] == [1, 2]
 
 
 def test_the_files_are_bounded_and_no_open_alert_is_lost(settings: Settings) -> None:
@@ -67,10 +67,10 @@ def test_the_files_are_bounded_and_no_open_alert_is_lost(settings: Settings) -> 
     history.append([change(1, subject="fires-all-along")])
     for number in range(2, 200):
         history.append([change(number, "resolved" if number % 2 else "firing")])
-    assert "fires-all-along" in [one.subject for one in history.open()]
+    assert "fires-all-along" in [alert.subject for alert in history.open()]
     files = list(history.path.parent.iterdir())
     assert len(files) == 2
     assert sum(file.stat().st_size for file in files) <= 4000
-    numbers = [one.number for one in history.read()]
+    numbers = [item.number for item in history.read()]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == 199

@@ -44,16 +44,16 @@ class FakeBook:
         if self.error:
             raise self.error
         return [
-            one
-            for one in self.lines
-            if one.summary.partition == span.partition and span.first <= one.summary.first_offset < span.end
+            line
+            for line in self.lines
+            if line.summary.partition == span.partition and span.first <= line.summary.first_offset < span.end
         ]
 
     def begun_in(self, span: OffsetRange) -> Any:
         return iter(self._begun(span))
 
     def stored_in(self, span: OffsetRange) -> int:
-        return sum(one.summary.stored for one in self._begun(span))
+        return sum(line.summary.stored for line in self._begun(span))
 
 
 class FakePoller:
@@ -207,7 +207,7 @@ def test_an_unavailable_service_has_unknown_counts_and_its_last_error(watched: M
     watched.poll()
     assert watched.view.receipt == {"balanced": True}
     problems = watched.view.problems
-    assert {name: one.error for name, one in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
+    assert {name: value.error for name, value in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
     assert watched.view.now is not None
     assert watched.view.now.lag == 0
 
@@ -256,7 +256,7 @@ def test_points_are_kept_for_fifteen_minutes(
     for at_s in (1000.0, 1500.0, 1950.0):
         monkeypatch.setattr(monitor.time, "time", lambda at_s=at_s: at_s)
         watched.poll()
-    assert [one.at_s for one in watched.view.points] == [1500.0, 1950.0]
+    assert [point.at_s for point in watched.view.points] == [1500.0, 1950.0]
 
 
 def test_a_starting_service_has_no_problem(watched: Monitor, poller: FakePoller) -> None:
@@ -267,4 +267,4 @@ def test_a_starting_service_has_no_problem(watched: Monitor, poller: FakePoller)
     watched.poll()
     assert watched.view.problems == {}
     watched.poll()
-    assert {name: one.error for name, one in watched.view.problems.items()} == {"airflow": "gone"}
+    assert {name: value.error for name, value in watched.view.problems.items()} == {"airflow": "gone"}

@@ -120,10 +120,10 @@ def test_everything_is_read(make: Any) -> None:
     """Pending records are those beyond the ledger, per partition; times and receipt are included."""
     topics = {"users_created": [(0, 10, 5_000), (3, 20, 9_000)], "users_created.dlq": [(0, 4, 1)]}
     reader, _ = make(topics, with_tables(FakeSession(rows({0: 9, 1: 14}))))
-    found = reader.read_snapshot()
-    assert (found.lag_records, found.topic_records, found.newest_record_s) == (5, 27, 9.0)
-    assert (found.produced, found.rejected, found.window_s) == (0, 0, 0.0)
-    assert found.receipt == Receipt(balanced=True, missing=0)
+    snapshot = reader.read_snapshot()
+    assert (snapshot.lag_records, snapshot.topic_records, snapshot.newest_record_s) == (5, 27, 9.0)
+    assert (snapshot.produced, snapshot.rejected, snapshot.window_s) == (0, 0, 0.0)
+    assert snapshot.receipt == Receipt(balanced=True, missing=0)
 
 
 @pytest.mark.parametrize("epoch", [None, 7])
@@ -139,8 +139,8 @@ def test_missing_tables_are_not_queried(make: Any) -> None:
     """Before the first run there is neither a ledger nor a receipt."""
     session = FakeSession()
     reader, _ = make({"users_created": [(0, 5, 1)]}, session)
-    found = reader.read_snapshot()
-    assert (found.lag_records, found.receipt) == (5, None)
+    snapshot = reader.read_snapshot()
+    assert (snapshot.lag_records, snapshot.receipt) == (5, None)
     assert all("system_schema.tables" in query for query, _ in session.executed)
 
 
@@ -155,9 +155,9 @@ def test_missing_tables_are_not_queried(make: Any) -> None:
 def test_an_unavailable_service_has_unknown_counts(make: Any, away: Any, lag: Any, produced: Any, receipt: Any) -> None:
     """The other service is polled nevertheless."""
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))), away)
-    found = reader.read_snapshot()
-    assert (found.lag_records, found.produced, found.receipt) == (lag, produced, receipt)
-    assert found.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
+    snapshot = reader.read_snapshot()
+    assert (snapshot.lag_records, snapshot.produced, snapshot.receipt) == (lag, produced, receipt)
+    assert snapshot.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
 
 
 def test_a_cassandra_that_fails_in_between_is_unknown(make: Any) -> None:
@@ -169,9 +169,9 @@ def test_a_cassandra_that_fails_in_between_is_unknown(make: Any) -> None:
 def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> None:
     """Watcher and page continue, and say what is wrong with it."""
     newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
-    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read_snapshot()
-    assert "the table ledger has format 9, written by penstock 9.1" in found.services["cassandra"]
-    assert (found.lag_records, found.topic_records) == (None, 5)
+    snapshot = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read_snapshot()
+    assert "the table ledger has format 9, written by penstock 9.1" in snapshot.services["cassandra"]
+    assert (snapshot.lag_records, snapshot.topic_records) == (None, 5)
 
 
 def test_a_recreated_topic_that_the_job_has_not_read_is_reported(make: Any) -> None:
@@ -204,8 +204,8 @@ def test_without_ids_a_new_incarnation_is_found_within_a_minute(make: Any, monke
             return ""
 
     def give(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        found = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
-        return found if "generations" in query else rows({0: 4})(query, values)
+        result = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
+        return result if "generations" in query else rows({0: 4})(query, values)
 
     monkeypatch.setattr(poller, "Incarnation", FakeIncarnation)
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))

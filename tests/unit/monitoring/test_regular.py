@@ -49,13 +49,13 @@ def events(regular: ScheduledVerify, now: Snapshot = FINE) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "event"),
     [(0, ("verification_finished", True)), (1, ("verification_finished", False)), (3, ("verification_failed", 3))],
 )
-def test_a_due_verification_runs_once(due, code, told):
+def test_a_due_verification_runs_once(due, code, event):
     """Balanced or not, it is not due again before the interval has passed."""
     regular = ScheduledVerify(due, ending(code))
-    assert events(regular) == [("verification_started", None), told]
+    assert events(regular) == [("verification_started", None), event]
     assert events(regular) == []
 
 

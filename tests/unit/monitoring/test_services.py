@@ -60,8 +60,8 @@ def connect() -> Iterator[Callable[..., Connections]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for item in made:
+        item.close()
 
 
 def error_of(name: str, connections: Connections) -> str:
@@ -92,8 +92,8 @@ def test_only_the_local_stacks_job_is_checked() -> None:
 def test_airflow_is_as_healthy_as_its_components(serve, connect, text: str, wrong: str) -> None:
     """A component that reports itself unhealthy makes Airflow unavailable; one that never existed does not."""
     port = serve({HEALTH: (200, text)})
-    found = error_of("airflow", connect(airflow_port=port))
-    assert (wrong in found) if wrong else found == ""
+    error = error_of("airflow", connect(airflow_port=port))
+    assert (wrong in error) if wrong else error == ""
 
 
 @pytest.mark.parametrize("status", [401, 500])
@@ -106,9 +106,9 @@ def test_an_error_response_is_unavailable(serve, connect, status: int) -> None:
 def test_a_password_in_an_address_is_not_shown(closed_port: int, connect) -> None:
     """Alerts go to people and to a webhook."""
     url = f"http://user:hunter2@127.0.0.1:{closed_port}"
-    found = error_of("registry", connect(registry_url=url))
-    assert str(closed_port) in found
-    assert "hunter2" not in found
+    error = error_of("registry", connect(registry_url=url))
+    assert str(closed_port) in error
+    assert "hunter2" not in error
 
 
 @pytest.mark.parametrize("name", ["kafka", "registry", "cassandra", "airflow", "spark-job"])
@@ -138,9 +138,9 @@ def test_all_services_are_checked_and_none_delays_another(connect) -> None:
     asked = Services(connect(), {"a": hanging, "b": away, "c": lambda _: None, "d": broken})
     try:
         for _ in range(2):
-            found = asked.read(longest_s=0.2)
-            assert found["a"].startswith("no response for")
-            assert (found["b"], found["c"], found["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
+            result = asked.read(longest_s=0.2)
+            assert result["a"].startswith("no response for")
+            assert (result["b"], result["c"], result["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
         assert calls == ["hanging"]
         hang.set()
         assert asked.read(longest_s=30)["a"] == ""

@@ -47,17 +47,17 @@ def watching(settings: Settings) -> Iterator[Callable[..., Watch]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for item in made:
+        item.close()
 
 
 def test_each_change_is_reported_once_to_all(settings: Settings, watching: Any) -> None:
     """Log, file and listeners get an alert when it fires and when it is resolved, and not in between."""
     heard: list[AlertChange] = []
-    one = watching(FINE, DOWN, DOWN, DOWN, FINE, FINE, tell=heard.append)
+    watcher = watching(FINE, DOWN, DOWN, DOWN, FINE, FINE, tell=heard.append)
     with structlog.testing.capture_logs() as logs:
         for _ in range(6):
-            one.round()
+            watcher.round()
     assert [(change.change, change.subject) for change in heard] == [("firing", "kafka"), ("resolved", "kafka")]
     assert History(settings).read() == heard
     assert [(log["event"], log["log_level"]) for log in logs] == [
@@ -78,16 +78,16 @@ def test_a_restart_reports_nothing_again(settings: Settings, watching: Any) -> N
 
 def test_each_round_writes_a_heartbeat(settings: Settings, watching: Any) -> None:
     """The file's age shows whether the loop is running."""
-    one = watching(FINE)
-    one.round()
+    watcher = watching(FINE)
+    watcher.round()
     os.utime(settings.watch_beat, (1, 1))
-    one.round()
+    watcher.round()
     assert time.time() - settings.watch_beat.stat().st_mtime < 60
 
 
 def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be written is written once there is space again."""
-    one = watching(DOWN, DOWN, FINE)
+    watcher = watching(DOWN, DOWN, FINE)
     append = History.append
 
     def full(*_: Any) -> None:
@@ -95,11 +95,11 @@ def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatc
 
     monkeypatch.setattr(History, "append", full)
     with structlog.testing.capture_logs() as logs:
-        one.round()
-        one.round()
+        watcher.round()
+        watcher.round()
     assert "alert_history_write_failed" in {log["event"] for log in logs}
     monkeypatch.setattr(History, "append", append)
-    one.round()
+    watcher.round()
     assert [change.change for change in History(settings).read()] == ["firing", "resolved"]
 
 
@@ -108,11 +108,11 @@ def test_the_loop_ends_on_request(settings: Settings, watching: Any) -> None:
     stop, rounds = threading.Event(), []
     slow = settings.model_copy(update={"watch_s": 1000.0})
 
-    def told(change: AlertChange) -> None:
+    def stop_at_first(change: AlertChange) -> None:
         rounds.append(change)
         stop.set()
 
-    watching(DOWN, tell=told, settings=slow).run(stop)
+    watching(DOWN, tell=stop_at_first, settings=slow).run(stop)
     assert len(rounds) == 1
 
 
@@ -126,15 +126,15 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_changes_are_posted_if_a_webhook_is_configured(settings: Settings, watching: Any, hook: list[int]) -> None:
     """Without one nothing is posted; one that is configured later does not get old changes."""
-    one = watching(DOWN)
-    one.round()
-    one.close()
+    watcher = watching(DOWN)
+    watcher.round()
+    watcher.close()
     with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
-    one = watching(FINE, settings=with_hook)
-    one.round()
-    assert one._webhook
-    assert one._webhook._delivery
-    one._webhook._delivery.result(20)
+    watcher = watching(FINE, settings=with_hook)
+    watcher.round()
+    assert watcher._webhook
+    assert watcher._webhook._delivery
+    watcher._webhook._delivery.result(20)
     assert hook == [2]
 
 
@@ -149,19 +149,19 @@ def test_an_unresponsive_webhook_delays_nothing(settings: Settings, monkeypatch:
 
     monkeypatch.setattr(webhook, "build_poster", lambda _: hangs)
     with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
-    one = Watch(with_hook, Pipeline(DOWN, FINE, DOWN))
+    watcher = Watch(with_hook, Pipeline(DOWN, FINE, DOWN))
     try:
-        assert [len(one.round()) for _ in range(3)] == [1, 1, 1]
+        assert [len(watcher.round()) for _ in range(3)] == [1, 1, 1]
         assert len(posts) <= 1
     finally:
         release.set()
-        one.close()
+        watcher.close()
 
 
 def test_a_single_poll_waits_for_nothing_and_writes_nothing(tmp_path: Path) -> None:
     """Current problems are reported however short they are; the data directory is unchanged."""
     patient = config.read(home=tmp_path / "home", alert_down_s=1000)
-    assert [one.subject for one in watch.find_alerts(patient, DOWN)] == ["kafka"]
+    assert [alert.subject for alert in watch.find_alerts(patient, DOWN)] == ["kafka"]
     assert watch.find_alerts(patient, FINE) == []
     assert not patient.home.exists()
 
@@ -170,9 +170,9 @@ def test_a_single_poll_knows_the_active_alerts(settings: Settings, watching: Any
     """An alert that cannot be evaluated is still active; one that is over is not."""
     lagging = replace(FINE, lag_records=10**6)
     watching(lagging, replace(lagging, at_s=FINE.at_s + 1000)).round()
-    one = watching(lagging, replace(lagging, at_s=FINE.at_s + 1000))
-    one.round()
-    one.round()
+    watcher = watching(lagging, replace(lagging, at_s=FINE.at_s + 1000))
+    watcher.round()
+    watcher.round()
     assert [change.name for change in watch.find_alerts(settings, FINE)] == ["lag"]
     assert watch.find_alerts(settings, replace(FINE, lag_records=0)) == []
 

@@ -134,9 +134,9 @@ def test_the_address_is_never_exposed(
     with structlog.testing.capture_logs() as logs:
         delivered(hook, [change(1)])
     hook.close()
-    said = "".join([str(logs), *capsys.readouterr(), place.read_text()])
-    assert "webhook_unavailable" in said
-    assert "very-secret" not in said
+    output = "".join([str(logs), *capsys.readouterr(), place.read_text()])
+    assert "webhook_unavailable" in output
+    assert "very-secret" not in output
 
 
 def test_an_invalid_address_is_a_usage_error() -> None:
