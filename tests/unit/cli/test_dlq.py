@@ -48,8 +48,8 @@ def world(monkeypatch):
     return world
 
 
-def run(*words, said=None):
-    return CliRunner().invoke(app, ["dlq", *map(str, words)], input=said)
+def run(*words, answer=None):
+    return CliRunner().invoke(app, ["dlq", *map(str, words)], input=answer)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_an_empty_dead_letter_topic_is_no_error(world, words):
 
 def test_list_counts_by_reason_and_shows_no_value(world):
     """`list` counts duplicates once and suggests the next command."""
-    one = reject(1, BAD, rules=("sensor:type",))
+    dead_letter = reject(1, BAD, rules=("sensor:type",))
     world.kafka.set_aside(
-        one, one, reject(2, BAD, rules=("sensor:type",)), reject(3, b"{", reason=Reason.JSON_MALFORMED)
+        dead_letter, dead_letter, reject(2, BAD, rules=("sensor:type",)), reject(3, b"{", reason=Reason.JSON_MALFORMED)
     )
     result = run("list")
     heads, *lines = result.stdout.splitlines()
@@ -117,10 +117,10 @@ def test_show_prints_all_details_of_one_record(world):
     assert "\x1b" not in result.stdout
     assert "(null)" in result.stdout
     assert "./penstock dlq redrive --place 0:0 --set FIELD=VALUE" in result.stderr
-    found = msgspec.json.decode(run("show", "0:0", "--json").stdout)
-    assert (found["state"], found["rules"], found["key"]) == ("waiting", ["sensor:type"], "k")
-    assert base64.b64decode(found["value_base64"]) == BAD
-    assert found["headers"][1] == {"name": "n", "value": None, "base64": None}
+    document = msgspec.json.decode(run("show", "0:0", "--json").stdout)
+    assert (document["state"], document["rules"], document["key"]) == ("waiting", ["sensor:type"], "k")
+    assert base64.b64decode(document["value_base64"]) == BAD
+    assert document["headers"][1] == {"name": "n", "value": None, "base64": None}
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def test_show_names_the_position_of_an_omitted_value(world):
     letter = set_aside_shrunk(world.kafka, reject(3, b"x" * 9000))
     shown = run("show", letter.place).stdout
     assert "value, 9000 bytes, too large for the dead-letter topic: the record is in readings, partition 0" in shown
-    found = msgspec.json.decode(run("show", letter.place, "--json").stdout)
-    assert (found["value_bytes"], found["left_out"], found["value_base64"]) == (9000, ["value"], None)
-    assert found["value_sha256"] == hashlib.sha256(b"x" * 9000).hexdigest()
+    document = msgspec.json.decode(run("show", letter.place, "--json").stdout)
+    assert (document["value_bytes"], document["left_out"], document["value_base64"]) == (9000, ["value"], None)
+    assert document["value_sha256"] == hashlib.sha256(b"x" * 9000).hexdigest()
 
 
 def test_show_needs_no_registry(world):
@@ -191,7 +191,7 @@ def test_a_failed_export_leaves_the_file_unchanged(world, tmp_path):
     file = tmp_path / "out.jsonl"
     file.write_text("before")
     assert isinstance(run("export", file).exception, RegistryUnreachable)
-    assert [one.read_text() for one in tmp_path.iterdir()] == ["before"]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_an_export_to_stdout_contains_only_lines(world):
@@ -218,8 +218,14 @@ def test_redrive_sets_fields(world):
     assert result.exit_code == 0
     assert "0:0 still invalid: sensor: Expected `int`, got `str`" in result.stdout
     result = run("redrive", "--set", "celsius=1.5", "--set", "sensor=7", "--place", "0:0", "--json")
-    found = msgspec.json.decode(result.stdout)
-    assert (found["selected"], found["sent"], found["still_broken"], found["in_hand"], found["already"]) == (
+    document = msgspec.json.decode(result.stdout)
+    assert (
+        document["selected"],
+        document["sent"],
+        document["still_broken"],
+        document["in_hand"],
+        document["already"],
+    ) == (
         1,
         1,
         0,
@@ -265,7 +271,7 @@ def test_redrive_takes_an_edited_export(world, tmp_path):
     file.write_bytes(b"\n".join(map(msgspec.json.encode, (first, second))))
     result = run("redrive", "--edit", file, "--json")
     assert msgspec.json.decode(result.stdout)["sent"] == 2
-    assert [one.key() for one in world.sent] == [b"3", b"4"]
+    assert [message.key() for message in world.sent] == [b"3", b"4"]
 
 
 @pytest.mark.parametrize(
@@ -301,11 +307,11 @@ def test_fields_and_a_file_together_are_a_usage_error(world, tmp_path):
 def test_discard_asks_for_confirmation(world):
     """`discard` asks with the number of records, and changes nothing if declined."""
     world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
-    result = run("discard", "--all", said="n\n")
+    result = run("discard", "--all", answer="n\n")
     assert result.exit_code == 1
     assert "Discard 2 dead letters of readings" in result.stderr
     assert not world.table.is_there
-    result = run("discard", "--place", "0:1", "--note", "junk", said="y\n")
+    result = run("discard", "--place", "0:1", "--note", "junk", answer="y\n")
     assert result.exit_code == 0
     assert [row["note"] for row in world.table.rows.values()] == ["junk"]
 
@@ -315,6 +321,6 @@ def test_discard_does_not_ask_with_yes(world):
     world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
     run("redrive")
     result = run("discard", "--all", "--yes", "--json")
-    found = msgspec.json.decode(result.stdout)
-    assert (found["dry_run"], found["discarded"], found["already"]) == (False, 1, 1)
+    document = msgspec.json.decode(result.stdout)
+    assert (document["dry_run"], document["discarded"], document["already"]) == (False, 1, 1)
     assert "0:0 already resolved: redriven to 0:2" in run("discard", "--all", "--yes").stdout

@@ -39,7 +39,7 @@ def test_without_names_the_drills_are_listed(held: list[Any]) -> None:
     done = run()
     assert done.exit_code == 0
     assert all(name in done.stdout and what in done.stdout for name, what in table.WHAT.items())
-    assert {one["name"] for one in json.loads(run("--json").stdout)} == set(table.WHAT)
+    assert {result["name"] for result in json.loads(run("--json").stdout)} == set(table.WHAT)
     assert held == []
 
 
@@ -47,10 +47,10 @@ def test_json_is_a_list_with_every_key(held: list[Any]) -> None:
     """JSON is a list with one object per drill in the given order. Exit 0 if all passed."""
     done = run("kill-kafka", "kill-driver", "--json", "--records", "50")
     assert done.exit_code == 0
-    found = json.loads(done.stdout)
-    assert [one["name"] for one in found] == ["kill-kafka", "kill-driver"]
+    document = json.loads(done.stdout)
+    assert [item["name"] for item in document] == ["kill-kafka", "kill-driver"]
     keys = {"name", "sent", "stored", "rejected", "missing", "doubled", "recovered_s", "verdict"}
-    assert all(set(one) == keys and one["verdict"] == PASSED for one in found)
+    assert all(set(item) == keys and item["verdict"] == PASSED for item in document)
     assert {ask.records for _, ask in held} == {50}
 
 
@@ -98,10 +98,10 @@ def test_a_soak_and_a_backlog_print_more(monkeypatch: pytest.MonkeyPatch, held: 
         "backlog": BacklogResult("backlog", *common, 7, 4321, 12.5, {"spark-job": 567}),
     }
     monkeypatch.setattr(table, "run_drill", lambda _ground, name, _ask: results[name])
-    said = run("soak", "backlog").stdout
-    assert "memory_mib at start" in said
-    assert "spark-job, peak MiB  567" in said
-    assert "4321" in said
+    output = run("soak", "backlog").stdout
+    assert "memory_mib at start" in output
+    assert "spark-job, peak MiB  567" in output
+    assert "4321" in output
     (soak, backlog) = json.loads(run("soak", "backlog", "--json").stdout)
     assert soak["processes"][0]["end"] == {"memory_mib": 321, "handles": 45, "disk_mib": 6}
     assert (backlog["batches"], backlog["memory_mib"]) == (7, {"spark-job": 567})

@@ -111,8 +111,8 @@ def test_an_unexpected_error_is_one_message_that_names_the_debug_option(monkeypa
     monkeypatch.setattr(sys, "argv", ["penstock", "rows"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert ended.value.code == 1
-    assert "ZeroDivisionError: by nothing" in said
-    assert "--debug" in said
-    assert "Traceback" not in said
+    assert "ZeroDivisionError: by nothing" in output
+    assert "--debug" in output
+    assert "Traceback" not in output

@@ -25,8 +25,8 @@ def test_a_time_in_iso_8601_is_parsed(text, found):
 def test_a_duration_is_a_time_before_now(text, seconds):
     """A duration is a time before now."""
     before = datetime.now(UTC)
-    found = parse_time(text) + timedelta(seconds=seconds)
-    assert before <= found <= datetime.now(UTC)
+    result = parse_time(text) + timedelta(seconds=seconds)
+    assert before <= result <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize(

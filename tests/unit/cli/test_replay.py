@@ -65,7 +65,7 @@ def world(monkeypatch):
     monkeypatch.setattr(
         topics,
         "find_offset_ranges_since",
-        lambda _settings, _topic, whole, at: [replace(one, first=min(one.end, at.year)) for one in whole],
+        lambda _settings, _topic, whole, at: [replace(item, first=min(item.end, at.year)) for item in whole],
     )
     monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
     monkeypatch.setattr(cassandra, "truncate_table", lambda *_: world.done.append("truncate"))
@@ -134,10 +134,10 @@ def test_a_replay_processes_its_range_and_prints_its_receipt(world):
 
 def test_a_replay_in_json_is_one_object(world):
     """JSON output is one object with the replay and the receipt."""
-    told = msgspec.json.decode(run("replay", "--json").stdout)
-    assert told.keys() == {"replay", "receipt"}
-    assert (told["replay"]["records"], told["receipt"]["balanced"]) == (8, True)
-    assert told["replay"]["partitions"][0]["last_offset"] == 9
+    document = msgspec.json.decode(run("replay", "--json").stdout)
+    assert document.keys() == {"replay", "receipt"}
+    assert (document["replay"]["records"], document["receipt"]["balanced"]) == (8, True)
+    assert document["replay"]["partitions"][0]["last_offset"] == 9
 
 
 @pytest.mark.parametrize("command", [["replay"], ["rebuild", "--yes"]], ids=lambda words: words[0])

@@ -124,17 +124,17 @@ def test_run_prints_the_receipt(world):
     result = run("run")
     assert (result.exit_code, result.stderr) == (0, "on its way\n")
     assert world.done == [{"records": 500, "source_url": None}]
-    found = shown(result.stdout)
-    assert (found["asked"], found["stored"], found["rejected"], found["missing"]) == ("500", "498", "2", "0")
-    assert found["run"] == "r1 (success)"
-    assert "p50 300 ms" in found["latency"]
+    results = shown(result.stdout)
+    assert (results["asked"], results["stored"], results["rejected"], results["missing"]) == ("500", "498", "2", "0")
+    assert results["run"] == "r1 (success)"
+    assert "p50 300 ms" in results["latency"]
 
 
 @pytest.mark.parametrize("command", ["run", "demo"])
 def test_json_is_one_object_with_the_promised_keys(world, command):
     """With --json stdout is one object with stable keys."""
     result = run(command, "--json")
-    told = msgspec.json.decode(result.stdout)
+    document = msgspec.json.decode(result.stdout)
     assert {
         "asked",
         "fetched",
@@ -145,8 +145,8 @@ def test_json_is_one_object_with_the_promised_keys(world, command):
         "latency_ms",
         "dag_run_state",
         "seconds",
-    } <= told.keys()
-    assert told["latency_ms"].keys() == {"p50", "p99"}
+    } <= document.keys()
+    assert document["latency_ms"].keys() == {"p50", "p99"}
 
 
 def test_records_and_source_reach_the_run(world):
@@ -194,7 +194,7 @@ def test_demo_stops_the_stack_on_request(world):
 def shown(text: str) -> dict[str, str]:
     """Parse the lines of a table with two columns."""
     lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
-    return {one[0]: one[1] for one in lines if len(one) == 2}
+    return {item[0]: item[1] for item in lines if len(item) == 2}
 
 
 def test_verify_prints_the_balance(world):
@@ -203,27 +203,27 @@ def test_verify_prints_the_balance(world):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"
     assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "6", "1", "1", "0", "0", "0", "0", "1", "0"]
-    found = shown(result.stdout)
-    assert (found["refused"], found["rows"], found["distinct_ids"]) == ("2", "6", "6")
-    assert found["deleted_nothing"] == "1"
-    assert found["queue"] == "1 waiting, 2 redriven, 0 discarded"
-    assert found["acknowledged"] == "9 records of 3 attempts, 2 runs"
+    results = shown(result.stdout)
+    assert (results["refused"], results["rows"], results["distinct_ids"]) == ("2", "6", "6")
+    assert results["deleted_nothing"] == "1"
+    assert results["queue"] == "1 waiting, 2 redriven, 0 discarded"
+    assert results["acknowledged"] == "9 records of 3 attempts, 2 runs"
 
 
 def test_verify_shows_what_excuses_an_absence(world):
     """The counts, and the evidence."""
     world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["log start of users.dlq: 0:5"])
-    found = shown(run("verify").stdout)
-    assert (found["expired"], found["compacted"], found["pruned"]) == ("3", "4", "5")
-    assert found["evidence"] == "log start of users.dlq: 0:5"
+    result = shown(run("verify").stdout)
+    assert (result["expired"], result["compacted"], result["pruned"]) == ("3", "4", "5")
+    assert result["evidence"] == "log start of users.dlq: 0:5"
 
 
 def test_verify_shows_the_fields_that_are_null(world):
     """`verify` prints the share of nulls and its change, for fields with nulls only."""
-    found = shown(run("verify").stdout)
-    assert found["null: title"] == "50.00%, +25.00% since the last receipt"
-    assert found["null: age"] == "12.50%"
-    assert "null: id" not in found
+    result = shown(run("verify").stdout)
+    assert result["null: title"] == "50.00%, +25.00% since the last receipt"
+    assert result["null: age"] == "12.50%"
+    assert "null: id" not in result
 
 
 def test_verify_prints_warnings(world):
@@ -247,16 +247,25 @@ def test_a_difference_exits_with_1(world):
     assert "missing: partition 2 offset 7 id abc: the ledger went past it" in result.stdout
     assert result.stdout.splitlines()[-1] == "NOT balanced: 130 differences"
     result = run("verify", "--json")
-    told = msgspec.json.decode(result.stdout)
-    assert (result.exit_code, told["balanced"], told["differences_found"]) == (1, False, 130)
+    document = msgspec.json.decode(result.stdout)
+    assert (result.exit_code, document["balanced"], document["differences_found"]) == (1, False, 130)
 
 
 def test_verify_in_json_has_the_promised_keys(world):
     """JSON output is one object with stable keys."""
-    told = msgspec.json.decode(run("verify", "--json").stdout)
-    assert {"produced", "stored", "rejected", "missing", "queue", "differences", "partitions", "nulls"} <= told.keys()
-    assert told["partitions"][0]["produced"] == 9
-    assert told["queue"] == {"waiting": 1, "redriven": 2, "discarded": 0}
+    document = msgspec.json.decode(run("verify", "--json").stdout)
+    assert {
+        "produced",
+        "stored",
+        "rejected",
+        "missing",
+        "queue",
+        "differences",
+        "partitions",
+        "nulls",
+    } <= document.keys()
+    assert document["partitions"][0]["produced"] == 9
+    assert document["queue"] == {"waiting": 1, "redriven": 2, "discarded": 0}
 
 
 def test_verify_accepts_a_start_time(world):
@@ -278,8 +287,8 @@ def test_trace_shows_each_stage_and_the_outcome(world):
 
 def test_trace_in_json_is_a_list(world):
     """JSON output is a list of traces with their stages."""
-    (told,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
-    assert (told["offset"], told["outcome"], told["hops"][0]["name"]) == (5, "stored", "fetched")
+    (output,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
+    assert (output["offset"], output["outcome"], output["hops"][0]["name"]) == (5, "stored", "fetched")
 
 
 @pytest.mark.parametrize(

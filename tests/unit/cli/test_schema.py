@@ -58,7 +58,7 @@ def test_renderings_contain_every_field(root):
     texts = {path.suffix: text for path, text in schema.render_files().items()}
     names = [field.name for field in fields(User)]
     assert list(json.loads(texts[".json"])["properties"]) == names
-    assert [one["name"] for one in json.loads(texts[".avsc"])["fields"]] == names
+    assert [item["name"] for item in json.loads(texts[".avsc"])["fields"]] == names
     assert [line.split()[0] for line in texts[".ddl"].splitlines()] == names
     assert texts[".cql"].count(";") == 2
     assert all(f"  {name} " in texts[".cql"] for name in names)
@@ -169,8 +169,8 @@ def test_a_plan_as_json_is_complete(world):
     """The JSON plan contains the same, with a verdict on each change."""
     world.standing = SubjectStatus(None, 1, [OPTIONAL])
     del world.columns["phone"]
-    found = planned()
-    assert found["schema"] == [
+    result = planned()
+    assert result["schema"] == [
         {
             "field": "age",
             "kind": "added_optional",
@@ -178,10 +178,10 @@ def test_a_plan_as_json_is_complete(world):
             "why": "`age` (int) is new; older records do not have it",
         }
     ]
-    assert (found["subject"], found["version"], found["is_registered"]) == ("users_created-value", 1, False)
-    assert (found["table"], found["statements"], found["left_alone"]) == (TABLE, [ADDS_PHONE], [])
-    assert [one["field"] for one in found["columns"]] == ["phone"]
-    assert (found["refused"], found["nothing_to_do"]) == (0, False)
+    assert (result["subject"], result["version"], result["is_registered"]) == ("users_created-value", 1, False)
+    assert (result["table"], result["statements"], result["left_alone"]) == (TABLE, [ADDS_PHONE], [])
+    assert [column["field"] for column in result["columns"]] == ["phone"]
+    assert (result["refused"], result["nothing_to_do"]) == (0, False)
 
 
 def test_missing_tables_and_subjects_are_planned(world):
@@ -191,7 +191,7 @@ def test_missing_tables_and_subjects_are_planned(world):
     assert lines[0] == "subject users_created-value: does not exist yet; version 1 will be registered"
     assert lines[2].startswith("  CREATE KEYSPACE IF NOT EXISTS spark_streams")
     assert call("apply", "--yes").exit_code == 0
-    assert [one.split("(")[0].split(" WITH")[0] for one in world.done] == [
+    assert [item.split("(")[0].split(" WITH")[0] for item in world.done] == [
         "CREATE KEYSPACE IF NOT EXISTS spark_streams",
         f"CREATE TABLE IF NOT EXISTS {TABLE} ",
         "register users_created-value",

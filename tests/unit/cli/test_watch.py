@@ -48,8 +48,8 @@ def test_alerts_are_those_of_the_file(home):
     History(home).append([change(1), change(2, "resolved"), change(3, subject="cassandra")])
     shown = run("alerts").stdout
     assert "service_down" in shown
-    assert [one["subject"] for one in msgspec.json.decode(run("alerts", "--json").stdout)] == ["cassandra"]
-    assert [one["number"] for one in msgspec.json.decode(run("alerts", "--all", "--json").stdout)] == [1, 2, 3]
+    assert [item["subject"] for item in msgspec.json.decode(run("alerts", "--json").stdout)] == ["cassandra"]
+    assert [item["number"] for item in msgspec.json.decode(run("alerts", "--all", "--json").stdout)] == [1, 2, 3]
     assert len(run("alerts", "--all").stdout.splitlines()) == 4
 
 
@@ -71,8 +71,8 @@ def test_alerts_says_if_no_watcher_runs(home):
 @pytest.mark.parametrize("name", alerts.RULES)
 def test_each_alert_names_a_command_that_exists(home, name):
     """The command in each alert exists."""
-    (found,) = alerts.Board().take(WRONG[name], home, patient=False)
-    words = re.findall(r"[\w-]+", found.command.removeprefix("./penstock "))
+    (result,) = alerts.Board().take(WRONG[name], home, patient=False)
+    words = re.findall(r"[\w-]+", result.command.removeprefix("./penstock "))
     command = typer.main.get_command(app).commands[words[0]]
     if hasattr(command, "commands") and not command.invoke_without_command:
         assert words[1] in command.commands
