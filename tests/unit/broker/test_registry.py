@@ -85,8 +85,8 @@ class FakeServer:
             case "GET", ["subjects", subject, "versions", "latest"]:
                 return self._given(self.subjects[subject][-1], version=len(self.subjects[subject]))
             case "POST", ["subjects", subject]:
-                found = [number for number in self.subjects[subject] if self.schemas[number - 1] == self._kept(body)]
-                return self._given(found[0], version=1) if found else says(404, 40403)
+                result = [number for number in self.subjects[subject] if self.schemas[number - 1] == self._kept(body)]
+                return self._given(result[0], version=1) if result else says(404, 40403)
             case "GET", ["config", *subject]:
                 level = self.levels.get("".join(subject))
                 return httpx2.Response(200, json={"compatibilityLevel": level}) if level else says(404, 40408)

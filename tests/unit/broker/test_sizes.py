@@ -50,17 +50,19 @@ def broker() -> Iterator:
     listener.close()
 
 
-def framed(answer: bytes) -> bytes:
+def add_length(answer: bytes) -> bytes:
     return struct.pack(">i", len(answer)) + answer
 
 
 def test_sizes_are_summed_over_partitions_and_brokers(broker):
     """Every replica counts."""
-    place = broker(framed(WHOLE), framed(WHOLE))
+    place = broker(add_length(WHOLE), add_length(WHOLE))
     assert fetch_sizes(read(home="unused"), [place, place]) == {"a": 30, "b": 14}
 
 
-@pytest.mark.parametrize("answer", [b"", framed(WHOLE)[:-3], framed(WHOLE[:-3]), framed(REFUSED), b"\x7f\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "answer", [b"", add_length(WHOLE)[:-3], add_length(WHOLE[:-3]), add_length(REFUSED), b"\x7f\xff\xff\xff"]
+)
 def test_an_invalid_response_leaves_the_size_unknown(broker, answer):
     """Truncated, rejected, or longer than any valid one."""
     assert fetch_sizes(read(home="unused"), [broker(answer)]) is None

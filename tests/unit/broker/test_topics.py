@@ -26,7 +26,7 @@ class FakeAdmin:
 
     def create_topics(self, new, operation_timeout):
         self.created += new
-        return {one.topic: self._done() for one in new}
+        return {item.topic: self._done() for item in new}
 
     def describe_topics(self, wanted, request_timeout):
         return {"t": self._done(SimpleNamespace(topic_id="id-1", partitions=[0, 1, 2]))}
@@ -70,7 +70,9 @@ def test_missing_topics_are_created_from_the_settings(admin):
     settings = read(kafka_partitions=3, kafka_replication=3, kafka_retention_hours=2)
     topics.ensure_topic(settings, "there")
     topics.ensure_topic(settings, "new")
-    assert [(one.topic, one.num_partitions, one.replication_factor) for one in client.created] == [("new", 3, 3)]
+    assert [(topic.topic, topic.num_partitions, topic.replication_factor) for topic in client.created] == [
+        ("new", 3, 3)
+    ]
     assert client.created[0].config == {
         "cleanup.policy": "delete",
         "compression.type": "uncompressed",
@@ -86,7 +88,7 @@ def test_a_dead_letter_topic_accepts_every_record_of_its_topic(admin, settings):
     """There is room for the error headers."""
     client = admin()
     topics.ensure_pipeline_topics(settings, users.PIPELINE)
-    sizes = {one.topic: int(one.config["max.message.bytes"]) for one in client.created}
+    sizes = {topic.topic: int(topic.config["max.message.bytes"]) for topic in client.created}
     assert sizes["users_created.dlq"] >= sizes["users_created"] + 16 * 1024
 
 
@@ -94,7 +96,7 @@ def test_dead_letters_are_kept_without_limit(admin, settings):
     """Whatever the retention of the topic itself."""
     client = admin()
     topics.ensure_pipeline_topics(settings, users.PIPELINE)
-    kept = {one.topic: one.config["retention.ms"] for one in client.created}
+    kept = {topic.topic: topic.config["retention.ms"] for topic in client.created}
     assert kept == {"users_created": str(168 * 3_600_000), "users_created.dlq": "-1"}
 
 
@@ -186,8 +188,8 @@ def test_watermarks_that_time_out_are_unreachable(consumer, settings):
 def test_several_ranges_are_read(consumer, settings):
     """One after the other, and not beyond the end of a range."""
     client = consumer([[message(0), message(1)], [message(2), message(3)], [message(7, partition=1)]])
-    found = topics.read_records(settings, "t", [OffsetRange(0, 0, 3), OffsetRange(2, 4, 4), OffsetRange(1, 7, 8)])
-    assert [(one.partition(), one.offset()) for one in found] == [(0, 0), (0, 1), (0, 2), (1, 7)]
+    records = topics.read_records(settings, "t", [OffsetRange(0, 0, 3), OffsetRange(2, 4, 4), OffsetRange(1, 7, 8)])
+    assert [(item.partition(), item.offset()) for item in records] == [(0, 0), (0, 1), (0, 2), (1, 7)]
     assert client.assigned == [("t", 0, 0), ("t", 1, 7)]
     assert client.closed
 
@@ -195,7 +197,7 @@ def test_several_ranges_are_read(consumer, settings):
 def test_reading_ends_at_the_end_of_the_partition(consumer, settings):
     """Control records at the end have offsets but are never returned: the end of the partition ends the range."""
     consumer([[message(0)], [event(KafkaError._PARTITION_EOF, 3)]])
-    assert [one.offset() for one in topics.read_records(settings, "t", [OffsetRange(0, 0, 3)])] == [0]
+    assert [record.offset() for record in topics.read_records(settings, "t", [OffsetRange(0, 0, 3)])] == [0]
 
 
 def test_records_that_time_out_are_unreachable(consumer, settings, clock):
@@ -209,7 +211,7 @@ def test_records_that_time_out_are_unreachable(consumer, settings, clock):
 def test_records_deleted_by_retention_while_reading_are_skipped(consumer, settings):
     """Reading continues where the partition starts by then."""
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)], [message(5), message(6)]], {0: (5, 9)})
-    assert [one.offset() for one in topics.read_records(settings, "t", [OffsetRange(0, 0, 7)])] == [0, 5, 6]
+    assert [record.offset() for record in topics.read_records(settings, "t", [OffsetRange(0, 0, 7)])] == [0, 5, 6]
     assert client.assigned == [("t", 0, 0), ("t", 0, 5)]
     assert client.closed
 
@@ -222,8 +224,8 @@ def test_records_missing_at_the_end_are_an_error(consumer, settings):
     assert client.closed
 
 
-def places(found) -> list[tuple[Position, bytes]]:
-    return [(place, one.value()) for place, one in found.items()]
+def places(result) -> list[tuple[Position, bytes]]:
+    return [(place, value.value()) for place, value in result.items()]
 
 
 def test_records_at_given_positions_are_read(settings):
@@ -236,8 +238,8 @@ def test_records_at_given_positions_are_read(settings):
         ]
     )
     wanted = [Position(0, 7), Position(1, 4), Position(0, 4), Position(0, 7)]
-    found = topics.read_records_at(client, "t", wanted, settings)
-    assert places(found) == [(Position(0, 4), b"a"), (Position(0, 7), b"d"), (Position(1, 4), b"f")]
+    records = topics.read_records_at(client, "t", wanted, settings)
+    assert places(records) == [(Position(0, 4), b"a"), (Position(0, 7), b"d"), (Position(1, 4), b"f")]
     assert client.assigned == [("t", 0, 4), ("t", 1, 4)]
     assert (client.is_assigned, client.closed) == (False, False)
 
@@ -260,8 +262,8 @@ def test_without_positions_nothing_is_read(settings):
 )
 def test_a_record_that_kafka_does_not_have_is_omitted(settings, batch):
     """A position without a record is not waited for, and no other record is taken for it."""
-    found = topics.read_records_at(FakeConsumer([batch]), "t", [Position(0, 4), Position(0, 5)], settings)
-    assert places(found) == [(Position(0, 4), b"a")]
+    records = topics.read_records_at(FakeConsumer([batch]), "t", [Position(0, 4), Position(0, 5)], settings)
+    assert places(records) == [(Position(0, 4), b"a")]
 
 
 class Shortened(FakeConsumer):
@@ -276,8 +278,8 @@ class Shortened(FakeConsumer):
 
 def test_a_record_deleted_at_the_beginning_is_omitted(settings):
     """Kafka deletes the oldest: if the first of the requested ones is gone, the others are found."""
-    found = topics.read_records_at(Shortened(partitions={0: (5, 9)}), "t", [Position(0, 4), Position(0, 5)], settings)
-    assert places(found) == [(Position(0, 5), b"x")]
+    records = topics.read_records_at(Shortened(partitions={0: (5, 9)}), "t", [Position(0, 4), Position(0, 5)], settings)
+    assert places(records) == [(Position(0, 5), b"x")]
 
 
 @pytest.mark.parametrize(
