@@ -73,8 +73,8 @@ def test_a_run_is_triggered_with_its_parameters(server):
 def test_unfinished_runs_are_listed(server):
     """The newest first; a client that only mentions them waits a few seconds at most."""
     states = {"r4": "queued", "r3": "success", "r2": "running", "r1": "failed"}
-    found = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
-    server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": found}
+    result = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
+    server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": result}
     assert runs.list_unfinished(read()) == ["r4", "r2"]
     assert server.requests[-1].extensions["timeout"]["read"] == runs.ASKING_S
 
@@ -115,7 +115,7 @@ def test_summaries_of_the_newest_successful_runs_are_listed(server):
     }
     with Airflow(read()) as client:
         assert list(client.iter_summaries(7)) == [("r3", {"produced": 3}), ("r1", {"produced": 1})]
-    asked = next(one for one in server.requests if one.url.path == f"{DAG}/dagRuns")
+    asked = next(request for request in server.requests if request.url.path == f"{DAG}/dagRuns")
     assert dict(asked.url.params) == {"limit": "7", "order_by": "-run_after", "state": "success"}
 
 
@@ -151,7 +151,7 @@ def test_the_attempts_of_a_run_are_listed(server):
     """As Airflow lists them."""
     server.answers["GET", f"{TASK}/tries"] = {"task_instances": [{"try_number": 1}, {"try_number": 2}]}
     with Airflow(read()) as client:
-        assert [one["try_number"] for one in client.list_attempts("r1")] == [1, 2]
+        assert [attempt["try_number"] for attempt in client.list_attempts("r1")] == [1, 2]
 
 
 def test_a_log_is_a_list_of_entries(server):
@@ -199,8 +199,8 @@ def test_an_unknown_run_or_dag_is_named(server):
 def test_other_responses_of_airflow_are_reported(server, status):
     """With status and text, and never with the password."""
     server.answers["POST", "/auth/token"] = status
-    told = f"responded with HTTP {status} to POST /auth/token: what went wrong"
-    with pytest.raises(PenstockError, match=told) as failed, Airflow(read(airflow_password="secret")):
+    output = f"responded with HTTP {status} to POST /auth/token: what went wrong"
+    with pytest.raises(PenstockError, match=output) as failed, Airflow(read(airflow_password="secret")):
         pass
     assert type(failed.value) is PenstockError
     assert "secret" not in str(failed.value)
