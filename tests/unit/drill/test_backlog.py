@@ -28,7 +28,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(settings=SimpleNamespace(spark_batch_records=100))
 
 
-def went(batches: dict[int, int], memory_mib: list[int]) -> Any:
+def make_run(batches: dict[int, int], memory_mib: list[int]) -> Any:
     """The result of a drill in which all records arrived."""
 
     def go(self: backlog.Backlog) -> None:
@@ -54,7 +54,7 @@ def test_batches_and_memory_must_be_bounded(
     ground: Any, monkeypatch: pytest.MonkeyPatch, batches: dict[int, int], memory_mib: list[int], verdict: str
 ) -> None:
     """One record more than a batch may have, or one MiB more than the rule allows, fails the drill."""
-    monkeypatch.setattr(backlog.Backlog, "go", went(batches, memory_mib))
+    monkeypatch.setattr(backlog.Backlog, "go", make_run(batches, memory_mib))
     result = backlog.run_backlog(ground, 150)
     assert result.verdict == verdict
     assert (result.batches, result.largest_batch) == (len(batches), max(batches.values()))

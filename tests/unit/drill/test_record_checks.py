@@ -65,9 +65,9 @@ def test_a_missing_log_contains_no_evidence(tmp_path: Path) -> None:
 
 def test_pending_and_filtered_records_count_as_missing() -> None:
     """A drill ends when all is stored: what is not, is missing, for whatever reason."""
-    found = Audit({0: Balance(0, 0, 9, produced=9, stored=4, rejected=1, filtered=1, waiting=1, missing=2, doubled=3)})
-    found.named["miscounted"].append({"why": "two, not three"})
+    result = Audit({0: Balance(0, 0, 9, produced=9, stored=4, rejected=1, filtered=1, waiting=1, missing=2, doubled=3)})
+    result.named["miscounted"].append({"why": "two, not three"})
     facts = Facts("kill-kafka")
-    record_checks.set_audit(facts, found)
+    record_checks.set_audit(facts, result)
     assert (facts.sent, facts.stored, facts.rejected, facts.missing) == (9, 4, 1, 4)
     assert (facts.doubled, facts.differences) == (3, ["two, not three"])

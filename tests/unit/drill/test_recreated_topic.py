@@ -20,7 +20,7 @@ def ground(tmp_path: Path) -> Any:
     )
 
 
-def went(stored: int) -> Any:
+def make_run(stored: int) -> Any:
     """The result of a drill in which this many users of the new topic were stored."""
 
     def go(self: recreated_topic.Recreation) -> None:
@@ -36,7 +36,7 @@ def test_every_user_of_the_new_topic_must_be_stored(
     ground: Any, monkeypatch: pytest.MonkeyPatch, stored: int, verdict: str
 ) -> None:
     """Those skipped by a job that resumes at its position in the old topic are missing."""
-    monkeypatch.setattr(recreated_topic.Recreation, "go", went(stored))
+    monkeypatch.setattr(recreated_topic.Recreation, "go", make_run(stored))
     assert recreated_topic.run_recreation(ground, 20).verdict == verdict
 
 

@@ -48,8 +48,8 @@ def test_every_drill_says_what_it_does_and_what_a_log_must_name() -> None:
     for drill in table.DRILLS:
         assert drill.what
         assert drill.evidence or drill.name in ("clock-back", "redrive-order")
-        for one in drill.evidence:
-            re.compile(one.pattern)
+        for line in drill.evidence:
+            re.compile(line.pattern)
 
 
 def test_an_outage_lasts_a_minute() -> None:

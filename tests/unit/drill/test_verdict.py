@@ -17,7 +17,7 @@ def test_a_drill_without_problems_has_passed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"missing": 2}, "missing records: 2"),
         ({"doubled": 3}, "offsets counted twice: 3"),
@@ -33,10 +33,10 @@ def test_a_drill_without_problems_has_passed() -> None:
         ({"failure": "load: the run: not ready after 240 s"}, "load: the run"),
     ],
 )
-def test_each_failure_is_reported(wrong: dict[str, Any], said: str) -> None:
+def test_each_failure_is_reported(wrong: dict[str, Any], message: str) -> None:
     """One problem is enough, and the verdict says which."""
     facts = replace(GOOD, **wrong)
-    assert said in build_verdict(facts)
+    assert message in build_verdict(facts)
     assert not facts.result().passed
 
 
@@ -52,5 +52,5 @@ def test_records_rejected_by_the_run_need_not_be_sent() -> None:
 
 def test_all_failures_are_reported() -> None:
     """Several failures are listed next to each other."""
-    said = build_verdict(replace(GOOD, missing=1, doubled=1))
-    assert said == "missing records: 1; offsets counted twice: 1"
+    output = build_verdict(replace(GOOD, missing=1, doubled=1))
+    assert output == "missing records: 1; offsets counted twice: 1"
