@@ -28,11 +28,11 @@ def types_by_path(value: Any, path: str = "") -> dict[str, set[str]]:
 
 
 def merged(users: list[Any]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for user in users:
         for path, kinds in types_by_path(user).items():
-            found.setdefault(path, set()).update(kinds)
-    return found
+            result.setdefault(path, set()).update(kinds)
+    return result
 
 
 def test_generated_users_have_the_shape_of_captured_ones(captured_file):
