@@ -66,9 +66,9 @@ class Facts:
 
     def _sent(self, spans: list[OffsetRange]) -> Iterator[Sent]:
         for span in spans:
-            within = (one for one in self.records if one.partition == span.partition)
+            within = (record for record in self.records if record.partition == span.partition)
             yield from sorted(
-                (one for one in within if span.first <= one.offset < span.end), key=lambda one: one.offset
+                (item for item in within if span.first <= item.offset < span.end), key=lambda item: item.offset
             )
 
     def log_starts(self) -> dict[int, int]:
@@ -84,9 +84,9 @@ class Facts:
         return text
 
     def spans(self) -> list[OffsetRange]:
-        partitions = {one.partition for one in self.records} | {line.summary.partition for line in self.lines}
+        partitions = {record.partition for record in self.records} | {line.summary.partition for line in self.lines}
         return [
-            OffsetRange(at, 0, max((one.offset + 1 for one in self.records if one.partition == at), default=0))
+            OffsetRange(at, 0, max((record.offset + 1 for record in self.records if record.partition == at), default=0))
             for at in sorted(partitions)
         ]
 

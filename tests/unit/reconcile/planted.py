@@ -104,7 +104,7 @@ def replace_key(sent: Sent, key: bytes) -> Sent:
     return sent._replace(key=key)
 
 
-def said(made: Planted, loader: Loader) -> Any:
+def reconcile_planted(made: Planted, loader: Loader) -> Any:
     """The whole result of a reconciliation, without the ledger's entries."""
     facts, deliveries = made
     scope = Scope(facts.spans(), deliveries=deliveries, named_at_most=999)

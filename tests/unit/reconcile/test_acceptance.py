@@ -25,9 +25,9 @@ def topic(tmp_path):
 
 def accept(topic: Carried, selection: DifferenceSelection) -> list[Difference]:
     with topic.in_place():
-        found = acceptance.find_differences(topic.settings, topic.tables.session, selection)
-        acceptance.accept_differences(topic.settings, topic.tables.session, found, "ann", "a drill")
-    return found
+        differences = acceptance.find_differences(topic.settings, topic.tables.session, selection)
+        acceptance.accept_differences(topic.settings, topic.tables.session, differences, "ann", "a drill")
+    return differences
 
 
 def named(receipt: TopicReceipt) -> list[tuple[str, int | None]]:

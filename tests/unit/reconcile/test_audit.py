@@ -17,15 +17,15 @@ def topic(tmp_path):
     return Carried(tmp_path)
 
 
-def outcomes(found: Reconciled) -> dict[str, int]:
+def outcomes(result: Reconciled) -> dict[str, int]:
     """The count of each outcome; together they are what was produced."""
-    counts = {name: found.total(name) for name in OUTCOMES if found.total(name)}
-    assert sum(counts.values()) == found.total("produced")
+    counts = {name: result.total(name) for name in OUTCOMES if result.total(name)}
+    assert sum(counts.values()) == result.total("produced")
     return counts
 
 
-def named(found: Reconciled) -> list[tuple[int, str | None, str]]:
-    return [(one["offset"], one["id"], one["why"]) for one in found.missing_records]
+def named(result: Reconciled) -> list[tuple[int, str | None, str]]:
+    return [(record["offset"], record["id"], record["why"]) for record in result.missing_records]
 
 
 def test_a_record_with_its_row_is_stored(topic):
@@ -33,11 +33,11 @@ def test_a_record_with_its_row_is_stored(topic):
     topic.send(1)
     topic.send(2)
     topic.carry_out()
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 2}
-    assert found.latencies_ms == [1000, 999]
-    assert (found.first_produced_ms, found.last_stored_ms) == (STORED_MS - 1000, STORED_MS)
-    assert found.ids == {1: True, 2: True}
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 2}
+    assert audit.latencies_ms == [1000, 999]
+    assert (audit.first_produced_ms, audit.last_stored_ms) == (STORED_MS - 1000, STORED_MS)
+    assert audit.ids == {1: True, 2: True}
 
 
 def test_a_superseded_record_is_stored(topic):
@@ -46,9 +46,9 @@ def test_a_superseded_record_is_stored(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 2))
     topic.carry_out(OffsetRange(0, 2, 3))
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 3}
-    assert found.ids == {1: True}
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 3}
+    assert audit.ids == {1: True}
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -60,9 +60,9 @@ def test_a_deleted_record_is_stored_and_its_tombstone_deleted(topic, again):
     if again:
         topic.send(1)
     topic.carry_out()
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1 + again, "deleted": 2}
-    assert found.ids == {1: again}
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1 + again, "deleted": 2}
+    assert audit.ids == {1: again}
 
 
 def test_a_deletion_without_a_row_is_counted_separately(topic):
@@ -77,9 +77,9 @@ def test_a_deletion_without_a_row_is_counted_separately(topic):
     topic.send(3, tombstone=True, named=b"no id")
     topic.carry_out()
     topic.send(4, tombstone=True)
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1, "deleted": 4, "rejected": 1, "waiting": 1}
-    assert found.total("deleted_nothing") == 3
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1, "deleted": 4, "rejected": 1, "waiting": 1}
+    assert audit.total("deleted_nothing") == 3
 
 
 def test_a_tombstone_whose_row_exists_is_missing(topic):
@@ -87,8 +87,8 @@ def test_a_tombstone_whose_row_exists_is_missing(topic):
     topic.send(1, tombstone=True)
     topic.carry_out()
     topic.tables.put(1, 0, -1, EPOCH_US - 1)
-    found = topic.audit()
-    assert (found.total("missing"), found.total("deleted_nothing")) == (1, 0)
+    audit = topic.audit()
+    assert (audit.total("missing"), audit.total("deleted_nothing")) == (1, 0)
 
 
 def test_a_record_deleted_after_the_range_is_stored(topic):
@@ -105,9 +105,9 @@ def test_a_tombstone_that_did_not_delete_its_row_is_missing(topic):
     topic.send(1, tombstone=True)
     topic.carry_out()
     topic.tables.put(1, 0, 0, EPOCH_US)
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1, "missing": 1}
-    assert named(found) == [(1, "1", "the row that it deletes is there")]
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1, "missing": 1}
+    assert named(audit) == [(1, "1", "the row that it deletes is there")]
 
 
 def test_a_rejected_record_counts_once_however_many_copies_it_has(topic):
@@ -116,11 +116,11 @@ def test_a_rejected_record_counts_once_however_many_copies_it_has(topic):
     topic.send(2, b"")
     topic.written(*topic.spans())
     topic.carry_out()
-    found = topic.audit()
+    audit = topic.audit()
     assert len(topic.queue.sent) == 4
-    assert outcomes(found) == {"rejected": 2}
-    assert len(found.rejected) == len(set(found.rejected)) == 2
-    assert found.miscounted == []
+    assert outcomes(audit) == {"rejected": 2}
+    assert len(audit.rejected) == len(set(audit.rejected)) == 2
+    assert audit.miscounted == []
 
 
 def test_a_record_rejected_at_the_source_is_rejected_and_not_produced(topic):
@@ -128,9 +128,9 @@ def test_a_record_rejected_at_the_source_is_rejected_and_not_produced(topic):
     topic.send(1)
     topic.refuse("r1")
     topic.carry_out()
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1}
-    assert (found.refused, len(found.rejected)) == (1, 1)
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1}
+    assert (audit.refused, len(audit.rejected)) == (1, 1)
 
 
 def test_a_dead_letter_of_an_earlier_incarnation_hides_no_loss(topic):
@@ -138,8 +138,8 @@ def test_a_dead_letter_of_an_earlier_incarnation_hides_no_loss(topic):
     topic.send(1, b"junk")
     topic.carry_out()
     topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
-    found = topic.audit()
-    assert (outcomes(found), found.rejected) == ({"waiting": 1}, [])
+    audit = topic.audit()
+    assert (outcomes(audit), audit.rejected) == ({"waiting": 1}, [])
 
 
 def test_a_rejected_record_that_a_replay_stored_stays_rejected(topic):
@@ -149,8 +149,8 @@ def test_a_rejected_record_that_a_replay_stored_stays_rejected(topic):
     topic.kafka[0].clear()
     topic.send(1)
     topic.carry_out(job=f"{REPLAY}1")
-    found = topic.audit()
-    assert (outcomes(found), found.ids, found.miscounted) == ({"rejected": 1}, {1: True}, [])
+    audit = topic.audit()
+    assert (outcomes(audit), audit.ids, audit.miscounted) == ({"rejected": 1}, {1: True}, [])
 
 
 def test_records_dropped_by_the_transform_are_filtered(topic):
@@ -161,9 +161,9 @@ def test_records_dropped_by_the_transform_are_filtered(topic):
     topic.carry_out()
     assert outcomes(topic.audit()) == {"stored": 2, "filtered": 2}
     del topic.tables.rows[3]
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1, "filtered": 2, "missing": 1}
-    assert named(found) == [(3, "3", "the ledger counts it, and it is nowhere")]
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1, "filtered": 2, "missing": 1}
+    assert named(audit) == [(3, "3", "the ledger counts it, and it is nowhere")]
 
 
 def test_rejected_records_and_tombstones_do_not_count_as_filtered(topic):
@@ -177,9 +177,9 @@ def test_rejected_records_and_tombstones_do_not_count_as_filtered(topic):
     topic.carry_out()
     topic.queue.sent.clear()
     topic.tables.put(3, 0, 2, EPOCH_US + 2)
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1, "filtered": 2, "missing": 2}
-    assert [one[0] for one in named(found)] == [1, 3]
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1, "filtered": 2, "missing": 2}
+    assert [item[0] for item in named(audit)] == [1, 3]
 
 
 def test_records_beyond_the_ledger_are_pending(topic):
@@ -188,9 +188,9 @@ def test_records_beyond_the_ledger_are_pending(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 2))
     topic.written(OffsetRange(0, 2, 3))
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 2, "waiting": 2}
-    assert (found.ids, found.waiting_ids) == ({0: True, 1: True}, {2, 3})
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 2, "waiting": 2}
+    assert (audit.ids, audit.waiting_ids) == ({0: True, 1: True}, {2, 3})
 
 
 def test_records_skipped_by_the_ledger_are_missing(topic):
@@ -199,10 +199,10 @@ def test_records_skipped_by_the_ledger_are_missing(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 1, 3))
     topic.carry_out(OffsetRange(0, 4, 6))
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 4, "missing": 2}
-    assert named(found) == [(0, "0", "the ledger went past it"), (3, "3", "the ledger went past it")]
-    assert found.miscounted == []
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 4, "missing": 2}
+    assert named(audit) == [(0, "0", "the ledger went past it"), (3, "3", "the ledger went past it")]
+    assert audit.miscounted == []
 
 
 def test_a_record_found_nowhere_is_missing(topic):
@@ -212,9 +212,9 @@ def test_a_record_found_nowhere_is_missing(topic):
     topic.carry_out()
     del topic.tables.rows[0]
     topic.queue.sent.clear()
-    found = topic.audit()
+    audit = topic.audit()
     why = "the ledger counts it, and it is nowhere"
-    assert (outcomes(found), named(found)) == ({"stored": 1, "missing": 2}, [(0, "0", why), (1, None, why)])
+    assert (outcomes(audit), named(audit)) == ({"stored": 1, "missing": 2}, [(0, "0", why), (1, None, why)])
 
 
 def test_a_row_older_than_the_record_does_not_count(topic):
@@ -223,9 +223,9 @@ def test_a_row_older_than_the_record_does_not_count(topic):
     topic.send(1)
     topic.carry_out()
     topic.tables.put(1, 0, 0, EPOCH_US)
-    found = topic.audit()
-    assert [one[:2] for one in named(found)] == [(1, "1")]
-    assert outcomes(found) == {"stored": 1, "missing": 1}
+    audit = topic.audit()
+    assert [item[:2] for item in named(audit)] == [(1, "1")]
+    assert outcomes(audit) == {"stored": 1, "missing": 1}
 
 
 def test_a_row_that_reverted_is_not_excused_by_a_later_tombstone(topic):
@@ -235,8 +235,8 @@ def test_a_row_that_reverted_is_not_excused_by_a_later_tombstone(topic):
     topic.send(1, tombstone=True)
     topic.carry_out(OffsetRange(0, 0, 2))
     topic.tables.put(1, 0, 0, EPOCH_US)
-    found = topic.audit()
-    assert (outcomes(found), [one[0] for one in named(found)]) == ({"stored": 1, "waiting": 1, "missing": 1}, [1])
+    audit = topic.audit()
+    assert (outcomes(audit), [item[0] for item in named(audit)]) == ({"stored": 1, "waiting": 1, "missing": 1}, [1])
 
 
 def test_records_in_a_gap_are_named_even_if_they_are_stored(topic):
@@ -248,10 +248,10 @@ def test_records_in_a_gap_are_named_even_if_they_are_stored(topic):
     topic.send(4)
     topic.written(OffsetRange(0, 0, 4))
     topic.carry_out(OffsetRange(0, 4, 5))
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 3, "rejected": 1, "deleted": 1}
-    assert found.total("gaps") == 4
-    assert {(one["offset"], one["why"].partition(",")[0]) for one in found.gaps} == {
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 3, "rejected": 1, "deleted": 1}
+    assert audit.total("gaps") == 4
+    assert {(gap["offset"], gap["why"].partition(",")[0]) for gap in audit.gaps} == {
         (0, "it is stored"),
         (1, "it is rejected"),
         (2, "it is deleted since"),
@@ -265,8 +265,8 @@ def test_a_gap_that_a_replay_filled_is_none(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 2, 4))
     topic.carry_out(OffsetRange(0, 0, 3), job=f"{REPLAY}1")
-    found = topic.audit()
-    assert (outcomes(found), found.total("gaps"), found.gaps) == ({"stored": 4}, 0, [])
+    audit = topic.audit()
+    assert (outcomes(audit), audit.total("gaps"), audit.gaps) == ({"stored": 4}, 0, [])
 
 
 @pytest.mark.parametrize("change", [{"records": 4}, {"rejected": 1}, {"last_offset": 1}, {"last_offset": 9}], ids=str)
@@ -279,9 +279,9 @@ def test_a_ledger_entry_with_wrong_counts_is_named(topic, change):
     line |= change
     for sensor in range(3, 10):
         topic.send(sensor)
-    (found,) = topic.audit().miscounted
-    assert (found["partition"], found["offset"]) == (0, 0)
-    assert found["why"].startswith(f"the ledger counts {line['records']} records to {line['last_offset']}, ")
+    (result,) = topic.audit().miscounted
+    assert (result["partition"], result["offset"]) == (0, 0)
+    assert result["why"].startswith(f"the ledger counts {line['records']} records to {line['last_offset']}, ")
 
 
 def test_a_partly_reconciled_ledger_entry_is_not_compared_with_kafka(topic):
@@ -290,8 +290,8 @@ def test_a_partly_reconciled_ledger_entry_is_not_compared_with_kafka(topic):
         topic.send(sensor)
     topic.carry_out()
     for span in (OffsetRange(0, 1, 5), OffsetRange(0, 0, 4), OffsetRange(0, 2, 3)):
-        found = topic.audit(span)
-        assert (found.miscounted, outcomes(found)) == ([], {"stored": span.records})
+        audit = topic.audit(span)
+        assert (audit.miscounted, outcomes(audit)) == ([], {"stored": span.records})
 
 
 def test_a_retried_batch_duplicates_nothing(topic):
@@ -300,8 +300,8 @@ def test_a_retried_batch_duplicates_nothing(topic):
     topic.send(2)
     for _ in range(2):
         topic.carry_out(number=1)
-    found = topic.audit()
-    assert (found.total("doubled"), found.total("reread"), outcomes(found)) == (0, 0, {"stored": 2})
+    audit = topic.audit()
+    assert (audit.total("doubled"), audit.total("reread"), outcomes(audit)) == (0, 0, {"stored": 2})
 
 
 def test_overlapping_entries_of_one_job_are_doubled(topic):
@@ -310,8 +310,8 @@ def test_overlapping_entries_of_one_job_are_doubled(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 4))
     topic.carry_out(OffsetRange(0, 2, 5))
-    found = topic.audit()
-    assert (found.total("doubled"), found.total("reread"), found.miscounted) == (2, 0, [])
+    audit = topic.audit()
+    assert (audit.total("doubled"), audit.total("reread"), audit.miscounted) == (2, 0, [])
 
 
 def test_records_read_again_by_another_job_are_reread(topic):
@@ -320,9 +320,9 @@ def test_records_read_again_by_another_job_are_reread(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 4))
     topic.carry_out(OffsetRange(0, 0, 5), job="job-b")
-    found = topic.audit()
-    assert (found.total("doubled"), found.total("reread"), found.miscounted) == (0, 4, [])
-    assert outcomes(found) == {"stored": 5}
+    audit = topic.audit()
+    assert (audit.total("doubled"), audit.total("reread"), audit.miscounted) == (0, 4, [])
+    assert outcomes(audit) == {"stored": 5}
 
 
 def test_entries_of_a_replay_are_separate_from_the_streams(topic):
@@ -333,11 +333,11 @@ def test_entries_of_a_replay_are_separate_from_the_streams(topic):
         topic.send(sensor)
     topic.carry_out(OffsetRange(0, 0, 3))
     topic.carry_out(OffsetRange(0, 0, 5), job=f"{REPLAY}1")
-    found = topic.audit()
-    assert (found.total("doubled"), found.total("reread"), found.miscounted) == (0, 0, [])
-    assert outcomes(found) == {"stored": 5, "waiting": 1}
+    audit = topic.audit()
+    assert (audit.total("doubled"), audit.total("reread"), audit.miscounted) == (0, 0, [])
+    assert outcomes(audit) == {"stored": 5, "waiting": 1}
     del topic.tables.rows[4]
-    assert [one[0] for one in named(topic.audit())] == [4]
+    assert [item[0] for item in named(topic.audit())] == [4]
 
 
 def test_counts_are_kept_by_partition(tmp_path):
@@ -347,19 +347,19 @@ def test_counts_are_kept_by_partition(tmp_path):
         topic.send(sensor, partition=sensor % 2)
     topic.carry_out()
     del topic.tables.rows[3]
-    found = topic.audit()
-    assert [(one.produced, one.stored, one.missing) for one in found.balances.values()] == [
+    audit = topic.audit()
+    assert [(balance.produced, balance.stored, balance.missing) for balance in audit.balances.values()] == [
         (4, 4, 0),
         (3, 2, 1),
         (0, 0, 0),
     ]
-    assert [(one["partition"], one["offset"]) for one in found.missing_records] == [(1, 1)]
+    assert [(record["partition"], record["offset"]) for record in audit.missing_records] == [(1, 1)]
 
 
 def test_an_empty_topic_has_an_empty_reconciliation(topic):
     """An empty topic has an empty audit."""
-    found = topic.audit()
-    assert (outcomes(found), found.ids, found.latencies_ms, found.first_produced_ms) == ({}, {}, [], 0)
+    audit = topic.audit()
+    assert (outcomes(audit), audit.ids, audit.latencies_ms, audit.first_produced_ms) == ({}, {}, [], 0)
 
 
 def grow(topic: Carried) -> None:
@@ -386,9 +386,9 @@ def test_a_record_in_a_new_partition_is_newer(topic):
     for sensor in moved(0):
         topic.send(sensor, partition=0)
     topic.carry_out(OffsetRange(0, 200, len(topic.kafka[0])), OffsetRange(1, 0, len(topic.kafka[1])))
-    found = topic.audit()
-    assert outcomes(found) == {"stored": found.total("produced")}
-    assert (found.unordered, found.unordered_ids) == ([], 0)
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": audit.total("produced")}
+    assert (audit.unordered, audit.unordered_ids) == ([], 0)
     assert {row["kafka_partition"] for sensor, row in topic.tables.rows.items() if sensor in moved(1)} == {1}
 
 
@@ -402,9 +402,9 @@ def test_a_stale_row_of_a_moved_key_is_missing(topic):
     topic.send(sensor, partition=1)
     topic.carry_out(OffsetRange(1, 0, 1))
     topic.tables.put(sensor, 0, 2, EPOCH_US + 2)
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 3, "missing": 1}
-    assert [(one["partition"], one["offset"]) for one in found.missing_records] == [(1, 0)]
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 3, "missing": 1}
+    assert [(record["partition"], record["offset"]) for record in audit.missing_records] == [(1, 0)]
 
 
 def test_a_tombstone_in_a_new_partition_deletes_the_row(topic):
@@ -429,9 +429,9 @@ def test_versions_without_an_order_are_named(tmp_path, tombstone):
         topic.send(sensor, partition=0)
     topic.send(7, partition=1, tombstone=tombstone)
     topic.carry_out()
-    found = topic.audit()
-    assert found.unordered_ids == 1
-    assert [(one["id"], one["why"]) for one in found.unordered] == [
+    audit = topic.audit()
+    assert audit.unordered_ids == 1
+    assert [(record["id"], record["why"]) for record in audit.unordered] == [
         ("7", "versions in partitions 0 and 1 of one layout of the topic: Kafka gives them no order")
     ]
 
@@ -442,9 +442,9 @@ def test_rejected_versions_need_no_order(tmp_path):
     topic.send(7, partition=0)
     topic.send(7, value(-1000), partition=1)
     topic.carry_out()
-    found = topic.audit()
-    assert outcomes(found) == {"stored": 1, "rejected": 1}
-    assert found.unordered_ids == 0
+    audit = topic.audit()
+    assert outcomes(audit) == {"stored": 1, "rejected": 1}
+    assert audit.unordered_ids == 0
 
 
 def redrive(topic: Carried, sensor: int, *sends: int | None, **more: bool) -> None:
@@ -460,10 +460,10 @@ def redrive(topic: Carried, sensor: int, *sends: int | None, **more: bool) -> No
 def test_a_redriven_record_does_not_replace_the_row_of_a_newer_one(topic):
     """All versions are stored, the row is the newer one's, and Kafka orders them."""
     redrive(topic, 1, 1)
-    found = topic.audit()
-    assert outcomes(found) == {"rejected": 1, "stored": 2}
+    audit = topic.audit()
+    assert outcomes(audit) == {"rejected": 1, "stored": 2}
     assert topic.tables.rows[1]["kafka_offset"] == 1
-    assert found.unordered == []
+    assert audit.unordered == []
 
 
 def test_a_redriven_record_has_the_row_if_nothing_newer_arrived(topic):
@@ -471,8 +471,8 @@ def test_a_redriven_record_has_the_row_if_nothing_newer_arrived(topic):
     redrive(topic, 1)
     topic.send(2)
     topic.carry_out(OffsetRange(0, 2, 3))
-    found = topic.verify()
-    assert (found.differences, found.stored, found.rejected, found.rows) == ([], 2, 1, 2)
+    receipt = topic.verify()
+    assert (receipt.differences, receipt.stored, receipt.rejected, receipt.rows) == ([], 2, 1, 2)
     assert topic.tables.rows[1]["written_us"] == EPOCH_US
 
 
@@ -480,25 +480,27 @@ def test_a_redriven_record_has_the_row_if_nothing_newer_arrived(topic):
 def test_a_redriven_record_does_not_return_after_a_deletion(topic, sends, rows):
     """The tombstone is newer; the newest version decides whether the id has a row."""
     redrive(topic, 1, *sends)
-    found = topic.verify()
-    assert (found.differences, found.rows, found.distinct_ids) == ([], rows, rows)
-    assert (found.stored, found.deleted) == (len(sends), 1)
+    receipt = topic.verify()
+    assert (receipt.differences, receipt.rows, receipt.distinct_ids) == ([], rows, rows)
+    assert (receipt.stored, receipt.deleted) == (len(sends), 1)
 
 
 def test_a_redriven_deletion_deletes_nothing_newer(topic):
     """It counts as deleted, and the row of the newer version stays."""
     redrive(topic, 1, 1, tombstone=True)
-    found = topic.verify()
-    assert (found.differences, found.stored, found.deleted, found.rows) == ([], 1, 1, 1)
+    receipt = topic.verify()
+    assert (receipt.differences, receipt.stored, receipt.deleted, receipt.rows) == ([], 1, 1, 1)
 
 
 def test_a_redriven_record_written_as_new_is_named(topic):
     """As by a job of an older version: it replaced the row of a newer version."""
     redrive(topic, 1, 1)
     topic.tables.put(1, 0, 2, EPOCH_US + 2)
-    found = topic.verify()
-    assert [(one.kind, one.offset, one.id) for one in found.differences] == [("missing", 2, "1")]
-    assert "does not have the write time of its place" in found.differences[0].why
+    receipt = topic.verify()
+    assert [(difference.kind, difference.offset, difference.id) for difference in receipt.differences] == [
+        ("missing", 2, "1")
+    ]
+    assert "does not have the write time of its place" in receipt.differences[0].why
 
 
 def test_a_newer_version_that_lost_its_row_to_a_redriven_one_is_named(topic):
@@ -513,7 +515,7 @@ def test_two_records_with_one_position_are_named(topic):
     topic.send(1)
     topic.send(1, order_us=0)
     topic.carry_out()
-    found = topic.audit()
-    assert [one["why"] for one in found.unordered] == [
+    audit = topic.audit()
+    assert [record["why"] for record in audit.unordered] == [
         "two versions have one place in the order: Cassandra mixes their columns"
     ]

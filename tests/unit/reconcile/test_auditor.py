@@ -68,12 +68,12 @@ def test_keys_are_read_as_the_pipeline_declares(topic):
     """The reconciler reads a tombstone's key like the job, with the same declaration."""
     topic.send(7, tombstone=True)
     topic.send(7, tombstone=True, named=b'{"sensor":7}')
-    assert [one.id for one in topic.sent()] == [7, 7]
+    assert [message.id for message in topic.sent()] == [7, 7]
     topic.pipeline = replace(READINGS, key_format="json")
     topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
     topic.send(7, tombstone=True, named=encode_header(1) + b"7")
-    found = [(one.id, one.is_deletion) for one in topic.sent()]
-    assert found == [(7, True), (7, True), (None, False), (None, False)]
+    result = [(message.id, message.is_deletion) for message in topic.sent()]
+    assert result == [(7, True), (7, True), (None, False), (None, False)]
 
 
 @pytest.mark.parametrize("how", ["scan", "look-up"])
@@ -112,9 +112,9 @@ def test_rows_of_redriven_records_are_recognized_by_their_headers(topic, how):
     }
     for sensor, row in rows.items():
         topic.tables.put(sensor, *row)
-    found = Rows(scanned(topic.auditor()) if how == "scan" else topic.auditor().rows_of(rows))
-    assert found.places == {1: RowPlace(0, 1, -1)}
-    assert (found.older, sorted(found.foreign)) == (2, [2, 3, 6, 7])
+    result = Rows(scanned(topic.auditor()) if how == "scan" else topic.auditor().rows_of(rows))
+    assert result.places == {1: RowPlace(0, 1, -1)}
+    assert (result.older, sorted(result.foreign)) == (2, [2, 3, 6, 7])
 
 
 def test_the_row_of_a_redriven_record_deleted_by_retention_is_ours(topic):
@@ -126,9 +126,9 @@ def test_the_row_of_a_redriven_record_deleted_by_retention_is_ours(topic):
     topic.tables.put(2, 3, 0, EPOCH_US)
     topic.kafka[3], topic.firsts[3] = [], 5
     topic.tables.put(3, 3, 4, EPOCH_US + 1)
-    found = Rows(scanned(topic.auditor()))
-    assert found.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
-    assert (found.older, found.foreign) == (0, [])
+    result = Rows(scanned(topic.auditor()))
+    assert result.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
+    assert (result.older, result.foreign) == (0, [])
 
 
 def test_only_positions_near_a_redriven_row_are_read():
@@ -153,8 +153,8 @@ def test_dead_letters_are_those_of_this_topic(topic):
     topic.send(1, b"junk")
     topic.carry_out()
     topic.refuse("r1")
-    found = topic.auditor().letters()
-    assert sorted(letter.origin.partition for letter in found.values()) == [-1, 0]
+    result = topic.auditor().letters()
+    assert sorted(letter.origin.partition for letter in result.values()) == [-1, 0]
     topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
     assert [letter.origin.partition for letter in topic.auditor().letters().values()] == [-1]
 
@@ -181,9 +181,9 @@ def test_the_reconciliation_of_a_run_counts_only_its_records(topic):
     topic.carry_out()
     topic.refuse("r1", b"1")
     topic.refuse("r2", b"2")
-    found = topic.auditor().audit_run(topic.spans(), "r1")
-    assert [found.total(one) for one in ("produced", "stored", "rejected", "missing")] == [3, 2, 1, 0]
-    assert (found.refused, found.known_ids, found.expected_ids, found.named["miscounted"]) == (1, 2, 2, [])
+    audit = topic.auditor().audit_run(topic.spans(), "r1")
+    assert [audit.total(item) for item in ("produced", "stored", "rejected", "missing")] == [3, 2, 1, 0]
+    assert (audit.refused, audit.known_ids, audit.expected_ids, audit.named["miscounted"]) == (1, 2, 2, [])
 
 
 def test_a_record_of_a_run_deleted_by_another_runs_tombstone_is_stored(topic):
@@ -193,8 +193,8 @@ def test_a_record_of_a_run_deleted_by_another_runs_tombstone_is_stored(topic):
     topic.send(1, tombstone=True)
     topic.send(2, tombstone=True)
     topic.carry_out()
-    found = topic.auditor().audit_run([OffsetRange(0, 0, 3)], "r1")
-    assert (found.total("produced"), found.total("stored")) == (2, 2)
+    audit = topic.auditor().audit_run([OffsetRange(0, 0, 3)], "r1")
+    assert (audit.total("produced"), audit.total("stored")) == (2, 2)
 
 
 def test_the_ledger_is_read_before_table_and_dead_letters(topic, monkeypatch):
@@ -206,11 +206,11 @@ def test_the_ledger_is_read_before_table_and_dead_letters(topic, monkeypatch):
     for name in ("coverage", "letter_copies", "row_columns", "record_columns"):
         real = getattr(auditor, name)
 
-        def told(*arguments, name=name, real=real):
+        def record_call(*arguments, name=name, real=real):
             order.append(name)
             return real(*arguments)
 
-        monkeypatch.setattr(auditor, name, told)
+        monkeypatch.setattr(auditor, name, record_call)
     auditor.audit(topic.spans())
     assert order[0] == "coverage"
     assert order.index("record_columns") > max(order.index("row_columns"), order.index("letter_copies"))
@@ -227,16 +227,16 @@ def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
     for name in ("coverage", "record_columns"):
         real = getattr(auditor, name)
 
-        def told(of, *more, real=real):
+        def record_call(of, *more, real=real):
             asked.append(of)
             return real(of, *more)
 
-        monkeypatch.setattr(auditor, name, told)
-    with auditor.reconciled(Scope([OffsetRange(0, 1, 3)], is_whole=scan)) as (found, reconciliation):
+        monkeypatch.setattr(auditor, name, record_call)
+    with auditor.reconciled(Scope([OffsetRange(0, 1, 3)], is_whole=scan)) as (result, reconciliation):
         rows = [int(record_id) for (record_id,) in reconciliation.engine.rows("SELECT id FROM topic_rows")]
     assert asked == [OffsetRange(0, 1, 3), [OffsetRange(0, 1, 3)]]
     assert sorted(rows) == ([5, 6, 7] if scan else [6, 7])
-    assert [line.summary.stored for line in found.covered[0].lines] == [3]
+    assert [line.summary.stored for line in result.covered[0].lines] == [3]
 
 
 @pytest.mark.parametrize("known", ["nothing", "keyspace", "generations"])
@@ -250,10 +250,10 @@ def test_without_a_ledger_everything_is_pending(monkeypatch, known):
         session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
     monkeypatch.setattr(auditor, "Registry", lambda _settings: FakeSchemas())
     monkeypatch.setattr(auditor.topics, "fetch_topic_id", lambda *_: "id-1")
-    one = Auditor(read(), session)
-    assert one.book is None
-    assert one.coverage(OffsetRange(0, 0, 5)).reached == 0
-    assert one.waiting([OffsetRange(0, 2, 5)]) == 3
+    first = Auditor(read(), session)
+    assert first.book is None
+    assert first.coverage(OffsetRange(0, 0, 5)).reached == 0
+    assert first.waiting([OffsetRange(0, 2, 5)]) == 3
 
 
 def test_the_ledger_is_that_of_the_topics_incarnation(topic):
@@ -268,7 +268,7 @@ def test_the_ledger_is_that_of_the_topics_incarnation(topic):
 def test_a_valid_value_under_another_key_has_the_values_id(topic):
     """The row's id is the one in the value, whatever its key."""
     topic.send(1, value(2))
-    assert [one.id for one in topic.sent()] == [2]
+    assert [message.id for message in topic.sent()] == [2]
 
 
 class Item(Record, frozen=True, kw_only=True, rename="camel"):
@@ -316,8 +316,8 @@ def test_names_in_row_queries_are_quoted(settings, monkeypatch):
     }
     session = FakeSession(lambda *_: [row])
     session.cluster.metadata.keyspaces = {"Lab": SimpleNamespace(tables={"table"})}
-    found = Auditor(settings, session)
-    assert Rows(scanned(found)).places == {"o": RowPlace(0, 1)}
+    result = Auditor(settings, session)
+    assert Rows(scanned(result)).places == {"o": RowPlace(0, 1)}
     times = [f"WRITETIME({name})" for name in ('"unitPrice"', "ingested_at", "kafka_partition", "kafka_offset")]
     select = (
         'SELECT "order" AS "order", kafka_partition AS kafka_partition, kafka_offset AS kafka_offset, '

@@ -77,8 +77,8 @@ def test_rows_are_appended_in_chunks_with_their_nulls(settings, monkeypatch):
         database.run("inputs")
         database.append("table_rows", rows)
         database.append("table_rows", [])
-        found = sorted(database.rows("SELECT * FROM table_rows"), key=repr)
-    assert found == sorted(rows, key=repr)
+        result = sorted(database.rows("SELECT * FROM table_rows"), key=repr)
+    assert result == sorted(rows, key=repr)
 
 
 def test_every_statement_has_a_unique_name_and_a_comment():

@@ -53,9 +53,9 @@ class Aged:
 
     def _whole(self, at: dict[int, int]) -> OffsetRange:
         return next(
-            OffsetRange(one.partition, at[one.partition], one.end)
-            for one in self.topic.spans()
-            if one.end > at[one.partition]
+            OffsetRange(span.partition, at[span.partition], span.end)
+            for span in self.topic.spans()
+            if span.end > at[span.partition]
         )
 
     def age(self, data: st.DataObject) -> None:
@@ -68,12 +68,12 @@ class Aged:
         self.topic.queue_first = data.draw(st.integers(0, len(self.topic.queue.sent)), label="pruned to")
 
 
-def differences(found: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
+def differences(receipt: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
     """The differences without their messages; every outcome adds up."""
-    for balance in [*found.partitions, found]:
+    for balance in [*receipt.partitions, receipt]:
         assert balance.produced == sum(getattr(balance, name) for name in OUTCOMES)
-    assert found.balanced == (found.differences == []) == (found.differences_found == 0)
-    return [(entry.kind, entry.partition, entry.offset, entry.id) for entry in found.differences]
+    assert receipt.balanced == (receipt.differences == []) == (receipt.differences_found == 0)
+    return [(entry.kind, entry.partition, entry.offset, entry.id) for entry in receipt.differences]
 
 
 @few_examples
@@ -83,10 +83,10 @@ def test_an_aged_topic_balances(sends, data):
     with tempfile.TemporaryDirectory() as home:
         aged = Aged(home, sends, data)
         aged.age(data)
-        found = aged.topic.verify()
-        assert differences(found) == []
-        assert found.rows == found.distinct_ids
-        assert found.produced == len(sends) - len(aged.topic.compacted)
+        receipt = aged.topic.verify()
+        assert differences(receipt) == []
+        assert receipt.rows == receipt.distinct_ids
+        assert receipt.produced == len(sends) - len(aged.topic.compacted)
 
 
 @few_examples
@@ -123,7 +123,7 @@ def test_a_lost_record_that_compaction_keeps_is_named(sends, is_journaled, data)
             for file in delivery_log.folder_of(topic.settings).iterdir():
                 file.unlink()
         rows = {sensor: (row["kafka_partition"], row["kafka_offset"]) for sensor, row in topic.tables.rows.items()}
-        sensor = data.draw(st.sampled_from([one for one, place in rows.items() if place not in topic.compacted]))
+        sensor = data.draw(st.sampled_from([key for key, place in rows.items() if place not in topic.compacted]))
         topic.compacted.add(rows[sensor])
         assert ("lost", *rows[sensor], str(sensor)) in differences(topic.verify())
 
@@ -137,7 +137,7 @@ def test_a_lost_dead_letter_is_named_whatever_was_pruned(sends, data):
         queue = aged.topic.queue.sent
         aged.topic.queue_first = data.draw(st.integers(0, len(queue) - 1), label="pruned to")
         queue.pop(data.draw(st.integers(aged.topic.queue_first, len(queue) - 1), label="lost"))
-        found = aged.topic.verify()
-        kinds = [kind for kind, *_ in differences(found)]
+        receipt = aged.topic.verify()
+        kinds = [kind for kind, *_ in differences(receipt)]
         assert (kinds.count("missing"), kinds.count("miscounted")) == (1, 1)
-        assert found.pruned == aged.topic.queue_first
+        assert receipt.pruned == aged.topic.queue_first

@@ -19,16 +19,16 @@ def topic(tmp_path):
     return Carried(tmp_path)
 
 
-def outcomes(found: Reconciled) -> dict[str, int]:
+def outcomes(result: Reconciled) -> dict[str, int]:
     """The count of each outcome; together they are what was produced."""
     names = ("stored", "deleted", "rejected", "filtered", "expired", "pruned", "waiting", "missing")
-    counts = {name: found.total(name) for name in names if found.total(name)}
-    assert sum(counts.values()) == found.total("produced")
+    counts = {name: result.total(name) for name in names if result.total(name)}
+    assert sum(counts.values()) == result.total("produced")
     return counts
 
 
-def named(found: Reconciled) -> list[tuple[int, str | None]]:
-    return [(entry["offset"], entry["id"]) for entry in found.missing_records]
+def named(result: Reconciled) -> list[tuple[int, str | None]]:
+    return [(entry["offset"], entry["id"]) for entry in result.missing_records]
 
 
 def test_rows_past_their_ttl_are_expired(topic):
@@ -44,8 +44,8 @@ def test_rows_past_their_ttl_are_expired(topic):
     assert sorted(topic.tables.rows) == [3]
     assert outcomes(topic.audit()) == {"expired": 2, "stored": 1}
     del topic.tables.rows[3]
-    found = topic.audit()
-    assert (outcomes(found), named(found)) == ({"expired": 2, "missing": 1}, [(2, "3")])
+    audit = topic.audit()
+    assert (outcomes(audit), named(audit)) == ({"expired": 2, "missing": 1}, [(2, "3")])
 
 
 def test_an_expired_row_is_no_longer_expected(topic):
@@ -58,11 +58,11 @@ def test_an_expired_row_is_no_longer_expected(topic):
     topic.send(3)
     topic.carry_out(OffsetRange(0, 1, 3))
     topic.expire(HOUR_S)
-    found = topic.verify()
-    assert (found.balanced, found.expired, found.rows, found.distinct_ids) == (True, 1, 2, 2)
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.expired, receipt.rows, receipt.distinct_ids) == (True, 1, 2, 2)
     del topic.tables.rows[3]
-    found = topic.verify()
-    assert (found.balanced, found.rows, found.distinct_ids) == (False, 1, 2)
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.rows, receipt.distinct_ids) == (False, 1, 2)
 
 
 def test_an_older_row_in_place_of_the_newest_is_not_excused_by_a_ttl(topic):
@@ -132,9 +132,9 @@ def test_ttls_are_known_from_one_receipt_to_the_next(topic):
     topic.tables.ttl = (HOUR_S, EPOCH_US + 10**12)  # a column was added
     topic.tables.rows.clear()
     topic.now_ms += HOUR_MS
-    found = topic.verify()
-    assert (found.balanced, found.expired, found.lifetimes) == (True, 1, first.lifetimes)
-    assert found.evidence == [
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.expired, receipt.lifetimes) == (True, 1, first.lifetimes)
+    assert receipt.evidence == [
         "default_time_to_live of readings is 3600 s, in effect since at least 2023-11-14T22:13:20+00:00"
     ]
     topic.tables.ttl = (0, EPOCH_US + 2 * 10**12)
@@ -158,9 +158,9 @@ def test_dead_letters_below_the_log_start_are_pruned(topic):
     topic.send(4)
     topic.carry_out()
     topic.queue_first = 2
-    found = topic.audit()
-    assert outcomes(found) == {"pruned": 2, "rejected": 1, "stored": 1}
-    assert found.miscounted == []
+    audit = topic.audit()
+    assert outcomes(audit) == {"pruned": 2, "rejected": 1, "stored": 1}
+    assert audit.miscounted == []
     assert topic.verify().evidence == ["log start of readings.dlq: 0:2"]
 
 
@@ -174,9 +174,9 @@ def test_a_dead_letter_that_never_existed_is_not_pruned(topic):
     topic.queue.sent.pop()
     assert named(topic.audit()) == [(1, None)]
     topic.queue_first = 1
-    found = topic.audit()
-    assert (outcomes(found), named(found)) == ({"pruned": 1, "missing": 1}, [(1, None)])
-    assert len(found.miscounted) == 1
+    audit = topic.audit()
+    assert (outcomes(audit), named(audit)) == ({"pruned": 1, "missing": 1}, [(1, None)])
+    assert len(audit.miscounted) == 1
 
 
 def test_a_dead_letter_after_one_of_an_earlier_batch_is_not_pruned(topic):
@@ -188,8 +188,8 @@ def test_a_dead_letter_after_one_of_an_earlier_batch_is_not_pruned(topic):
         topic.stored_ms += 1000
     topic.queue.sent.pop()
     topic.queue_first = 1
-    found = topic.audit()
-    assert (outcomes(found), named(found)) == ({"rejected": 1, "missing": 1}, [(1, None)])
+    audit = topic.audit()
+    assert (outcomes(audit), named(audit)) == ({"rejected": 1, "missing": 1}, [(1, None)])
 
 
 def test_a_copy_written_by_a_replay_does_not_affect_the_order(topic):
@@ -211,8 +211,8 @@ def test_a_lost_row_does_not_count_as_a_pruned_dead_letter(topic):
     topic.carry_out()
     topic.queue_first = 1
     del topic.tables.rows[1]
-    found = topic.audit()
-    assert (outcomes(found), named(found)) == ({"stored": 1, "pruned": 1, "missing": 1}, [(0, "1")])
+    audit = topic.audit()
+    assert (outcomes(audit), named(audit)) == ({"stored": 1, "pruned": 1, "missing": 1}, [(0, "1")])
 
 
 def test_a_pruned_dead_letter_of_a_record_that_is_valid_now_is_excused(topic):
@@ -236,8 +236,8 @@ def test_a_pruned_dead_letter_of_a_superseded_record_is_no_difference(topic):
     topic.send(1)
     topic.carry_out(OffsetRange(0, 1, 2))
     topic.queue_first = 1
-    found = topic.audit()
-    assert (outcomes(found), found.miscounted) == ({"stored": 2}, [])
+    audit = topic.audit()
+    assert (outcomes(audit), audit.miscounted) == ({"stored": 2}, [])
 
 
 def compacted(topic: Carried, sensors: str, *batches: int) -> Carried:
@@ -255,17 +255,17 @@ def compacted(topic: Carried, sensors: str, *batches: int) -> Carried:
 
 
 def differences(topic: Carried) -> list[tuple[str, int | None, str | None]]:
-    found = topic.verify()
-    assert found.balanced == (found.differences == [])
-    return [(entry.kind, entry.offset, entry.id) for entry in found.differences]
+    receipt = topic.verify()
+    assert receipt.balanced == (receipt.differences == [])
+    return [(entry.kind, entry.offset, entry.id) for entry in receipt.differences]
 
 
 def test_compacted_records_are_counted_separately(topic):
     """Versions before the newest of each key are gone: the ledger counts them, and they are not missing."""
     compacted(topic, "1212121233", 4, 6)
-    found = topic.verify()
-    assert (found.balanced, found.produced, found.stored, found.compacted) == (True, 3, 3, 7)
-    assert found.evidence == ["cleanup.policy of readings includes compact"]
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.produced, receipt.stored, receipt.compacted) == (True, 3, 3, 7)
+    assert receipt.evidence == ["cleanup.policy of readings includes compact"]
 
 
 def test_only_a_compacted_topic_may_lack_records(topic):
@@ -310,8 +310,8 @@ def test_a_rejected_version_compacts_the_records_before_it(topic):
     topic.acknowledge("r1")
     topic.carry_out()
     topic.compact()
-    found = topic.verify()
-    assert (found.balanced, found.compacted, found.older_rows) == (True, 1, 1)
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.compacted, receipt.older_rows) == (True, 1, 1)
     topic.compacted.add((0, 1))
     assert set(differences(topic)) == {("lost", 1, "2")}
 
@@ -324,8 +324,8 @@ def test_an_unread_version_compacts_the_records_before_it(topic):
     topic.carry_out()
     topic.send(1)
     topic.compact()
-    found = topic.verify()
-    assert (found.balanced, found.compacted, found.waiting) == (True, 1, 1)
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.compacted, receipt.waiting) == (True, 1, 1)
 
 
 def test_a_tombstone_is_gone_after_its_retention(topic):
@@ -414,8 +414,8 @@ def test_filtered_records_of_a_compacted_entry_stay_filtered(topic):
     topic.send(1)
     topic.carry_out()
     topic.compact()
-    found = topic.audit()
-    assert (outcomes(found), found.total("compacted"), found.miscounted) == ({"stored": 1, "filtered": 1}, 1, [])
+    audit = topic.audit()
+    assert (outcomes(audit), audit.total("compacted"), audit.miscounted) == ({"stored": 1, "filtered": 1}, 1, [])
 
 
 def test_each_offset_below_a_log_start_excuses_one_dead_letter():

@@ -46,15 +46,15 @@ def test_percentiles_are_those_of_the_measured_latencies(latencies_ms, p50, p99)
 @given(st.lists(st.integers(-1000, 10**7), min_size=1))
 def test_percentiles_are_in_order_and_in_range(latencies_ms):
     """However few or many latencies were measured."""
-    found = latency(latencies_ms)
-    assert min(latencies_ms) <= found["p50"] <= found["p99"] <= max(latencies_ms)
+    result = latency(latencies_ms)
+    assert min(latencies_ms) <= result["p50"] <= result["p99"] <= max(latencies_ms)
 
 
 def test_stages_are_timestamps_in_utc():
     """Each stage has its time: Airflow's of the run, the task's own, and the reconciliation's of the records."""
-    found = Audit({}, first_produced_ms=1_700_000_000_123, last_stored_ms=1_700_000_001_456)
+    result = Audit({}, first_produced_ms=1_700_000_000_123, last_stored_ms=1_700_000_001_456)
     summary = {"started_at": "s", "finished_at": "f"}
-    assert _list_stage_times({"queued_at": "q", "run_after": "r"}, summary, found) == {
+    assert _list_stage_times({"queued_at": "q", "run_after": "r"}, summary, result) == {
         "triggered": "q",
         "started": "s",
         "first_produced": "2023-11-14T22:13:20.123+00:00",
@@ -158,8 +158,8 @@ def world(monkeypatch, clock, tmp_path):
     monkeypatch.setattr(receipt, "Auditor", lambda _settings, _session: FakeAuditor(world))
 
     def spans(_settings, topic):
-        found = world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
-        return found if topic else []
+        result = world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
+        return result if topic else []
 
     monkeypatch.setattr(receipt.topics, "fetch_offset_ranges", spans)
     return world
@@ -169,12 +169,12 @@ def test_the_receipt_of_a_run_balances(world):
     """A run is triggered, followed and reconciled: requested = stored + rejected, including those rejected at the
     source.
     """
-    found = world.run()
+    result = world.run()
     assert world.triggered == ["unpaused", {"records": 10, "source_url": None}]
-    assert (found.run_id, found.dag_run_state) == ("r1", "success")
-    assert (found.asked, found.fetched, found.produced) == (10, 10, 9)
-    assert (found.stored, found.rejected, found.missing) == (8, 2, 0)
-    assert found.latency_ms == {"p50": 5, "p99": 5}
+    assert (result.run_id, result.dag_run_state) == ("r1", "success")
+    assert (result.asked, result.fetched, result.produced) == (10, 10, 9)
+    assert (result.stored, result.rejected, result.missing) == (8, 2, 0)
+    assert result.latency_ms == {"p50": 5, "p99": 5}
     assert world.audited == [([OffsetRange(0, 3, 9), OffsetRange(1, 0, 3)], "r1")]
 
 
@@ -211,22 +211,22 @@ def test_a_failed_run_is_in_the_receipt(world):
     world.states, world.told = ["running", "running", "failed"], {}
     world.tasks = [("up_for_retry", 1), ("running", 2), ("failed", 2)]
     world.found = audit(produced=3, stored=3)
-    found = world.run()
+    result = world.run()
     assert world.reports[1:4] == [
         "attempt 1: up_for_retry: error of attempt 1",
         "attempt 2: running",
         "attempt 2: failed: error of attempt 2",
     ]
-    assert (found.dag_run_state, found.asked, found.fetched, found.missing) == ("failed", 10, 0, 7)
+    assert (result.dag_run_state, result.asked, result.fetched, result.missing) == ("failed", 10, 0, 7)
 
 
 def test_records_that_do_not_arrive_are_missing(world):
     """Those that are lost, and those still in flight after two minutes without progress."""
     world.waiting = [5]
     world.found = audit(produced=9, stored=6, waiting=2, missing=1, refused=1)
-    found = world.run()
-    assert found.missing == 3
-    assert 120 <= found.seconds < 125
+    result = world.run()
+    assert result.missing == 3
+    assert 120 <= result.seconds < 125
 
 
 def test_a_retried_attempt_may_produce_more_than_requested(world):
@@ -238,8 +238,8 @@ def test_a_retried_attempt_may_produce_more_than_requested(world):
 def test_excused_records_are_not_missing(world):
     """By a TTL, by a pruned dead-letter topic; and by compaction no more than the ledger lacks."""
     world.found = audit(produced=5, stored=3, expired=1, pruned=1, compacted=4)
-    found = world.run()
-    assert (found.missing, found.excused) == (1, 6)
+    result = world.run()
+    assert (result.missing, result.excused) == (1, 6)
     world.found = audit(produced=10, stored=10, compacted=4)
     assert world.run().excused == 0
 
@@ -257,8 +257,8 @@ ENDED = {"dag_run_id": "r1", "state": "success", "queued_at": "q"}
 def test_the_receipt_of_a_finished_run_is_created(world, monkeypatch):
     """From the task's return value: nothing is triggered, and there is no wait."""
     monkeypatch.setattr(receipt.topics, "fetch_topic_id", lambda *_: "id-1")
-    found = receipt.reconcile_run(read(), None, ENDED, TOLD)
-    assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
+    result = receipt.reconcile_run(read(), None, ENDED, TOLD)
+    assert (result.asked, result.produced, result.stored, result.rejected, result.missing) == (10, 9, 8, 2, 0)
     assert world.audited == [([OffsetRange(0, 3, 9), OffsetRange(1, 0, 3)], "r1")]
     assert world.triggered == []
 

@@ -13,11 +13,11 @@ from penstock.reconcile.spark_loading import reason_of, split_offsets, split_tok
 @given(st.integers(1, 300))
 def test_the_token_ranges_contain_each_token_once(ranges):
     """From the smallest 64-bit integer to the largest, without a gap."""
-    found = split_tokens(ranges)
-    assert len(found) == ranges
-    assert (found[0][0], found[-1][1]) == (-(2**63), 2**63 - 1)
-    assert all(last + 1 == first for (_, last), (first, _) in itertools.pairwise(found))
-    sizes = {last - first + 1 for first, last in found}
+    result = split_tokens(ranges)
+    assert len(result) == ranges
+    assert (result[0][0], result[-1][1]) == (-(2**63), 2**63 - 1)
+    assert all(last + 1 == first for (_, last), (first, _) in itertools.pairwise(result))
+    sizes = {last - first + 1 for first, last in result}
     assert max(sizes) - min(sizes) <= 1
 
 

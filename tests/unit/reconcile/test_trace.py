@@ -34,7 +34,7 @@ def passages(topic: Carried, text: str = "7"):
 
 
 def outcomes(topic: Carried) -> list[str]:
-    return [one.outcome for one in passages(topic)]
+    return [passage.outcome for passage in passages(topic)]
 
 
 def test_a_stored_record_is_traced_stage_by_stage(topic):
@@ -51,17 +51,17 @@ def test_a_stored_record_is_traced_stage_by_stage(topic):
         )
     )
     topic.carry_out()
-    (found,) = passages(topic)
-    assert (found.partition, found.offset, found.outcome) == (0, 1, "stored")
-    assert [(hop.name, hop.at) for hop in found.hops] == [
+    (result,) = passages(topic)
+    assert (result.partition, result.offset, result.outcome) == (0, 1, "stored")
+    assert [(hop.name, hop.at) for hop in result.hops] == [
         ("fetched", "2023-11-14T22:13:20.123+00:00"),
         ("produced", "2023-11-14T22:13:21.456+00:00"),
         ("recorded", "2023-11-14T23:13:20.000+00:00"),
         ("stored", "2023-11-14T23:13:20.000+00:00"),
     ]
-    assert found.hops[0].detail == "run r1"
-    assert found.hops[1].detail == f"partition 0 offset 1, {len(value(7))} bytes, plain JSON"
-    assert found.hops[2].detail == (
+    assert result.hops[0].detail == "run r1"
+    assert result.hops[1].detail == f"partition 0 offset 1, {len(value(7))} bytes, plain JSON"
+    assert result.hops[2].detail == (
         "micro-batch 1 of job-a: offsets 0 to 1, 2 stored, 0 deleted, 0 rejected, 0 filtered"
     )
 
@@ -78,7 +78,7 @@ def test_a_redriven_record_has_its_first_position(topic):
     topic.send(8, b"junk")
     topic.send(8, order_us=3)
     topic.carry_out(OffsetRange(0, 3, 5))
-    assert [one.outcome for one in passages(topic, "8")] == ["rejected", "stored"]
+    assert [passage.outcome for passage in passages(topic, "8")] == ["rejected", "stored"]
 
 
 def test_each_record_of_the_id_has_its_own_trace(topic):
@@ -153,8 +153,8 @@ def test_a_record_that_only_a_replay_recorded_is_traced(topic):
     """The stream has not come so far; the row exists."""
     topic.send(7)
     topic.carry_out(job=f"{REPLAY}1")
-    (found,) = passages(topic)
-    assert (found.outcome, [hop.name for hop in found.hops]) == ("stored", ["produced", "recorded", "stored"])
+    (result,) = passages(topic)
+    assert (result.outcome, [hop.name for hop in result.hops]) == ("stored", ["produced", "recorded", "stored"])
 
 
 @pytest.mark.parametrize(("state", "word"), [(None, "waiting"), ("claimed", "waiting"), ("redriven", "redriven")])
@@ -164,21 +164,21 @@ def test_a_rejected_record_is_traced(topic, monkeypatch, state, word):
     topic.carry_out()
     line = resolutions.Resolution(resolutions.State(state), None, None, 0, "", "", None, {}) if state else None
     monkeypatch.setattr(resolutions, "read_resolutions", lambda *_: {f"readings/{EPOCH_US}/0/0": line} if line else {})
-    (found,) = passages(topic)
-    assert found.outcome == "rejected"
-    assert [hop.name for hop in found.hops] == ["produced", "recorded", "rejected"]
-    assert found.hops[-1].detail == f"json_malformed  at decode, dead letter 0:0, {word}"
+    (result,) = passages(topic)
+    assert result.outcome == "rejected"
+    assert [hop.name for hop in result.hops] == ["produced", "recorded", "rejected"]
+    assert result.hops[-1].detail == f"json_malformed  at decode, dead letter 0:0, {word}"
 
 
 def test_a_record_rejected_at_the_source_has_no_position(topic):
     """All that is known is in its dead letter."""
     topic.refuse("r1", value(7))
     topic.refuse("r1", value(8))
-    (found,) = passages(topic)
-    assert (found.partition, found.offset, found.outcome) == (None, None, "refused")
-    assert [hop.name for hop in found.hops] == ["fetched", "rejected"]
-    assert found.hops[0].detail == "run r1"
-    assert "at produce" in found.hops[1].detail
+    (result,) = passages(topic)
+    assert (result.partition, result.offset, result.outcome) == (None, None, "refused")
+    assert [hop.name for hop in result.hops] == ["fetched", "rejected"]
+    assert result.hops[0].detail == "run r1"
+    assert "at produce" in result.hops[1].detail
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_the_schema_of_a_value_is_named(topic, frame, words):
     """By id, subject and version; an unavailable registry hides nothing else."""
     body = encode_header(frame) + value(7)
     topic.send(7, body)
-    (found,) = passages(topic)
-    assert found.hops[0].detail == f"partition 0 offset 0, {len(body)} bytes, {words}"
+    (result,) = passages(topic)
+    assert result.hops[0].detail == f"partition 0 offset 0, {len(body)} bytes, {words}"
 
 
 def test_an_invalid_wire_format_header_is_reported(topic):
@@ -208,8 +208,8 @@ def test_a_redriven_record_names_its_dead_letter(topic):
     topic.kafka[0].append(
         message(0, value(7), topic="readings", key=b"7", headers=[(headers.REDRIVEN, b"readings/1/0/5")])
     )
-    (found,) = passages(topic)
-    assert (found.hops[0].name, found.hops[0].detail) == ("redriven", "from dead letter readings/1/0/5")
+    (result,) = passages(topic)
+    assert (result.hops[0].name, result.hops[0].detail) == ("redriven", "from dead letter readings/1/0/5")
 
 
 @pytest.mark.parametrize("fetched", [b"soon", b"", b"-5"])
@@ -226,7 +226,7 @@ def test_a_record_is_found_by_its_value_too(topic):
     topic.send(7, named=b"another")
     topic.send(70)
     topic.send(1, b'{"sensor":1,"celsius":7}')
-    assert [one.offset for one in passages(topic)] == [0]
+    assert [passage.offset for passage in passages(topic)] == [0]
 
 
 def test_an_unknown_id_has_no_traces(topic):
@@ -267,22 +267,22 @@ def test_a_row_whose_record_kafka_has_deleted_is_traced(topic):
         topic.send(sensor)
     topic.carry_out()
     topic.firsts[0] = 1
-    found = trace.trace_row(topic.settings, topic.tables.session, "7")
-    assert (found.offset, found.outcome) == (0, "stored")
-    assert [(hop.name, hop.at is None) for hop in found.hops] == [
+    passage = trace.trace_row(topic.settings, topic.tables.session, "7")
+    assert (passage.offset, passage.outcome) == (0, "stored")
+    assert [(hop.name, hop.at is None) for hop in passage.hops] == [
         ("produced", True),
         ("recorded", False),
         ("stored", False),
     ]
-    assert "no longer in Kafka" in found.hops[0].detail
+    assert "no longer in Kafka" in passage.hops[0].detail
 
 
 def test_a_row_without_a_ledger_entry_yet_is_stored(topic):
     """The time is not known yet."""
     topic.send(7)
     topic.tables.store(7, 0, 0)
-    found = trace.trace_row(topic.settings, topic.tables.session, "7")
-    assert [(hop.name, hop.at is None) for hop in found.hops] == [("produced", False), ("stored", True)]
+    passage = trace.trace_row(topic.settings, topic.tables.session, "7")
+    assert [(hop.name, hop.at is None) for hop in passage.hops] == [("produced", False), ("stored", True)]
 
 
 def test_no_row_or_one_of_an_earlier_incarnation_has_no_trace(topic):

@@ -41,17 +41,19 @@ def named(home_folder: Path, versions: dict[str, tuple[Home, ...]]) -> list[Name
     """The ids without an order."""
     facts = Facts(home_folder)
     for record_id, homes in versions.items():
-        for one in homes:
-            facts.records.append(record(one.partition, one.offset, record_id, rank=one.rank, timestamp_ms=one.at_ms))
+        for item in homes:
+            facts.records.append(
+                record(item.partition, item.offset, record_id, rank=item.rank, timestamp_ms=item.at_ms)
+            )
     facts.lines = [line(at, 0, 10**4) for at in range(10)]
     return facts.reconcile().named["unordered"]
 
 
 def unordered(home_folder: Path, *homes: Home) -> str:
     """Why the versions of one id have no order; the other id, which has one version, always has."""
-    found = named(home_folder, {"other": (Home(9),), "id": homes})
-    assert {one["id"] for one in found} <= {"id"}
-    return found[0]["why"] if found else ""
+    result = named(home_folder, {"other": (Home(9),), "id": homes})
+    assert {item["id"] for item in result} <= {"id"}
+    return result[0]["why"] if result else ""
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,12 @@ def test_versions_that_kafka_does_not_order_are_named(tmp_path, homes, why):
 
 def test_each_id_is_named_once(tmp_path):
     """With one of its positions."""
-    found = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
-    assert [(one["partition"], one["offset"], one["id"]) for one in found] == [(2, 0, "0"), (2, 1, "1"), (2, 2, "2")]
+    result = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
+    assert [(item["partition"], item["offset"], item["id"]) for item in result] == [
+        (2, 0, "0"),
+        (2, 1, "1"),
+        (2, 2, "2"),
+    ]
 
 
 versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 2)), max_size=12)
