@@ -134,9 +134,9 @@ class Tables:
         if query.lstrip().startswith("CREATE") or name in ("tables", "settled"):
             return []
         if name == "settings":
-            return [{"name": one, "value": self.node[one]} for one in self.node]
+            return [{"name": item, "value": self.node[item]} for item in self.node]
         if name == "generations":
-            return [{"topic_id": one, "epoch_us": epoch_us} for one, epoch_us in self.generations.items()]
+            return [{"topic_id": key, "epoch_us": epoch_us} for key, epoch_us in self.generations.items()]
         if name == "layouts":
             return self._layouts(query, values)
         if name == "readings":
@@ -156,13 +156,13 @@ class Tables:
         row = dict(zip(columns, values, strict=True))
         if "stored_at" in row:
             row["stored_at"] = row["stored_at"].astimezone(UTC).replace(tzinfo=None)  # as the driver reads it
-        self.kept[name][tuple(row[one] for one in _KEYS[name])] = row
+        self.kept[name][tuple(row[item] for item in _KEYS[name])] = row
         return []
 
     def _select(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         wanted = dict(zip(re.findall(r"(\w+) = (?:\?|%s)", query), values, strict=True))
-        found = [row for _, row in sorted(self.kept[name].items()) if wanted.items() <= row.items()]
-        return found[::-1] if "DESC" in query or name == "receipts" else found
+        result = [row for _, row in sorted(self.kept[name].items()) if wanted.items() <= row.items()]
+        return result[::-1] if "DESC" in query or name == "receipts" else result
 
 
 @cache
@@ -223,11 +223,11 @@ class Carried:
 
     def compact(self) -> None:
         """Remove all but the newest record of each key, and tombstones too, as if `delete.retention.ms` had passed."""
-        newest = {(one.partition(), one.key()): one for kept in self.kafka.values() for one in kept}
+        newest = {(item.partition(), item.key()): item for kept in self.kafka.values() for item in kept}
         for kept in self.kafka.values():
-            for one in kept:
-                if newest[one.partition(), one.key()] is not one or one.value() is None:
-                    self.compacted.add((one.partition(), one.offset()))
+            for record in kept:
+                if newest[record.partition(), record.key()] is not record or record.value() is None:
+                    self.compacted.add((record.partition(), record.offset()))
 
     def send(
         self,
@@ -256,13 +256,15 @@ class Carried:
         offset = len(self.kafka[partition])
         at_ms = STORED_MS - 1000 + offset if at_ms is None else at_ms
         named = key(sensor) if named is None else named
-        one = message(offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms)
-        self.kafka[partition].append(one)
+        kafka_message = message(
+            offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms
+        )
+        self.kafka[partition].append(kafka_message)
         return offset
 
     def acknowledge(self, run: str, places: Iterable[tuple[int, int]] | None = None, topic_id: str = TOPIC_ID) -> None:
         """Write the delivery log of an attempt whose records at `places`, or all, were acknowledged."""
-        everywhere = [(one.partition(), one.offset()) for kept in self.kafka.values() for one in kept]
+        everywhere = [(item.partition(), item.offset()) for kept in self.kafka.values() for item in kept]
         with DeliveryLog(delivery_log.folder_of(self.settings), run, "readings", topic_id) as written:
             for partition, offset in everywhere if places is None else places:
                 known = offset < len(self.kafka.get(partition, []))
@@ -283,8 +285,8 @@ class Carried:
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
             for record, at_ms, *place in kept.rows:
                 self.tables.store(record.sensor, *place, self._shift_us(*place), self.stored_ms, at_ms)
-            for one in kept.deletions:
-                self.tables.delete(one.key, one.offset, self._shift_us(one.partition, one.offset))
+            for deletion in kept.deletions:
+                self.tables.delete(deletion.key, deletion.offset, self._shift_us(deletion.partition, deletion.offset))
             self._set_aside(kept.rejects)
             read = [_read(span.partition, messages)._replace(stored_at_ms=self.stored_ms)] if messages else []
             summaries += _with_filtered(read, summarize_batch(kept, self.stored_ms))
@@ -322,16 +324,18 @@ class Carried:
 
     def _decode(self, messages: list[Message]) -> Decoded:
         decoded = Decoded()
-        for one in messages:
-            place = (one.timestamp()[1], one.partition(), one.offset())
-            found = self.decoder.deleted(one.key(), None) if one.value() is None else self.decoder.decode(one.value())
-            if isinstance(found, Fault):
-                where = ("readings", one.partition(), one.offset())
-                decoded.rejects.append(Reject(found, *where, one.key(), one.value(), one.headers() or []))
-            elif one.value() is None:
-                decoded.deletions.append(Deletion(found, *place))
+        for item in messages:
+            place = (item.timestamp()[1], item.partition(), item.offset())
+            result = (
+                self.decoder.deleted(item.key(), None) if item.value() is None else self.decoder.decode(item.value())
+            )
+            if isinstance(result, Fault):
+                where = ("readings", item.partition(), item.offset())
+                decoded.rejects.append(Reject(result, *where, item.key(), item.value(), item.headers() or []))
+            elif item.value() is None:
+                decoded.deletions.append(Deletion(result, *place))
             else:
-                decoded.rows.append((found, *place))
+                decoded.rows.append((result, *place))
         return decoded
 
     def refuse(self, run: str, what: bytes = b"refused") -> None:
@@ -349,7 +353,7 @@ class Carried:
 
     def _held(self, span: OffsetRange) -> list[Message]:
         messages = self.kafka[span.partition][span.first : span.end]
-        return [one for one in messages if (one.partition(), one.offset()) not in self.compacted]
+        return [item for item in messages if (item.partition(), item.offset()) not in self.compacted]
 
     def _settings_of(self, _client: Any, _settings: Any, _topic: str) -> list[TopicSetting]:
         return [TopicSetting(name, value, True, False) for name, value in self.topic_settings.items()]
@@ -360,9 +364,10 @@ class Carried:
 
     def _since(self, _settings: Any, _topic: str, whole: list[OffsetRange], moment: datetime) -> list[OffsetRange]:
         moment_ms = round(moment.timestamp() * 1000)
-        ages = {span.partition: [one.timestamp()[1] for one in self.kafka[span.partition]] for span in whole}
+        ages = {span.partition: [item.timestamp()[1] for item in self.kafka[span.partition]] for span in whole}
         return [
-            OffsetRange(one.partition, sum(age < moment_ms for age in ages[one.partition]), one.end) for one in whole
+            OffsetRange(item.partition, sum(age < moment_ms for age in ages[item.partition]), item.end)
+            for item in whole
         ]
 
     @contextmanager

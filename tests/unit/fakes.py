@@ -131,9 +131,9 @@ class FakeProducer:
 
     def _report(self, count: int) -> int:
         reported, self._waiting = self._waiting[:count], self._waiting[count:]
-        if self.limit_bytes is not None and sum(_size_bytes(one) for one, _ in reported) > self.limit_bytes:
+        if self.limit_bytes is not None and sum(_size_bytes(item) for item, _ in reported) > self.limit_bytes:
             self._refused += count
-            self.sent = [one for one in self.sent if all(one is not message for message, _ in reported)]
+            self.sent = [item for item in self.sent if all(item is not message for message, _ in reported)]
             for message, on_delivery in reported:
                 on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "too large"), message)
             return count
@@ -184,15 +184,17 @@ class FakeConsumer:
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
         if self._raises:
             raise self._raises
-        self.asked_ms += [one.offset for one in partitions]
-        return [self._at(one.partition, self._times[one.partition]) for one in partitions]
+        self.asked_ms += [partition.offset for partition in partitions]
+        return [self._at(partition.partition, self._times[partition.partition]) for partition in partitions]
 
-    def _at(self, partition: int, found: int | KafkaError) -> Any:
-        is_error = isinstance(found, KafkaError)
-        return SimpleNamespace(partition=partition, offset=-1 if is_error else found, error=found if is_error else None)
+    def _at(self, partition: int, result: int | KafkaError) -> Any:
+        is_error = isinstance(result, KafkaError)
+        return SimpleNamespace(
+            partition=partition, offset=-1 if is_error else result, error=result if is_error else None
+        )
 
     def assign(self, partitions: list[Any]) -> None:
-        self.assigned += [(one.topic, one.partition, one.offset) for one in partitions]
+        self.assigned += [(partition.topic, partition.partition, partition.offset) for partition in partitions]
         self.is_assigned = True
 
     def unassign(self) -> None:

@@ -42,7 +42,7 @@ class FakeKafka:
         return self
 
     def lying(self, topic: str) -> list[Message]:
-        return [one for one in self.producer.sent if one.topic() == topic]
+        return [message for message in self.producer.sent if message.topic() == topic]
 
     def spans(self, settings: Any, topic: str) -> list[OffsetRange]:
         lying = self.lying(topic)
@@ -50,19 +50,19 @@ class FakeKafka:
 
     def records(self, settings: Any, topic: str, wanted: list[OffsetRange]) -> Iterator[Message]:
         for span in wanted:
-            yield from (one for one in self.lying(topic) if span.first <= one.offset() < span.end)
+            yield from (item for item in self.lying(topic) if span.first <= item.offset() < span.end)
 
     def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[DeadLetter]:
         """The dead letters of `rejects`, which are then in the topic."""
         send_dead_letters(self.producer, topic, rejects, GENERATION_US)
-        found = [parse_message(one) for one in self.lying(topic)[-len(rejects) :]]
-        return [one for one in found if one is not None]
+        result = [parse_message(item) for item in self.lying(topic)[-len(rejects) :]]
+        return [item for item in result if item is not None]
 
 
-def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> DeadLetter:
+def set_aside_shrunk(kafka: FakeKafka, dead_letter: Reject) -> DeadLetter:
     """The dead letter of a record that exceeds the topic's limit, with its value or more omitted."""
     kafka.producer.limit_bytes = 2000
-    (letter,) = kafka.set_aside(one)
+    (letter,) = kafka.set_aside(dead_letter)
     kafka.producer.limit_bytes = None
     assert letter.left_out is not None
     return letter
@@ -93,8 +93,8 @@ class FakeSettled:
         assert self.is_there, "unconfigured table settled"
         if query.startswith("SELECT"):
             wanted = values[2] if len(values) > 2 else None
-            found = {key: row for key, row in self.rows.items() if key[:2] == values[:2]}
-            return [row | {"read_at": self.now} for key, row in found.items() if wanted is None or key[2] in wanted]
+            result = {key: row for key, row in self.rows.items() if key[:2] == values[:2]}
+            return [row | {"read_at": self.now} for key, row in result.items() if wanted is None or key[2] in wanted]
         if query.startswith("INSERT"):
             return self._insert(*values)
         if "SET state = ?" in query:

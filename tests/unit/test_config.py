@@ -229,8 +229,8 @@ def test_a_child_process_reads_the_same_settings(overrides):
 def test_a_user_without_a_name_is_unknown(monkeypatch, error):
     """A user of a container may have none."""
 
-    def nobody():
+    def raise_unknown():
         raise error
 
-    monkeypatch.setattr(getpass, "getuser", nobody)
+    monkeypatch.setattr(getpass, "getuser", raise_unknown)
     assert config.current_user() == "unknown"

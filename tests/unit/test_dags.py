@@ -93,7 +93,7 @@ def test_the_task_is_retried_with_back_off(dag):
 def test_every_parameter_is_one_of_a_run(dag):
     """The DAG has exactly the parameters of a run; by default, they request 500 records."""
     module, _ = dag
-    parameters = {name: one.default for name, one in module.PARAMETERS.items()}
+    parameters = {name: value.default for name, value in module.PARAMETERS.items()}
     assert ingest.RunOrder(run_id="r", **parameters).asked == 500
     assert {"run_id", *parameters} == set(ingest.RunOrder.__dataclass_fields__)
 

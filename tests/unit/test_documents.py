@@ -56,11 +56,11 @@ def test_every_reason_and_stage_is_documented() -> None:
 
 def test_no_file_names_a_package_index() -> None:
     """Locks and settings contain no address of where packages come from."""
-    found = subprocess.run(
+    result = subprocess.run(
         ["git", "grep", "-nIiE", r"https?://[a-z0-9.-]*(py" + r"pi|maven|npm" + r"js|python" + r"hosted)"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert found.stdout == ""
+    assert result.stdout == ""

@@ -31,5 +31,5 @@ def test_fakes_have_the_signatures_of_the_real_ones(fake, real):
             known = inspect.signature(getattr(real, name)).parameters
         except ValueError:  # written in C
             continue
-        if not any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in known.values()):
+        if not any(item.kind in (item.VAR_POSITIONAL, item.VAR_KEYWORD) for item in known.values()):
             assert set(inspect.signature(call).parameters) <= set(known), name

@@ -90,10 +90,15 @@ def letter(**changes: str) -> DeadLetter | None:
 
 def test_a_dead_letter_without_a_version_is_read() -> None:
     """It can be listed and redriven."""
-    found = letter()
-    assert found is not None
-    assert found.identity == f"{TOPIC}/1780272000000000/0/4"
-    assert (found.reason, found.rules, found.run, found.left_out) == ("contract_broken", ("email:pattern",), RUN, None)
+    dead_letter = letter()
+    assert dead_letter is not None
+    assert dead_letter.identity == f"{TOPIC}/1780272000000000/0/4"
+    assert (dead_letter.reason, dead_letter.rules, dead_letter.run, dead_letter.left_out) == (
+        "contract_broken",
+        ("email:pattern",),
+        RUN,
+        None,
+    )
 
 
 def receipt_session(receipt: str) -> FakeSession:
@@ -106,9 +111,9 @@ def test_a_receipt_without_a_version_is_compared_with_the_next_one() -> None:
     """It has its counts."""
     rows = json.loads((UNVERSIONED / "rows.json").read_text())
     (text,) = [values[2] for query, values in rows if ".receipts " in query]
-    found = receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
-    assert found is not None
-    assert (found["counts"], found["counted"]) == ({"": 3, "state": 2}, {"0": 5})
+    receipt = receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
+    assert receipt is not None
+    assert (receipt["counts"], receipt["counted"]) == ({"": 3, "state": 2}, {"0": 5})
 
 
 def renumbered(text: str, version: int) -> str:

@@ -22,9 +22,9 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found, tool
-        (tmp_path / "bin" / tool).symlink_to(found)
+        result = shutil.which(tool)
+        assert result, tool
+        (tmp_path / "bin" / tool).symlink_to(result)
     return tmp_path
 
 

@@ -58,7 +58,7 @@ def test_messages_and_tables_have_their_own_names():
     """JSON, JSON Schema and Avro have the message's names; Spark and Cassandra the columns'."""
     assert list(msgspec.json.decode(msgspec.json.encode(ITEM))) == IN_MESSAGES
     assert list(json_schema(Item)["properties"]) == IN_MESSAGES
-    assert [one["name"] for one in avro_schema(Item)["fields"]] == IN_MESSAGES
+    assert [field["name"] for field in avro_schema(Item)["fields"]] == IN_MESSAGES
     assert [part.split()[0] for part in spark_ddl(Item).split(", ")] == IN_TABLES
     assert list(cql.column_types(Item))[:-3] == IN_TABLES
     jsonschema.validate(json.loads(msgspec.json.encode(ITEM)), json_schema(Item))
@@ -150,7 +150,7 @@ def test_a_table_is_compared_by_columns_and_a_schema_by_messages():
     """A record that is only renamed changes no table, and its schema is another."""
     table = Table(cql.column_types(Item), ("order_id",))
     assert compare_table(table, Item) == []
-    plain = msgspec.defstruct("Item", [(one.column, str) for one in fields(Item)], bases=(Record,), kw_only=True)
+    plain = msgspec.defstruct("Item", [(field.column, str) for field in fields(Item)], bases=(Record,), kw_only=True)
     assert {change.field for change in compare_schemas(json_schema(plain), json_schema(Item))} >= {
         "orderId",
         "order_id",

@@ -101,7 +101,7 @@ def later_arguments(source: str) -> list[str]:
 def test_no_argument_requires_a_bugfix_release() -> None:
     """It would fail only on Debian's Python."""
     assert later_arguments("archive.extractall(folder, filter='data')") == ["extractall(filter=), line 1"]
-    assert {str(path): found for path in python_files() if (found := later_arguments(path.read_text()))} == {}
+    assert {str(path): result for path in python_files() if (result := later_arguments(path.read_text()))} == {}
 
 
 @pytest.mark.parametrize("command", [["compose", "init"], ["doctor", "--compose", "--json"]], ids=" ".join)
