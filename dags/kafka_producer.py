@@ -15,10 +15,10 @@ USERS_CREATED = Asset("users_created")
 """The topic. Updated by every run that produced all requested records. Schedule a DAG on it to follow this one."""
 
 PARAMETERS = {
-    "records": Param(500, type=["null", "integer"], minimum=1, description="How many records; or seconds and rate."),
-    "seconds": Param(None, type=["null", "number"], exclusiveMinimum=0, description="For how long; needs rate."),
-    "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="At most so many records a second."),
-    "source_url": Param(None, type=["null", "string"], description="Another API than PENSTOCK_SOURCE_URL."),
+    "records": Param(500, type=["null", "integer"], minimum=1, description="Number of records."),
+    "seconds": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Duration in seconds; needs rate."),
+    "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Maximum records per second."),
+    "source_url": Param(None, type=["null", "string"], description="API to read, instead of PENSTOCK_SOURCE_URL."),
     "clock_offset_s": Param(None, type=["null", "number"], description="Seconds added to Kafka's timestamps."),
     "pipeline": Param(None, type=["null", "object"], description="Filled in by penstock: fail if it is another one."),
 }
@@ -43,7 +43,7 @@ def stream_data(params: dict[str, Any] | None = None, run_id: str | None = None)
         order = ingest.RunOrder(run_id=str(run_id), **(params or {}))
         return ingest.run(settings, pipelines.of(settings), order).as_dict()
     except (UsageError, TooManyFailed) as error:
-        raise AirflowFailException(str(error)) from error  # another try would not mend it
+        raise AirflowFailException(str(error)) from error  # a retry would fail again
 
 
 @dag(

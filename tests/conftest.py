@@ -1,4 +1,4 @@
-"""Fixtures of every test: the local stack on ports and in a home of its own."""
+"""Fixtures of every test: the local stack on separate ports and in a separate data directory."""
 
 import contextlib
 import json
@@ -22,18 +22,18 @@ CAPTURED = Path(__file__).parent / "data" / "randomuser-1.4.json"
 
 
 def shifted_ports(by: int) -> dict[str, str]:
-    """The environment that moves every port of the local stack by `by`."""
+    """Return the environment that moves every port of the local stack by `by`."""
     return {f"PENSTOCK_{name.upper()}": str(port + by) for name, port in Settings(home=Path("unused")).ports().items()}
 
 
 def environment_of(home: Path, shift: int) -> dict[str, str]:
-    """The environment of a stack in `home`; downloads are shared with the user's own stack."""
+    """Return the environment of a stack in `home`; downloads are shared with the user's own stack."""
     cache = os.environ.get("PENSTOCK_CACHE", str(ROOT / ".penstock" / "cache"))
     return shifted_ports(shift) | {"PENSTOCK_HOME": str(home), "PENSTOCK_CACHE": cache}
 
 
 class Stack:
-    """A local stack in use by tests."""
+    """A local stack used by tests."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
@@ -55,12 +55,12 @@ class Stack:
         self._session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
 
     def close(self) -> None:
-        """End the session that dropped keyspaces."""
+        """Close the session that dropped keyspaces."""
         if self._session is not None:
             self._session.cluster.shutdown()
 
     def cli(self, *arguments: str, timeout_s: float = 300, **more: str) -> subprocess.CompletedProcess[str]:
-        """What the command gave, run as a user runs it."""
+        """Run a command as a user runs it, and return the completed process."""
         return subprocess.run(
             [sys.executable, "-m", "penstock.cli", *arguments],
             env=os.environ | self.environment | more,
@@ -72,7 +72,7 @@ class Stack:
         )
 
     def json(self, *arguments: str, timeout_s: float = 300, **more: str) -> Any:
-        """The JSON that the command printed; it must have exited with 0."""
+        """Return the JSON that the command printed; it must have exited with 0."""
         done = self.cli(*arguments, "--json", timeout_s=timeout_s, **more)
         assert done.returncode == 0, (
             f"{arguments}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -81,7 +81,7 @@ class Stack:
 
 
 def fresh_stack(name: str, shift: int, *up: str) -> Iterator[Stack]:
-    """A stack with no data, up; stopped at the end."""
+    """A stack without data, up; stopped at the end."""
     stack = Stack(environment_of(ROOT / ".penstock" / name, shift))
     stack.cli("destroy", "--yes")
     started = stack.cli("up", *up, timeout_s=600)
@@ -108,9 +108,9 @@ def settings(stack: Stack) -> Settings:
 
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name that no test used before. A keyspace of that name is dropped after the test.
+    """A name that no other test uses. A keyspace of that name is dropped after the test.
 
-    Each pipeline has some 20 tables; Cassandra gets slower, and starts later, with each that it keeps.
+    Each pipeline has some 20 tables; Cassandra gets slower, and starts more slowly, with each one.
     """
     name = f"t{uuid.uuid4().hex[:12]}"
     yield name
@@ -121,7 +121,9 @@ def unique(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def pipeline_file(tmp_path: Path, unique: str) -> Callable[..., Path]:
-    """Writes a pipeline file: the users with a topic, keyspace and table of their own, and `more` of its definition."""
+    """Return a function that writes a pipeline file: users with a separate topic, keyspace and table, and `more` of its
+    definition.
+    """
 
     def write(before: str = "", more: str = "") -> Path:
         path = tmp_path / f"{unique}.py"
@@ -138,7 +140,7 @@ def pipeline_file(tmp_path: Path, unique: str) -> Callable[..., Path]:
 
 @pytest.fixture
 def captured() -> list[dict[str, Any]]:
-    """The users of a captured answer of the real API."""
+    """The users of a captured response of the real API."""
     users: list[dict[str, Any]] = json.loads(CAPTURED.read_text())["results"]
     return users
 
@@ -150,7 +152,7 @@ def free_port() -> int:
 
 
 def _free_port() -> int:
-    """Outside the ports of the test stacks, and of those that systems give to whoever connects somewhere."""
+    """Return a free port outside those of the test stacks and the system's ephemeral range."""
     while True:
         port = random.randint(30_100, 32_700)
         with socket.socket() as listener, contextlib.suppress(OSError):
@@ -160,7 +162,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def captured_api() -> Iterator[str]:
-    """The address of a stand-in that answers with the captured users."""
+    """The address of a stand-in that responds with the captured users."""
     port = _free_port()
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""What holds of every page: accessible, whole on a phone, in both schemes of colour, by keyboard."""
+"""Checks of every page: accessibility, phone width, both color schemes, keyboard."""
 
 import re
 from collections.abc import Callable
@@ -51,26 +51,26 @@ def test_a_page_is_accessible(page: Page, carried: None, path: str, scheme: str)
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     opened(page, path)
     violations = Axe().run(page, options=_RULES).response["violations"]
-    found = [f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']][:5]}" for rule in violations]
-    assert found == []
+    result = [f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']][:5]}" for rule in violations]
+    assert result == []
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_fits_a_phone(page: Page, carried: None, path: str) -> None:
-    """Nothing but tables and the row of pages has to be scrolled sideways at 320 pixels (WCAG 1.4.10, reflow)."""
+    """At 320 pixels, only tables and pagination scroll sideways (WCAG 1.4.10, reflow)."""
     page.set_viewport_size({"width": 320, "height": 844})
     opened(page, path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_is_pictured(page: Page, carried: None, path: str, shot: Callable[[str], None]) -> None:
-    """A screenshot, to be looked at."""
+def test_a_screenshot_of_a_page_is_saved(page: Page, carried: None, path: str, shot: Callable[[str], None]) -> None:
+    """For review by eye."""
     opened(page, path)
     shot(re.sub(r"\W+", "-", path.strip("/")) or "pipeline-idle")
 
 
-def test_the_first_key_leads_to_the_content(page: Page) -> None:
+def test_the_first_tab_key_leads_to_the_content(page: Page) -> None:
     """Tab focuses the link that skips the navigation, and Enter follows it."""
     opened(page, "/")
     page.keyboard.press("Tab")
@@ -80,7 +80,7 @@ def test_the_first_key_leads_to_the_content(page: Page) -> None:
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-def test_the_pages_are_reached_by_keyboard(page: Page) -> None:
+def test_pages_are_reached_by_keyboard(page: Page) -> None:
     """The navigation follows the skip link, and Enter opens a page."""
     opened(page, "/")
     for _ in range(4):
@@ -90,7 +90,7 @@ def test_the_pages_are_reached_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Topics")
 
 
-def test_colours_stay_as_chosen(page: Page) -> None:
+def test_the_color_scheme_is_kept(page: Page) -> None:
     """Dark, light or the browser's preference, on every page."""
     opened(page, "/")
     page.get_by_role("button", name="Theme: system").click()
@@ -100,7 +100,7 @@ def test_colours_stay_as_chosen(page: Page) -> None:
 
 
 def test_a_name_is_copied(page: Page, carried: None) -> None:
-    """The copy button puts it into the clipboard."""
+    """The copy button puts it on the clipboard."""
     opened(page, "/schemas/users_created-value")
     page.get_by_role("button", name="Copy the subject's name").click()
     assert page.evaluate("navigator.clipboard.readText()") == "users_created-value"
@@ -117,8 +117,8 @@ def test_showing_personal_data_is_recorded(page: Page, stack: Stack) -> None:
     assert '"action":"personal_data"' in trail
 
 
-def test_twenty_pages_are_open_at_once(browser: Browser, address: str) -> None:
-    """Each goes on refreshing."""
+def test_twenty_open_pages_keep_refreshing(browser: Browser, address: str) -> None:
+    """All of them are open at the same time."""
     context = browser.new_context(base_url=address)
     pages = [context.new_page() for _ in range(20)]
     for page in pages:

@@ -1,4 +1,4 @@
-"""Health on the page: services, their logs, settings; and no secret anywhere."""
+"""The Health page: services, their logs, settings; and no secret anywhere."""
 
 import json
 import re
@@ -14,18 +14,18 @@ expect.set_options(timeout=20_000)
 PATHS = ["/health", "/health?part=settings", "/health?part=audit", "/health?part=alerts", "/health/logs/airflow-api"]
 
 
-def test_every_service_is_ready_with_version_ports_and_memory(
+def test_every_service_is_healthy_with_version_ports_and_memory(
     page: Page, stack: Stack, shot: Callable[[str], None]
 ) -> None:
     """One row each; the control center itself cannot be restarted from its page."""
     page.goto("/health")
     services = stack.json("status")
-    for one in services:
-        row = page.get_by_role("row").filter(has=page.get_by_text(one["name"], exact=True)).first
+    for service in services:
+        row = page.get_by_role("row").filter(has=page.get_by_text(service["name"], exact=True)).first
         expect(row).to_contain_text("ready")
-        for port in one["ports"].values():
+        for port in service["ports"].values():
             expect(row).to_contain_text(str(port))
-        expect(row).to_contain_text(one["version"])
+        expect(row).to_contain_text(service["version"])
     expect(page.get_by_text(f"{len(services)} of {len(services)} services are ready")).to_be_visible()
     expect(page.get_by_role("button", name="Restart kafka")).to_be_visible()
     expect(page.get_by_role("button", name="Restart control-center")).to_have_count(0)
@@ -67,7 +67,7 @@ def test_settings_are_searched(page: Page) -> None:
 
 
 def test_no_page_shows_a_secret(page: Page, stack: Stack) -> None:
-    """What the home's file of secrets holds stands in no page, though a log says it."""
+    """No content of the secrets file is on any page, even if it is in a log."""
     secrets = json.loads(layout.resolve_layout(stack.settings).credentials.read_text())
     with layout.resolve_layout(stack.settings).log("airflow-api").open("a") as log:
         log.writelines(f"{name} is {value}, https://me:{value}@host/\n" for name, value in secrets.items())
@@ -81,14 +81,14 @@ def test_no_page_shows_a_secret(page: Page, stack: Stack) -> None:
         assert [name for name, value in secrets.items() if value in content] == [], path
 
 
-def test_a_service_is_restarted_and_that_is_in_the_audit_log(page: Page, stack: Stack) -> None:
+def test_a_service_is_restarted_and_recorded_in_the_audit_log(page: Page, stack: Stack) -> None:
     """After the viewer confirmed it; the others stay up."""
-    before = {one["name"]: one["pid"] for one in stack.json("status")}
+    before = {service["name"]: service["pid"] for service in stack.json("status")}
     page.goto("/health")
     page.get_by_role("button", name="Restart watch").click()
     page.get_by_role("dialog").get_by_role("button", name="Restart").click()
     expect(page.get_by_text("restart: done")).to_be_visible(timeout=120_000)
-    after = {one["name"]: one["pid"] for one in stack.json("status")}
+    after = {service["name"]: service["pid"] for service in stack.json("status")}
     assert {name for name, pid in before.items() if after[name] != pid} == {"watch"}
     page.goto("/health?part=audit")
     row = page.get_by_role("row").filter(has_text="restart").first

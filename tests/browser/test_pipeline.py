@@ -32,7 +32,7 @@ def wait_for_count(page: Page, stage: str, least: int) -> None:
     wait_until(check, timeout_s=60, what=stage)
 
 
-def test_the_counters_move_while_a_run_goes_on(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
+def test_counters_update_during_a_run(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
     """Each stage counts a run's records without reloading the page, and the summary says Healthy."""
     page.goto("/")
     expect(page.locator("#hop-cassandra .told").first).to_have_text(re.compile(r"^[\d,]+ stored"))
@@ -68,7 +68,7 @@ def test_a_killed_cassandra_is_shown_until_it_has_recovered(
     expect(page.locator("#hop-cassandra .wrong")).to_have_count(0)
 
 
-def test_a_service_that_hangs_holds_up_no_other_page(page: Page, stack: Stack) -> None:
+def test_an_unresponsive_service_does_not_block_other_pages(page: Page, stack: Stack) -> None:
     """Cassandra is suspended: it is shown as unavailable, and the other pages keep working."""
     process = psutil.Process(stack.json("status", "cassandra")[0]["pid"])
     page.goto("/")

@@ -60,8 +60,8 @@ def reject(stack: Stack, captured: list[dict[str, Any]]) -> Any:
         return made[-1]
 
     yield make
-    for one in made:
-        one.discard()
+    for item in made:
+        item.discard()
 
 
 def show_personal(page: Page) -> None:
@@ -73,12 +73,12 @@ def test_a_record_is_found_by_its_reason_repaired_and_redriven(
     page: Page, reject: Callable[..., Rejected], stack: Stack, shot: Callable[[str], None]
 ) -> None:
     """Group, record, rule, edit with validation as typed, redrive: the row is stored, and the record is redriven."""
-    one = reject(phone="")
+    dead_letter = reject(phone="")
     page.goto("/rejected")
     page.get_by_role("row").filter(has_text="email:pattern phone:length").get_by_role("link").first.click()
     expect(page.get_by_role("heading", name="Samples and violated rules")).to_be_visible()
     shot("rejected-group")
-    page.get_by_role("link", name=one.letter.place, exact=True).click()
+    page.get_by_role("link", name=dead_letter.letter.place, exact=True).click()
     rules = page.locator("ul.rules")
     expect(rules).to_contain_text("email:pattern")
     expect(rules).to_contain_text("text of 1 to 50 characters")
@@ -98,7 +98,7 @@ def test_a_record_is_found_by_its_reason_repaired_and_redriven(
     expect(page.locator("dl.facts").first).to_contain_text("redriven")
 
     def stored() -> Any:
-        row = stack.cli("row", one.id, "--json")
+        row = stack.cli("row", dead_letter.id, "--json")
         if row.returncode:
             raise KafkaUnreachable(row.stderr)
         return json.loads(row.stdout)
@@ -108,7 +108,7 @@ def test_a_record_is_found_by_its_reason_repaired_and_redriven(
 
 def test_a_field_is_set_for_all_records_of_a_group(page: Page, reject: Callable[..., Rejected]) -> None:
     """A dry run shows how many would be sent; then they are, and none of the group is pending."""
-    one, other = reject(email="e@example.org", nationality="zz"), reject(email="e@example.org", nationality="xx")
+    first, other = reject(email="e@example.org", nationality="zz"), reject(email="e@example.org", nationality="xx")
     page.goto("/rejected?reason=contract_broken&rules=nationality:pattern&state=waiting")
     page.get_by_label("Field").click()
     page.get_by_role("option", name="nationality").click()
@@ -123,40 +123,42 @@ def test_a_field_is_set_for_all_records_of_a_group(page: Page, reject: Callable[
     page.get_by_role("dialog").get_by_role("button", name="Redrive").click()
     expect(outcome).to_contain_text("Result")
     expect(page.get_by_text("No matching dead letters")).to_be_visible()
-    for each in (one, other):
+    for each in (first, other):
         page.goto(each.path)
         expect(page.locator("dl.facts").first).to_contain_text("redriven")
 
 
 def test_a_record_is_discarded_with_a_reason(page: Page, reject: Callable[..., Rejected]) -> None:
     """Its position has to be typed; then it shows by whom and why, and cannot be redriven."""
-    one = reject()
-    page.goto(one.path)
+    dead_letter = reject()
+    page.goto(dead_letter.path)
     page.get_by_label("Reason (stored with user and time)").fill("a test")
     page.get_by_role("button", name="Discard").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("button", name="Discard")).to_be_disabled()
-    dialog.get_by_label(f"Type {one.letter.place} to confirm").fill(one.letter.place)
+    dialog.get_by_label(f"Type {dead_letter.letter.place} to confirm").fill(dead_letter.letter.place)
     dialog.get_by_role("button", name="Discard").click()
     expect(page.locator("dl.facts").first).to_contain_text("a test")
-    page.goto(one.path)
+    page.goto(dead_letter.path)
     expect(page.locator("dl.facts").first).to_contain_text("discarded")
     expect(page.get_by_role("button", name="Redrive")).to_have_count(0)
 
 
 def test_an_export_needs_personal_data_to_be_shown(page: Page, reject: Callable[..., Rejected], tmp_path: Path) -> None:
     """Hidden: the button is disabled and the page has no personal data. Shown: the file is that of the command."""
-    one = reject()
+    dead_letter = reject()
     page.goto("/rejected?rule=email:pattern")
     expect(page.get_by_role("button", name="Export")).to_be_disabled()
     assert SECRET not in page.content()
     show_personal(page)
-    expect(page.get_by_role("link", name=one.letter.place, exact=True).first).to_be_visible()
+    expect(page.get_by_role("link", name=dead_letter.letter.place, exact=True).first).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
     file = tmp_path / "rejected.jsonl"
     download.value.save_as(file)
-    (line,) = [found for found in map(json.loads, file.read_text().splitlines()) if found["place"] == one.letter.place]
+    (line,) = [
+        item for item in map(json.loads, file.read_text().splitlines()) if item["place"] == dead_letter.letter.place
+    ]
     assert (line["value"]["email"], line["reason"]) == (SECRET, "contract_broken")
 
 

@@ -1,4 +1,4 @@
-"""The runs: one is triggered, followed and its log read."""
+"""The Runs page: a run is triggered, followed and its log is read."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def test_a_run_is_triggered_followed_and_its_log_read(page: Page, shot: Callable
     shot("runs")
 
 
-def test_an_invalid_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) -> None:
+def test_an_invalid_run_form_is_rejected(page: Page, stack: Stack) -> None:
     """It says why, and triggers no run."""
     with Airflow(stack.settings) as airflow:
         before = len(airflow.list_runs(100))
@@ -65,7 +65,7 @@ def test_an_invalid_order_is_refused_and_nothing_is_sent(page: Page, stack: Stac
         assert len(airflow.list_runs(100)) == before
 
 
-def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, stack: Stack) -> None:
+def test_a_run_of_another_pipeline_is_rejected(page: Page, stack: Stack) -> None:
     """The form names what differs and what to restart, and triggers no run."""
     note = started.path_of(stack.settings, "spark-job")
     noted = note.read_text()
@@ -100,7 +100,7 @@ def test_the_dag_is_paused_and_unpaused(page: Page, stack: Stack) -> None:
         assert airflow.describe_dag()["is_paused"] is False
 
 
-def test_a_run_that_is_not_there(page: Page) -> None:
+def test_an_unknown_run_is_an_error(page: Page) -> None:
     """The page says so, and keeps its navigation."""
     page.goto("/runs/manual__nothing")
     expect(page.get_by_role("alert")).to_contain_text("no run manual__nothing")

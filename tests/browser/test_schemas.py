@@ -15,7 +15,7 @@ SECOND = {"type": "object", "title": "T", "properties": {"a": {"type": "string"}
 
 @pytest.fixture
 def subject(stack: Stack, unique: str) -> Iterator[str]:
-    """A subject of two versions, which is deleted at the end."""
+    """A subject with two versions, deleted at the end."""
     name = f"{unique}-value"
     address = f"{stack.settings.registry_url}/subjects/{name}"
     for schema in (FIRST, SECOND):
@@ -26,8 +26,10 @@ def subject(stack: Stack, unique: str) -> Iterator[str]:
     httpx2.delete(address, params={"permanent": "true"})
 
 
-def test_a_subject_and_what_differs_between_its_versions(page: Page, subject: str, shot: Callable[[str], None]) -> None:
-    """From the list to the diff, line by line, and its effect; the URL holds the versions."""
+def test_a_subject_shows_the_differences_between_versions(
+    page: Page, subject: str, shot: Callable[[str], None]
+) -> None:
+    """From the list to the diff, line by line, and its effect; the URL contains the versions."""
     page.goto(f"/schemas?find={subject}")
     page.get_by_role("link", name=subject).click()
     diff = page.locator(".table.diff")
@@ -60,7 +62,7 @@ def test_a_draft_is_checked_and_not_registered(page: Page, subject: str, stack: 
     assert httpx2.get(f"{stack.settings.registry_url}/subjects/{subject}/versions").json() == [1, 2]
 
 
-def test_where_a_version_is_in_use(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
+def test_the_use_of_a_version_is_shown(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
     """The schema of the pipeline's records, with the messages that have it."""
     stack.json("run", "--records", "20")
     page.goto("/schemas")
@@ -71,7 +73,7 @@ def test_where_a_version_is_in_use(page: Page, stack: Stack, shot: Callable[[str
     shot("schemas-in-use")
 
 
-def test_a_subject_that_is_not_there(page: Page) -> None:
+def test_an_unknown_subject_is_an_error(page: Page) -> None:
     """The page says so, and so does the list."""
     page.goto("/schemas/nobody-value")
     expect(page.get_by_role("alert")).to_contain_text("nobody-value")

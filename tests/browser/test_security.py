@@ -23,7 +23,7 @@ _READY_S = 90.0
 
 
 class Served(NamedTuple):
-    """A control center of the tests' own; its home holds its audit log."""
+    """A separate control center; its data directory contains its audit log."""
 
     address: str
     home: Path
@@ -68,13 +68,13 @@ def _ready(served: Served, process: "subprocess.Popen[bytes]") -> Served:
 
 @pytest.fixture(scope="module")
 def locked(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One that needs the password."""
+    """A control center that requires the password."""
     yield from _serve(stack, tmp_path_factory.mktemp("locked"), PENSTOCK_CONTROL_PASSWORD=PASSWORD)
 
 
 @pytest.fixture(scope="module")
 def unlocked(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One that needs none."""
+    """A control center that requires no password."""
     yield from _serve(stack, tmp_path_factory.mktemp("unlocked"))
 
 
@@ -93,8 +93,8 @@ def sign_in(page: Page, address: str, password: str = PASSWORD) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_every_page_needs_the_password(locked: Served, stranger: BrowserContext) -> None:
-    """A page leads to the form, a wrong password stays there and is recorded, the right one leads to the page."""
+def test_every_page_requires_the_password(locked: Served, stranger: BrowserContext) -> None:
+    """A page leads to the login form, a wrong password stays there and is recorded, the right one leads to the page."""
     page = stranger.new_page()
     page.goto(f"{locked.address}/topics")
     expect(page).to_have_url(re.compile("/sign-in"))
@@ -111,18 +111,18 @@ def test_every_page_needs_the_password(locked: Served, stranger: BrowserContext)
     assert "horse" not in json.dumps(locked.audit_entries())
 
 
-def test_cookies_are_out_of_reach(locked: Served, stranger: BrowserContext) -> None:
+def test_cookies_are_protected(locked: Served, stranger: BrowserContext) -> None:
     """Every cookie is HttpOnly and SameSite=Strict: no script sees one, no other site sends one."""
     page = stranger.new_page()
     sign_in(page, locked.address)
     expect(page.locator("main h1")).to_have_text("Pipeline")
     assert stranger.cookies()
-    assert {(one["httpOnly"], one["sameSite"]) for one in stranger.cookies()} == {(True, "Strict")}
+    assert {(cookie["httpOnly"], cookie["sameSite"]) for cookie in stranger.cookies()} == {(True, "Strict")}
     assert page.evaluate("document.cookie") == ""
 
 
 def test_signing_out_ends_the_session(locked: Served, stranger: BrowserContext) -> None:
-    """The cookie of before opens nothing any more; the sign-out is recorded."""
+    """The previous cookie gives no access any more; the sign-out is recorded."""
     page = stranger.new_page()
     sign_in(page, locked.address)
     expect(page.locator("main h1")).to_have_text("Pipeline")
@@ -133,7 +133,7 @@ def test_signing_out_ends_the_session(locked: Served, stranger: BrowserContext) 
     expect(page).to_have_url(re.compile("/sign-in"))
     assert locked.ask("/", cookies=jar).status_code == 303
     assert locked.ask("/api/v1/pipeline", cookies=jar).status_code == 401
-    assert [one["outcome"] for one in locked.audit_entries() if one["action"] == "sign_out"][-1] == "done"
+    assert [entry["outcome"] for entry in locked.audit_entries() if entry["action"] == "sign_out"][-1] == "done"
 
 
 def test_signing_out_closes_the_other_tab(locked: Served, stranger: BrowserContext) -> None:
@@ -160,13 +160,13 @@ def test_programs_send_the_password(locked: Served) -> None:
         assert locked.ask(path).status_code == 200
 
 
-def test_another_name_is_not_answered(unlocked: Served) -> None:
-    """421 for a host name that is not ours, wherever it leads."""
+def test_another_host_name_is_rejected(unlocked: Served) -> None:
+    """421 for a host name that is not ours, whatever it resolves to."""
     for path in ("/", "/api/v1/pipeline", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
         assert unlocked.ask(path, headers={"Host": "evil.test:9021"}).status_code == 421
 
 
-def test_another_address_without_a_password_is_refused(stack: Stack, tmp_path: Path) -> None:
+def test_another_address_without_a_password_is_rejected(stack: Stack, tmp_path: Path) -> None:
     """It does not start: exit code 2, and a message that names both variables."""
     done = stack.cli("control", PENSTOCK_CONTROL_HOST="0.0.0.0", PENSTOCK_HOME=str(tmp_path))
     assert done.returncode == 2
@@ -193,10 +193,10 @@ def test_showing_personal_data_is_recorded(unlocked: Served, stranger: BrowserCo
 
 
 def _personal_path(served: Served) -> str:
-    """A route that can show personal data, its parameters filled with what need not be there."""
+    """A route that can show personal data, with placeholders for its parameters."""
     document = served.ask("/api/v1/openapi.json").json()
     for path, methods in document["paths"].items():
-        if any(one["name"] == "personal" for one in methods["get"].get("parameters", [])):
+        if any(item["name"] == "personal" for item in methods["get"].get("parameters", [])):
             return re.sub(r"{[^}]*}", "0", path)
     raise AssertionError("no route shows personal data")
 
@@ -216,7 +216,7 @@ class Elsewhere(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[str]:
-    """The address of another origin on this host, which browsers hold for the same site: cookies go there, too."""
+    """The address of another origin on this host; browsers treat it as the same site and send cookies to it."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -228,7 +228,7 @@ def elsewhere() -> Iterator[str]:
 
 @pytest.fixture
 def lured(unlocked: Served, elsewhere: str, stranger: BrowserContext) -> Page:
-    """A viewer with a session here who looks at a page of another origin."""
+    """A viewer with a session here who opens a page of another origin."""
     page = stranger.new_page()
     page.goto(unlocked.address)
     expect(page.locator("main h1")).to_have_text("Pipeline")
@@ -253,18 +253,18 @@ FETCHES = {
 
 @pytest.mark.parametrize("what", FETCHES)
 def test_another_origin_reads_nothing(unlocked: Served, lured: Page, what: str) -> None:
-    """The browser gives the page no answer; and what it sends without asking for one is refused."""
+    """The browser does not give the page a response; and what it sends without asking for one is rejected."""
     path, options = FETCHES[what]
     script = "async ([to, how]) => { try { await fetch(to, how); return 'read' } catch { return 'refused' } }"
     assert lured.evaluate(script, [unlocked.address + path, options]) == "refused"
     if "headers" not in options:
-        with lured.expect_response(lambda one: one.url.startswith(unlocked.address)) as answered:
+        with lured.expect_response(lambda item: item.url.startswith(unlocked.address)) as answered:
             lured.evaluate(script, [unlocked.address + path, {**options, "mode": "no-cors"}])
         assert answered.value.status == 403
 
 
 def test_another_origin_opens_no_websocket(unlocked: Served, lured: Page) -> None:
-    """Though a websocket knows no same-origin rule, and the cookie goes with it."""
+    """Although websockets have no same-origin rule, and the cookie is sent."""
     script = """to => new Promise(done => {
         const socket = new WebSocket(to)
         socket.onopen = () => done('open')
@@ -275,7 +275,7 @@ def test_another_origin_opens_no_websocket(unlocked: Served, lured: Page) -> Non
 
 
 def test_another_origin_can_neither_frame_nor_submit(unlocked: Served, lured: Page) -> None:
-    """A frame stays empty, a form that is sent here is refused; a link may lead here."""
+    """A frame stays empty, a form that is sent here is rejected; a link may lead here."""
     lured.evaluate(
         "to => { const f = document.createElement('iframe'); f.src = to; document.body.append(f) }", unlocked.address
     )
@@ -294,8 +294,8 @@ def test_another_origin_can_neither_frame_nor_submit(unlocked: Served, lured: Pa
     assert gone.value.status == 403
 
 
-def test_a_page_outlives_a_restart(stack: Stack, tmp_path: Path, stranger: BrowserContext) -> None:
-    """Sessions are lost with the process; a page that is open finds its way back by itself."""
+def test_a_page_survives_a_restart(stack: Stack, tmp_path: Path, stranger: BrowserContext) -> None:
+    """Sessions are lost with the process; an open page reconnects by itself."""
     page = stranger.new_page()
     port, environment = _free_port(), os.environ | stack.environment | {"PENSTOCK_HOME": str(tmp_path)}
     served = Served(f"http://127.0.0.1:{port}", tmp_path)

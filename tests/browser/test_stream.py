@@ -1,4 +1,4 @@
-"""The stream: its micro-batches, and its job stopped and started."""
+"""The Stream page: its micro-batches, and its job stopped and started."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.conftest import Stack
 
 
-def test_micro_batches_appear_as_records_come(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
+def test_micro_batches_appear_as_records_arrive(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
     """Without reloading the page: in the table, with links to the records, and in the charts."""
     page.goto("/stream")
     expect(page.locator("#stream-state")).to_contain_text("running", timeout=60_000)
@@ -23,7 +23,7 @@ def test_micro_batches_appear_as_records_come(page: Page, stack: Stack, shot: Ca
     shot("stream")
 
 
-def test_spark_is_a_click_away(page: Page, stack: Stack) -> None:
+def test_spark_uis_are_linked(page: Page, stack: Stack) -> None:
     """The UIs of this stack, and the executors of the application."""
     page.goto("/stream")
     ports = {"job": "spark_job_ui_port", "master": "spark_ui_port", "worker": "spark_worker_ui_port"}

@@ -24,9 +24,7 @@ def ids(page: Page) -> set[str]:
     return set(page.locator(".table.rows tbody td:first-child").all_inner_texts())
 
 
-def test_a_record_is_found_by_its_id_and_its_trace_followed(
-    page: Page, record_id: str, shot: Callable[[str], None]
-) -> None:
+def test_a_record_is_found_by_its_id_and_traced(page: Page, record_id: str, shot: Callable[[str], None]) -> None:
     """Fetched, produced, recorded, stored, in this order, each with its time; the whole topic has no other."""
     page.goto("/table")
     page.get_by_label("Record id").fill(record_id)
@@ -42,7 +40,7 @@ def test_a_record_is_found_by_its_id_and_its_trace_followed(
     shot("table-row")
 
 
-def test_pages_of_rows_show_other_rows(page: Page, record_id: str, shot: Callable[[str], None]) -> None:
+def test_each_page_of_rows_has_its_own_rows(page: Page, record_id: str, shot: Callable[[str], None]) -> None:
     """Each URL shows its own rows, and the browser's back button works."""
     page.goto("/table?size=20")
     first = ids(page)
@@ -58,8 +56,8 @@ def test_pages_of_rows_show_other_rows(page: Page, record_id: str, shot: Callabl
     expect(page.get_by_role("link", name=record_id)).to_be_visible()
 
 
-def test_rows_hide_personal_data_until_they_are_shown(page: Page, record_id: str) -> None:
-    """What is not personal is seen."""
+def test_personal_data_in_rows_is_hidden_until_shown(page: Page, record_id: str) -> None:
+    """What is not personal is visible."""
     page.goto(f"/table/rows/{record_id}")
     facts = page.locator("dl.facts")
     expect(facts).to_contain_text("male")
@@ -68,8 +66,8 @@ def test_rows_hide_personal_data_until_they_are_shown(page: Page, record_id: str
     expect(facts).to_contain_text("@example.com")
 
 
-def test_an_id_without_a_row_and_a_text_that_is_no_id(page: Page, record_id: str) -> None:
-    """The page says what it may mean; the search finds none."""
+def test_an_id_without_a_row_and_an_invalid_id(page: Page, record_id: str) -> None:
+    """The page says what the reason may be; the search has no result."""
     other = uuid.uuid4()
     page.goto(f"/table/rows/{other}")
     expect(page.get_by_text(f"has no row with the id {other}")).to_be_visible()
@@ -81,7 +79,7 @@ def test_an_id_without_a_row_and_a_text_that_is_no_id(page: Page, record_id: str
     expect(page.get_by_role("alert")).to_contain_text("invalid page")
 
 
-def test_facts_of_the_nodes_and_the_definition(page: Page, record_id: str) -> None:
+def test_node_facts_and_the_definition_are_shown(page: Page, record_id: str) -> None:
     """Writes, compactions, SSTables, disk; the CREATE TABLE statement."""
     page.goto("/table")
     for fact in ("row writes since node start", "pending compactions", "SSTables", "table size on disk"):

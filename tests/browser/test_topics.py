@@ -19,7 +19,7 @@ from penstock.retry import wait_until
 
 @pytest.fixture
 def topic(settings: Settings, unique: str) -> Iterator[str]:
-    """A topic of two partitions with one message."""
+    """A topic with two partitions and one message."""
     client = kafka.create_admin(settings)
     admin.create_topic(client, settings, unique, 2)
     message_draft.deliver_message(settings, unique, b"first", b'{"colour": "green", "inner": {"size": 3}}')
@@ -29,13 +29,13 @@ def topic(settings: Settings, unique: str) -> Iterator[str]:
 
 
 def visit(page: Page, path: str) -> None:
-    """Open a page, and wait until it can be typed into."""
+    """Open a page, and wait until its inputs accept text."""
     page.goto(path)
     page.wait_for_function("() => window.did_handshake")
 
 
 def rows(page: Page, key: str) -> Locator:
-    """The messages in the list whose key is shown so."""
+    """The messages in the list whose key is displayed so."""
     return page.locator("li.message", has_text=key)
 
 
@@ -101,7 +101,7 @@ def test_a_live_tail_shows_new_messages_and_can_be_paused(shown: Page, settings:
 
 
 def test_personal_data_is_hidden_until_it_is_requested(page: Page, settings: Settings, topic: str):
-    """Text, hex and a key that is no id of the pipeline are hidden; then they are shown."""
+    """Text, hex and a key that is not an id of the pipeline are hidden; then they are shown."""
     place = message_draft.deliver_message(settings, topic, b"somebody", b"Ada Lovelace")
     visit(page, f"/topics/{topic}/messages/{place.partition}/{place.offset}")
     expect(page.get_by_role("heading", name="Bytes")).to_be_visible()
@@ -115,7 +115,7 @@ def test_personal_data_is_hidden_until_it_is_requested(page: Page, settings: Set
 
 
 def test_a_valid_message_is_produced_and_opened(page: Page, settings: Settings, shot: Callable[[str], None]):
-    """The template keeps the contract; Kafka acknowledges it, and the link leads to it."""
+    """The template satisfies the contract; Kafka acknowledges it, and the link leads to it."""
     name = pipelines.of(settings).topic
     visit(page, f"/topics/{name}/produce")
     typed = json.loads(page.get_by_label("Value").input_value())
@@ -127,7 +127,9 @@ def test_a_valid_message_is_produced_and_opened(page: Page, settings: Settings, 
     expect(page.locator("dl.facts")).to_contain_text("schema")
 
 
-def test_an_invalid_message_is_refused_then_sent_as_typed_and_rejected(page: Page, settings: Settings, address: str):
+def test_an_invalid_message_is_rejected_then_sent_as_typed_and_dead_lettered(
+    page: Page, settings: Settings, address: str
+):
     """Every broken rule is named, nothing is sent; sent anyway, the stream rejects it."""
     pipeline = pipelines.of(settings)
     visit(page, f"/topics/{pipeline.topic}/produce")
@@ -207,7 +209,7 @@ def test_records_are_deleted_up_to_an_offset(page: Page, settings: Settings, top
 
 
 def test_an_internal_topic_is_read_only(page: Page):
-    """No producing, no deleting; the settings are shown."""
+    """It cannot be produced to or deleted; its settings are shown."""
     visit(page, "/topics/kafkasql-journal/settings")
     expect(page.get_by_text("This topic is internal to a service")).to_be_visible()
     expect(page.get_by_role("button", name="Delete topic")).to_have_count(0)
@@ -215,7 +217,7 @@ def test_an_internal_topic_is_read_only(page: Page):
     expect(page.get_by_role("alert")).to_contain_text("the schema registry")
 
 
-def test_a_topic_that_is_not_there_is_said_so(page: Page):
+def test_an_unknown_topic_is_an_error(page: Page):
     """An old link breaks nothing."""
     visit(page, "/topics/nowhere")
     expect(page.get_by_role("alert")).to_contain_text("there is no topic 'nowhere'")

@@ -227,7 +227,7 @@ def fetch_page(path: str, **more: Any) -> httpx2.Response:
     return httpx2.get(f"http://127.0.0.1:{PORTS['CONTROL_PORT']}{path}", trust_env=False, timeout=30, **more)
 
 
-def test_an_open_address_without_passwords_stops_before_anything_starts(users: Project) -> None:
+def test_an_open_address_without_passwords_fails_before_anything_starts(users: Project) -> None:
     """The log of the container that Compose names has the reason in one line. No other container was started."""
     write_env(users, ONLY_LINE)
     done = users.try_compose("up", "--detach", "--build", BIND="0.0.0.0")
@@ -252,7 +252,7 @@ def test_root_is_rejected_by_the_build(users: Project) -> None:
         assert "no container runs as root" in done.stdout + done.stderr, service
 
 
-def test_the_documented_steps_bring_everything_up(project: Project) -> None:
+def test_the_documented_steps_start_everything(project: Project) -> None:
     """Every container is healthy or has completed. Memory and image sizes go to the transcript."""
     states = {
         container["Service"]: (container["State"], container["Health"], container["ExitCode"])
@@ -358,7 +358,7 @@ def test_no_container_runs_as_root_or_shows_a_secret(project: Project) -> None:
     assert [name for name, value in secrets.items() if value in shown] == []
 
 
-def test_each_service_sees_its_own_secrets_only(project: Project) -> None:
+def test_each_service_sees_only_its_own_secrets(project: Project) -> None:
     """Its folder has exactly the files that `preflight.FILES` lists. Other services have none."""
     folders = {"cassandra_db": "cassandra", "spark-worker": "spark", "spark-submitter": "spark"}
     for container in project.containers():

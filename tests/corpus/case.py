@@ -1,4 +1,4 @@
-"""What a case of the corpus is: a record of Kafka's as somebody may send it, and what must become of it."""
+"""A case of the corpus: a Kafka record as somebody may send it, and its expected outcome."""
 
 import json
 import uuid
@@ -21,7 +21,7 @@ _SPACE = uuid.UUID("5f1d9a4e-7d2f-4f0c-9a55-0c0ffee0c0de")
 
 
 def good_fields(name: str) -> dict[str, Any]:
-    """The fields of a good user whose id follows from `name`."""
+    """The fields of a valid user whose id is derived from `name`."""
     return {
         "id": str(uuid.uuid5(_SPACE, name)),
         "first_name": "Ada",
@@ -40,7 +40,7 @@ def good_fields(name: str) -> dict[str, Any]:
 
 
 class Sender:
-    """Writes values for one case, of a good user of its own; `schema_ids` are the registry's by the schema's name."""
+    """Write values for one case, from its own valid user; `schema_ids` are the registry's by schema name."""
 
     def __init__(self, name: str, schema_ids: Mapping[str, int]) -> None:
         self.fields = good_fields(name)
@@ -57,25 +57,25 @@ class Sender:
         return msgspec.convert(self.fields, User)
 
     def json(self, *without: str, **changes: Any) -> bytes:
-        """The user as plain JSON, fields changed, added, or left out."""
+        """The user as plain JSON, with fields changed, added, or removed."""
         fields = {name: value for name, value in (self.fields | changes).items() if name not in without}
         return json.dumps(fields, ensure_ascii=False).encode()
 
     def with_raw(self, name: str, raw: bytes) -> bytes:
-        """The user as plain JSON in which the field `name`, one of its own or not, has the JSON text `raw`."""
+        """The user as plain JSON in which the field `name`, known or not, has the JSON text `raw`."""
         start = self.json(name)
         return start[:-1] + b', "%b": %b}' % (name.encode(), raw)
 
     def framed(self, schema: str, body: bytes) -> bytes:
-        """`body` behind the frame of a schema of the corpus."""
+        """`body` with the wire-format header of a schema in the corpus."""
         return encode_header(self._schema_ids[schema]) + body
 
     def avro(self, schema: str = "avro", **changes: Any) -> bytes:
-        """The user as framed Avro, by that schema, without a check of any value."""
+        """The user as Avro with a wire-format header, by that schema, without a check of any value."""
         return self.framed(schema, self.avro_body(schema, **changes))
 
     def avro_body(self, schema: str = "avro", **changes: Any) -> bytes:
-        """As `avro`, without the frame."""
+        """Like `avro`, without the header."""
         dates = {"dob": self.user.dob, "registered_date": self.user.registered_date}
         body = BytesIO()
         fastavro.schemaless_writer(
@@ -100,7 +100,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Deleted:
-    """The row of the case's user, sent before it, is gone."""
+    """The row of the case's user, which was sent before, is gone."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Rejected:
 
 
 def broken(*rules: str, message: str = "") -> Rejected:
-    """What becomes of a record that breaks these rules of the contract."""
+    """The outcome of a record that breaks these rules of the contract."""
     return Rejected(Reason.CONTRACT_BROKEN, message, rules)
 
 
@@ -128,7 +128,7 @@ def own_id(sender: Sender) -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """A record as somebody may send it, and what must become of it."""
+    """A record as somebody may send it, and its expected outcome."""
 
     name: str
     value: Value
@@ -137,5 +137,5 @@ class Case:
     headers: Headers = field(default_factory=lambda: [("origin", b"corpus")])
 
     def sender(self, schema_ids: Mapping[str, int]) -> Sender:
-        """Who writes the case's value."""
+        """The sender of the case's value."""
         return Sender(self.name, schema_ids)

@@ -1,4 +1,4 @@
-"""Dates that are absurd, and dates that only look so."""
+"""Invalid dates, and valid ones that only look invalid."""
 
 from tests.corpus.case import Case, Stored, broken
 
@@ -53,15 +53,21 @@ _FINE = {
 
 CASES = [
     *(
-        Case(f"dob: {name}", lambda one, t=text: one.json(dob=t), broken("dob:format"))
+        Case(f"dob: {name}", lambda sender, t=text: sender.json(dob=t), broken("dob:format"))
         for name, text in _FORMAT.items()
     ),
-    *(Case(f"dob: {name}", lambda one, t=text: one.json(dob=t), broken("dob:date")) for name, text in _DATE.items()),
-    *(Case(f"dob: {name}", lambda one, t=text: one.json(dob=t), Stored({"dob": text})) for name, text in _FINE.items()),
-    Case("dob: seconds since 1970", lambda one: one.json(dob=946684800), broken("dob:type")),
+    *(
+        Case(f"dob: {name}", lambda sender, t=text: sender.json(dob=t), broken("dob:date"))
+        for name, text in _DATE.items()
+    ),
+    *(
+        Case(f"dob: {name}", lambda sender, t=text: sender.json(dob=t), Stored({"dob": text}))
+        for name, text in _FINE.items()
+    ),
+    Case("dob: seconds since 1970", lambda sender: sender.json(dob=946684800), broken("dob:type")),
     Case(
         "both dates in the future",
-        lambda one: one.json(dob="2999-01-01T00:00:00Z", registered_date="2999-01-01T00:00:00Z"),
+        lambda sender: sender.json(dob="2999-01-01T00:00:00Z", registered_date="2999-01-01T00:00:00Z"),
         broken("dob:date", "registered_date:date", message="dob: is in the future"),
     ),
 ]

@@ -1,4 +1,6 @@
-"""Numbers beyond 64 bits, and what is no number; a user has none of its own, so they stand elsewhere or are wrong."""
+"""Numbers beyond 64 bits, and values that are not numbers; users have no number fields, so they are in other fields or
+invalid.
+"""
 
 from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Stored, broken
@@ -32,14 +34,21 @@ _NONE = {
 _OUT_OF_RANGE = Rejected(Reason.JSON_MALFORMED, "out of range")
 
 CASES = [
-    *(Case(f"a number: {name}", lambda one, r=raw: one.with_raw("x", r), Stored()) for name, raw in _FINE.items()),
     *(
-        Case(f"a number: {name}", lambda one, r=raw: one.with_raw("x", r), Rejected(Reason.JSON_MALFORMED))
+        Case(f"a number: {name}", lambda sender, r=raw: sender.with_raw("x", r), Stored())
+        for name, raw in _FINE.items()
+    ),
+    *(
+        Case(f"a number: {name}", lambda sender, r=raw: sender.with_raw("x", r), Rejected(Reason.JSON_MALFORMED))
         for name, raw in _NONE.items()
     ),
-    Case("NaN where a text belongs", lambda one: one.with_raw("phone", b"NaN"), Rejected(Reason.JSON_MALFORMED)),
+    Case("NaN where a text belongs", lambda sender: sender.with_raw("phone", b"NaN"), Rejected(Reason.JSON_MALFORMED)),
     *(
-        Case(f"{name} where a text belongs", lambda one, r=raw: one.with_raw("post_code", r), broken("post_code:type"))
+        Case(
+            f"{name} where a text belongs",
+            lambda sender, r=raw: sender.with_raw("post_code", r),
+            broken("post_code:type"),
+        )
         for name, raw in {
             "a number beyond 64 bits": b"18446744073709551616",
             "a number of hundreds of digits": b"1" * 400,
@@ -47,7 +56,7 @@ CASES = [
         }.items()
     ),
     *(
-        Case(f"{name} where a text belongs", lambda one, r=raw: one.with_raw("post_code", r), _OUT_OF_RANGE)
+        Case(f"{name} where a text belongs", lambda sender, r=raw: sender.with_raw("post_code", r), _OUT_OF_RANGE)
         for name, raw in {"1e999": b"1e999", "a number of thousands of digits": b"9" * 10_000}.items()
     ),
     Case("a number of thousands of digits as the value", lambda _: b"9" * 10_000, Rejected(Reason.JSON_MALFORMED)),

@@ -1,4 +1,4 @@
-"""The schema registry's frame, broken or of nobody's schema."""
+"""The wire-format header: malformed, or with an unknown schema."""
 
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Reason
@@ -9,7 +9,7 @@ from tests.corpus.schemas import UNKNOWN_ID
 def _cut(length: int) -> Case:
     return Case(
         f"a frame of {length} bytes",
-        lambda one: one.framed("json", one.json())[:length],
+        lambda sender: sender.framed("json", sender.json())[:length],
         Rejected(Reason.FRAME_BROKEN, f"{length} of 5 bytes"),
     )
 
@@ -17,13 +17,13 @@ def _cut(length: int) -> Case:
 def _unknown(name: str, schema_id: int) -> Case:
     return Case(
         f"a schema id that nobody gave: {name}",
-        lambda one: encode_header(schema_id) + one.json(),
+        lambda sender: encode_header(schema_id) + sender.json(),
         Rejected(Reason.SCHEMA_UNKNOWN, f"schema {schema_id}"),
     )
 
 
-def _twice_framed(one: Sender) -> bytes:
-    return one.framed("json", one.framed("json", one.json()))
+def _twice_framed(sender: Sender) -> bytes:
+    return sender.framed("json", sender.framed("json", sender.json()))
 
 
 CASES = [
@@ -38,7 +38,9 @@ CASES = [
     Case("a frame in a frame", _twice_framed, Rejected(Reason.JSON_MALFORMED)),
     Case("nothing but NULs", lambda _: b"\0" * 100, Rejected(Reason.SCHEMA_UNKNOWN, "schema 0")),
     Case(
-        "another magic byte", lambda one: b"\x01" + one.framed("json", one.json())[1:], Rejected(Reason.JSON_MALFORMED)
+        "another magic byte",
+        lambda sender: b"\x01" + sender.framed("json", sender.json())[1:],
+        Rejected(Reason.JSON_MALFORMED),
     ),
-    Case("framed JSON", lambda one: one.framed("json", one.json()), Stored()),
+    Case("framed JSON", lambda sender: sender.framed("json", sender.json()), Stored()),
 ]

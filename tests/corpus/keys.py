@@ -1,4 +1,4 @@
-"""Values that are null or empty, with keys that are ids, in every format, and keys that are none."""
+"""Null and empty values, with keys that are ids, in every format, and keys that are not."""
 
 from io import BytesIO
 
@@ -22,54 +22,63 @@ def _kept(name: str, key: Key) -> Case:
     return Case(f"a null value: {name}", lambda _: None, _NO_ID, key)
 
 
-def _avro(one: Sender, schema: str, value: object) -> bytes:
+def _avro(sender: Sender, schema: str, value: object) -> bytes:
     """A key as another team's Avro producer writes it."""
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(SCHEMAS[schema].schema), value)
-    return one.framed(schema, body.getvalue())
+    return sender.framed(schema, body.getvalue())
 
 
 CASES = [
-    _deleted("its id as key", lambda one: one.id.encode()),
-    _deleted("its id in capitals as key", lambda one: one.id.upper().encode()),
-    _deleted("its id without hyphens as key", lambda one: one.id.replace("-", "").encode()),
+    _deleted("its id as key", lambda sender: sender.id.encode()),
+    _deleted("its id in capitals as key", lambda sender: sender.id.upper().encode()),
+    _deleted("its id without hyphens as key", lambda sender: sender.id.replace("-", "").encode()),
     _kept("no key", lambda _: None),
     _kept("an empty key", lambda _: b""),
     _kept("a word as key", lambda _: b"key"),
-    _kept("its id in braces as key", lambda one: b"{%b}" % one.id.encode()),
-    _deleted("its id in quotes as key", lambda one: b'"%b"' % one.id.encode()),
-    _deleted("its id in a JSON object as key", lambda one: b'{"id": "%b"}' % one.id.encode()),
-    _deleted("its id in a JSON object with escapes", lambda one: b'{"\\u0069d": "%b"}' % one.id.encode()),
-    _deleted("a Connect key", lambda one: b'{"schema":{"type":"struct"},"payload":{"id":"%b"}}' % one.id.encode()),
-    _deleted("a Connect key of a scalar", lambda one: b'{"schema":{"type":"string"},"payload":"%b"}' % one.id.encode()),
-    _deleted("a Connect key without its schema", lambda one: b'{"payload":{"id":"%b"}}' % one.id.encode()),
-    _deleted("a Connect key of no schema", lambda one: b'{"schema":null,"payload":"%b"}' % one.id.encode()),
-    _deleted("its id as framed JSON", lambda one: one.framed("json", b'"%b"' % one.id.encode())),
-    _deleted("its id in a framed JSON object", lambda one: one.framed("json", b'{"id":"%b"}' % one.id.encode())),
-    _deleted("its id as framed Avro", lambda one: _avro(one, "text", one.id)),
-    _deleted("its id in a framed Avro record", lambda one: _avro(one, "key", {"id": one.id})),
-    _deleted("its id as a UUID of Avro in a record", lambda one: _avro(one, "uuid-key", {"id": one.id})),
-    _deleted("its id or null in a framed Avro record", lambda one: _avro(one, "nullable-key", {"id": one.id})),
-    _kept("null in a framed Avro record", lambda one: _avro(one, "nullable-key", {"id": None})),
-    _kept("its id in an Avro record with another field", lambda one: _avro(one, "wide-key", {"id": one.id, "at": 1})),
-    _kept("an Avro record of something else", lambda one: _avro(one, "other-record", {"number": 1})),
-    _kept("a framed Avro record and a byte", lambda one: _avro(one, "key", {"id": one.id}) + b"x"),
-    _kept("a framed Avro record that is cut", lambda one: _avro(one, "key", {"id": one.id})[:-1]),
-    _kept("a frame that is cut as key", lambda one: _avro(one, "key", {"id": one.id})[:3]),
-    _kept("its id framed by a schema that nobody has", lambda one: encode_header(UNKNOWN_ID) + one.id.encode()),
-    _kept("a JSON object with another field as key", lambda one: b'{"id":"%b","at":1}' % one.id.encode()),
-    _kept("a JSON object of another name as key", lambda one: b'{"user":"%b"}' % one.id.encode()),
-    _kept("a JSON object that names its id twice", lambda one: b'{"id":"%b","id":"x"}' % one.id.encode()),
+    _kept("its id in braces as key", lambda sender: b"{%b}" % sender.id.encode()),
+    _deleted("its id in quotes as key", lambda sender: b'"%b"' % sender.id.encode()),
+    _deleted("its id in a JSON object as key", lambda sender: b'{"id": "%b"}' % sender.id.encode()),
+    _deleted("its id in a JSON object with escapes", lambda sender: b'{"\\u0069d": "%b"}' % sender.id.encode()),
+    _deleted(
+        "a Connect key", lambda sender: b'{"schema":{"type":"struct"},"payload":{"id":"%b"}}' % sender.id.encode()
+    ),
+    _deleted(
+        "a Connect key of a scalar", lambda sender: b'{"schema":{"type":"string"},"payload":"%b"}' % sender.id.encode()
+    ),
+    _deleted("a Connect key without its schema", lambda sender: b'{"payload":{"id":"%b"}}' % sender.id.encode()),
+    _deleted("a Connect key of no schema", lambda sender: b'{"schema":null,"payload":"%b"}' % sender.id.encode()),
+    _deleted("its id as framed JSON", lambda sender: sender.framed("json", b'"%b"' % sender.id.encode())),
+    _deleted(
+        "its id in a framed JSON object", lambda sender: sender.framed("json", b'{"id":"%b"}' % sender.id.encode())
+    ),
+    _deleted("its id as framed Avro", lambda sender: _avro(sender, "text", sender.id)),
+    _deleted("its id in a framed Avro record", lambda sender: _avro(sender, "key", {"id": sender.id})),
+    _deleted("its id as a UUID of Avro in a record", lambda sender: _avro(sender, "uuid-key", {"id": sender.id})),
+    _deleted("its id or null in a framed Avro record", lambda sender: _avro(sender, "nullable-key", {"id": sender.id})),
+    _kept("null in a framed Avro record", lambda sender: _avro(sender, "nullable-key", {"id": None})),
+    _kept(
+        "its id in an Avro record with another field",
+        lambda sender: _avro(sender, "wide-key", {"id": sender.id, "at": 1}),
+    ),
+    _kept("an Avro record of something else", lambda sender: _avro(sender, "other-record", {"number": 1})),
+    _kept("a framed Avro record and a byte", lambda sender: _avro(sender, "key", {"id": sender.id}) + b"x"),
+    _kept("a framed Avro record that is cut", lambda sender: _avro(sender, "key", {"id": sender.id})[:-1]),
+    _kept("a frame that is cut as key", lambda sender: _avro(sender, "key", {"id": sender.id})[:3]),
+    _kept("its id framed by a schema that nobody has", lambda sender: encode_header(UNKNOWN_ID) + sender.id.encode()),
+    _kept("a JSON object with another field as key", lambda sender: b'{"id":"%b","at":1}' % sender.id.encode()),
+    _kept("a JSON object of another name as key", lambda sender: b'{"user":"%b"}' % sender.id.encode()),
+    _kept("a JSON object that names its id twice", lambda sender: b'{"id":"%b","id":"x"}' % sender.id.encode()),
     _kept("a JSON object with null as id", lambda _: b'{"id":null}'),
-    _kept("a JSON list as key", lambda one: b'["%b"]' % one.id.encode()),
-    _kept("a Connect key in a Connect key", lambda one: b'{"payload":{"payload":"%b"}}' % one.id.encode()),
+    _kept("a JSON list as key", lambda sender: b'["%b"]' % sender.id.encode()),
+    _kept("a Connect key in a Connect key", lambda sender: b'{"payload":{"payload":"%b"}}' % sender.id.encode()),
     _kept("a Connect key without a payload", lambda _: b'{"schema":{},"payload":null}'),
-    _kept("a struct in Java's words as key", lambda one: b"Struct{id=%b}" % one.id.encode()),
+    _kept("a struct in Java's words as key", lambda sender: b"Struct{id=%b}" % sender.id.encode()),
     _kept("JSON that is nested 100,000 deep as key", lambda _: b"[" * 100_000),
-    _kept("its id and a newline as key", lambda one: one.id.encode() + b"\n"),
-    _kept("its id cut as key", lambda one: one.id.encode()[:-1]),
-    _kept("the 16 bytes of its id as key", lambda one: b"\xff" + one.user.id.bytes[1:]),
-    _kept("its id framed as key", lambda one: one.framed("json", one.id.encode())),
+    _kept("its id and a newline as key", lambda sender: sender.id.encode() + b"\n"),
+    _kept("its id cut as key", lambda sender: sender.id.encode()[:-1]),
+    _kept("the 16 bytes of its id as key", lambda sender: b"\xff" + sender.user.id.bytes[1:]),
+    _kept("its id framed as key", lambda sender: sender.framed("json", sender.id.encode())),
     _kept("a key that is no UTF-8", lambda _: b"\xff\xfe"),
     _kept("a key of NULs", lambda _: b"\0" * 36),
     Case("an empty value", lambda _: b"", Rejected(Reason.VALUE_MISSING, "the value is empty")),
@@ -79,12 +88,12 @@ CASES = [
         Rejected(Reason.VALUE_MISSING, "the value is empty"),
         lambda _: None,
     ),
-    Case("no key", lambda one: one.json(), Stored(), lambda _: None),
-    Case("an empty key", lambda one: one.json(), Stored(), lambda _: b""),
-    Case("another key than its id", lambda one: one.json(), Stored(), lambda _: b"\xffkey"),
+    Case("no key", lambda sender: sender.json(), Stored(), lambda _: None),
+    Case("an empty key", lambda sender: sender.json(), Stored(), lambda _: b""),
+    Case("another key than its id", lambda sender: sender.json(), Stored(), lambda _: b"\xffkey"),
     Case("no key, and bad", lambda _: b"{", Rejected(Reason.JSON_MALFORMED), lambda _: None),
     Case("a binary key, and bad", lambda _: b"{}x", Rejected(Reason.JSON_MALFORMED), lambda _: b"\0\xff\xfe\0"),
-    Case("no headers", lambda one: one.json(gender="x"), broken("gender:pattern"), headers=[]),
+    Case("no headers", lambda sender: sender.json(gender="x"), broken("gender:pattern"), headers=[]),
     Case("a header that is null", lambda _: b"{", Rejected(Reason.JSON_MALFORMED), headers=[("h", None)]),
     Case("a header that is empty", lambda _: b"{", Rejected(Reason.JSON_MALFORMED), headers=[("h", b""), ("", b"x")]),
     Case(
@@ -96,6 +105,6 @@ CASES = [
     Case("a binary header", lambda _: b"{", Rejected(Reason.JSON_MALFORMED), headers=[("h", bytes(range(256)))]),
     Case("a header name beyond ASCII", lambda _: b"{", Rejected(Reason.JSON_MALFORMED), headers=[("ключ 🔑", b"1")]),
     Case("1,000 headers", lambda _: b"{", Rejected(Reason.JSON_MALFORMED), headers=_MANY),
-    Case("1,000 headers of a good record", lambda one: one.json(), Stored(), headers=_MANY),
+    Case("1,000 headers of a good record", lambda sender: sender.json(), Stored(), headers=_MANY),
     Case("a null value with headers and no id", lambda _: None, _NO_ID, lambda _: b"x", [("h", None), ("h", b"\0")]),
 ]

@@ -1,4 +1,4 @@
-"""JSON that is well formed and breaks rules of the contract: types, absence, formats, texts."""
+"""Well-formed JSON that breaks rules of the contract: types, absence, formats, texts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,18 +11,18 @@ _NUL = "contains a NUL character"
 
 def _changed(name: str, field: str, value: Any, *rules: str, message: str = "") -> Case:
     codes = [f"{field}:{rule}" for rule in rules]
-    return Case(f"{field}: {name}", lambda one: one.json(**{field: value}), broken(*codes, message=message))
+    return Case(f"{field}: {name}", lambda sender: sender.json(**{field: value}), broken(*codes, message=message))
 
 
 def _fine(name: str, field: str, value: str) -> Case:
-    return Case(f"{field}: {name}", lambda one: one.json(**{field: value}), Stored({field: value}))
+    return Case(f"{field}: {name}", lambda sender: sender.json(**{field: value}), Stored({field: value}))
 
 
 def _of_each_field() -> Iterator[Case]:
     for field in _FIELDS:
         yield Case(
             f"{field} missing",
-            lambda one, f=field: one.json(f),
+            lambda sender, f=field: sender.json(f),
             broken(f"{field}:required", message=f"{field}: is missing"),
         )
         yield _changed("null", field, None, "required", message=f"{field}: is null")
@@ -36,7 +36,7 @@ def _python_name(kind: str) -> str:
 
 def _everything_wrong() -> Case:
     rules = [f"{field}:type" for field in _FIELDS]
-    return Case("every field of a wrong type", lambda one: one.json(**dict.fromkeys(_FIELDS, 7)), broken(*rules))
+    return Case("every field of a wrong type", lambda sender: sender.json(**dict.fromkeys(_FIELDS, 7)), broken(*rules))
 
 
 CASES = [
@@ -49,15 +49,15 @@ CASES = [
     ),
     Case(
         "several rules at once",
-        lambda one: one.json("phone", email="nobody", post_code=1, last_name=None, nationality="gb"),
+        lambda sender: sender.json("phone", email="nobody", post_code=1, last_name=None, nationality="gb"),
         broken("last_name:required", "post_code:type", "email:pattern", "phone:required", "nationality:pattern"),
     ),
     Case(
         "a broken rule behind a frame",
-        lambda one: one.framed("json", one.json(gender="other")),
+        lambda sender: sender.framed("json", sender.json(gender="other")),
         broken("gender:pattern"),
     ),
-    Case("names in capitals", lambda one: one.json("email", EMAIL="a@b.c"), broken("email:required")),
+    Case("names in capitals", lambda sender: sender.json("email", EMAIL="a@b.c"), broken("email:required")),
     _changed("no UUID", "id", "12345", "format", message="Invalid UUID"),
     _changed("empty", "id", "", "format"),
     _changed("in braces", "id", "{5f1d9a4e-7d2f-4f0c-9a55-0c0ffee0c0de}", "format"),
@@ -101,7 +101,7 @@ CASES = [
     _changed("a NUL in an address", "email", "ada\0@example.com", "character", message=_NUL),
     Case(
         "NULs in two fields",
-        lambda one: one.json(first_name="\0", phone="\0"),
+        lambda sender: sender.json(first_name="\0", phone="\0"),
         broken("first_name:character", "phone:character"),
     ),
     _fine("as long as may be", "first_name", "x" * 500),

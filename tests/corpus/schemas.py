@@ -1,4 +1,4 @@
-"""The schemas that values of the corpus are written with; a registry gives each an id."""
+"""The schemas with which values of the corpus are written; a registry assigns their ids."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ _USER = avro_schema(User)
 
 
 def _changed(**types: Any) -> dict[str, Any]:
-    """The user's Avro schema, fields of another type or added; None leaves one out."""
-    fields = {one["name"]: one["type"] for one in _USER["fields"]} | types
+    """The user's Avro schema with fields changed or added; None removes one."""
+    fields = {field["name"]: field["type"] for field in _USER["fields"]} | types
     return _USER | {"fields": [{"name": name, "type": kind} for name, kind in fields.items() if kind is not None]}
 
 
@@ -32,7 +32,7 @@ _DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 
 
 
 def _nested(levels: int, leaf: Any) -> Any:
-    """Records of ten records of ten records ..., all but the first of each used by name."""
+    """Records of ten records of ten records ..., all but the first referenced by name."""
     kind = leaf
     for level in range(levels):
         fields = [kind, *[f"N{level - 1}" if level else leaf] * 9]

@@ -1,17 +1,17 @@
-"""Good but strange: what nobody writes so, and what is stored all the same."""
+"""Valid but unusual values, which are stored."""
 
 import json
 
 from tests.corpus.case import Case, Sender, Stored
 
 
-def _everywhere_space(one: Sender) -> bytes:
-    return ("\r\n\t " + json.dumps(one.fields, indent="\t \n", separators=(" \n,", "\t: ")) + " \n").encode()
+def _everywhere_space(sender: Sender) -> bytes:
+    return ("\r\n\t " + json.dumps(sender.fields, indent="\t \n", separators=(" \n,", "\t: ")) + " \n").encode()
 
 
-def _escaped(one: Sender) -> bytes:
+def _escaped(sender: Sender) -> bytes:
     """The user with each character of each name and value escaped."""
-    return _all_escaped(json.dumps(one.fields))
+    return _all_escaped(json.dumps(sender.fields))
 
 
 def _all_escaped(text: str) -> bytes:
@@ -21,24 +21,28 @@ def _all_escaped(text: str) -> bytes:
 
 
 CASES = [
-    Case("fields in another order", lambda one: json.dumps(dict(reversed(one.fields.items()))).encode(), Stored()),
-    Case("no space", lambda one: json.dumps(one.fields, separators=(",", ":")).encode(), Stored()),
+    Case(
+        "fields in another order", lambda sender: json.dumps(dict(reversed(sender.fields.items()))).encode(), Stored()
+    ),
+    Case("no space", lambda sender: json.dumps(sender.fields, separators=(",", ":")).encode(), Stored()),
     Case("space everywhere", _everywhere_space, Stored()),
     Case("every character escaped", _escaped, Stored()),
     Case(
         "escaped beyond ASCII",
-        lambda one: json.dumps(one.fields | {"first_name": "Zoë 😀"}).encode(),
+        lambda sender: json.dumps(sender.fields | {"first_name": "Zoë 😀"}).encode(),
         Stored({"first_name": "Zoë 😀"}),
     ),
-    Case("beyond ASCII, not escaped", lambda one: one.json(first_name="Zoë 😀"), Stored({"first_name": "Zoë 😀"})),
+    Case(
+        "beyond ASCII, not escaped", lambda sender: sender.json(first_name="Zoë 😀"), Stored({"first_name": "Zoë 😀"})
+    ),
     Case(
         "slashes escaped, as PHP does",
-        lambda one: one.json().replace(b"/", rb"\/"),
+        lambda sender: sender.json().replace(b"/", rb"\/"),
         Stored(),
     ),
-    Case("unknown fields", lambda one: one.json(x=None, y=[1, {"z": True}], z={"a": {"b": []}}), Stored()),
-    Case("an id in capitals", lambda one: one.json(id=one.id.upper()), Stored()),
-    Case("an id without hyphens", lambda one: one.json(id=one.id.replace("-", "")), Stored()),
-    Case("a NUL in an unknown field", lambda one: one.json(x="\0"), Stored()),
-    Case("a surrogate in UTF-8 in an unknown field", lambda one: one.with_raw("x", b'"\xed\xa0\x80"'), Stored()),
+    Case("unknown fields", lambda sender: sender.json(x=None, y=[1, {"z": True}], z={"a": {"b": []}}), Stored()),
+    Case("an id in capitals", lambda sender: sender.json(id=sender.id.upper()), Stored()),
+    Case("an id without hyphens", lambda sender: sender.json(id=sender.id.replace("-", "")), Stored()),
+    Case("a NUL in an unknown field", lambda sender: sender.json(x="\0"), Stored()),
+    Case("a surrogate in UTF-8 in an unknown field", lambda sender: sender.with_raw("x", b'"\xed\xa0\x80"'), Stored()),
 ]

@@ -1,4 +1,4 @@
-"""Carrying the captured users as Avro on a topic of their own: the DAG's task, and a Spark job on the master."""
+"""Send the captured users as Avro through a separate topic: the DAG's task, and a Spark job on the master."""
 
 import json
 import os
@@ -36,15 +36,15 @@ def carry(stack: Stack, pipeline: Path, api: str, work: Path, free_port: int) ->
     with spark_job(stack, environment, work) as job:
         run_dag(stack, environment, work, api)
         wait_until(lambda: _all_covered(settings, job), timeout_s=120, what="every user to be stored")
-    found = pipelines.of(settings)
+    result = pipelines.of(settings)
     with cassandra.open_session(settings) as session:
-        rows = session.execute(f"SELECT * FROM {found.keyspace}.{found.table}")
+        rows = session.execute(f"SELECT * FROM {result.keyspace}.{result.table}")
         return {str(row["id"]): row for row in rows}
 
 
 @contextmanager
 def spark_job(stack: Stack, environment: dict[str, str], work: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """spark_stream.py on the stack's standalone master; SIGTERM at the end must stop it in peace."""
+    """spark_stream.py on the stack's standalone master; SIGTERM at the end must stop it gracefully."""
     service = catalog.build_services(read_environment(stack.settings))["spark-job"]
     log = work / "spark-job.log"
     with log.open("w") as output:
@@ -65,7 +65,7 @@ def spark_job(stack: Stack, environment: dict[str, str], work: Path) -> Iterator
 
 
 def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str) -> None:
-    """The DAG, carried out by Airflow itself in this one process, with a database of its own."""
+    """Run the DAG with Airflow itself in this process, with a separate database."""
     own = os.environ | stack.environment | environment
     own |= {
         "AIRFLOW_HOME": str(work / "airflow"),

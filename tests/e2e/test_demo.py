@@ -1,4 +1,4 @@
-"""The whole way, as a user goes it: API, Airflow, Kafka, Spark, Cassandra."""
+"""The whole path, as a user runs it: API, Airflow, Kafka, Spark, Cassandra."""
 
 import json
 import os
@@ -68,21 +68,21 @@ def read_rows(stack: Stack, keyspace: str, table: str) -> dict[str, dict[str, An
 
 
 def batches(stack: Stack) -> list[Batch]:
-    """The stream's newest batches, once one was kept in the last minute."""
+    """The stream's newest batches, once one was recorded in the last minute."""
 
     def kept() -> None:
         with cassandra.open_session(stack.settings) as session:
-            found[:] = Progress(session, "spark_streams", "users_created").batches(20)
-        if not found or datetime.now(UTC) - found[0].began_at > timedelta(minutes=1):
+            result[:] = Progress(session, "spark_streams", "users_created").batches(20)
+        if not result or datetime.now(UTC) - result[0].began_at > timedelta(minutes=1):
             raise Unreachable("no batch was kept lately")
 
-    found: list[Batch] = []
+    result: list[Batch] = []
     wait_until(kept, timeout_s=20, every_s=0.5, what="batches")
-    return found
+    return result
 
 
-def test_a_batch_is_told_of_with_its_phases(stack: Stack) -> None:
-    """Of each micro-batch rows, phases and where it ends are kept; the ledger has the latency of each stored row."""
+def test_each_batch_is_recorded_with_its_phases(stack: Stack) -> None:
+    """Rows, phases and end offsets of each micro-batch are kept; the ledger has the latency of each stored row."""
     stack.json("run", "--records", "20")
     newest = batches(stack)[0]
     assert newest.rows > 0
@@ -93,42 +93,44 @@ def test_a_batch_is_told_of_with_its_phases(stack: Stack) -> None:
     assert all(sum((line["latencies"] or {}).values()) == line["stored"] for line in lines)
 
 
-def test_the_job_keeps_what_it_found_out_about_keys(stack: Stack) -> None:
-    """The own producer writes ids as text: the first batch proves it for all tombstones that may come."""
+def test_the_job_keeps_the_proven_key_formats(stack: Stack) -> None:
+    """Our producer writes ids as text: the first batch proves that format for all later tombstones."""
     stack.json("run", "--records", "20")
     with cassandra.open_session(stack.settings) as session:
         rows = session.execute("SELECT topic, shape FROM spark_streams.key_formats")
         assert {row["shape"] for row in rows if row["topic"] == "users_created"} == {"assumed", "text"}
 
 
-def test_a_run_stores_every_record_and_says_so(stack: Stack) -> None:
-    """`run --json` gives the receipt of a run in which nothing is missing, with the times of each stage in order."""
-    found = stack.json("run", "--records", "300")
-    assert set(found) >= RECEIPT_KEYS
-    assert {name: found[name] for name in ("asked", "fetched", "produced", "stored")} == dict.fromkeys(
+def test_a_run_stores_every_record_and_reports_it(stack: Stack) -> None:
+    """`run --json` returns the receipt of a run in which nothing is missing, with the times of each stage in order."""
+    result = stack.json("run", "--records", "300")
+    assert set(result) >= RECEIPT_KEYS
+    assert {name: result[name] for name in ("asked", "fetched", "produced", "stored")} == dict.fromkeys(
         ("asked", "fetched", "produced", "stored"), 300
     )
-    assert (found["rejected"], found["missing"], found["dag_run_state"]) == (0, 0, "success")
-    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
-    moments = [datetime.fromisoformat(found["stages"][name]) for name in ("triggered", "started", "produced", "stored")]
+    assert (result["rejected"], result["missing"], result["dag_run_state"]) == (0, 0, "success")
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
+    moments = [
+        datetime.fromisoformat(result["stages"][name]) for name in ("triggered", "started", "produced", "stored")
+    ]
     assert moments == sorted(moments)
 
 
 def test_every_captured_user_arrives_with_every_field(
     stack: Stack, captured: list[dict[str, Any]], captured_api: str
 ) -> None:
-    """The real API's answer goes through Airflow's DAG, Kafka and Spark into Cassandra unharmed, as JSON."""
-    found = stack.json("run", "--records", "30", "--source", captured_api)
-    assert (found["produced"], found["stored"], found["missing"]) == (30, 30, 0)
+    """The real API's response passes through Airflow's DAG, Kafka and Spark into Cassandra unchanged, as JSON."""
+    result = stack.json("run", "--records", "30", "--source", captured_api)
+    assert (result["produced"], result["stored"], result["missing"]) == (30, 30, 0)
     check_rows_against_api(read_rows(stack, "spark_streams", "created_users"), captured)
     shown = stack.json("row", captured[0]["login"]["uuid"])
     assert shown["post_code"] == str(captured[0]["location"]["postcode"])
 
 
-def test_a_foreign_plain_json_record_is_stored_and_a_bad_one_set_aside(
+def test_a_plain_json_record_of_another_producer_is_stored_and_a_bad_one_dead_lettered(
     stack: Stack, captured: list[dict[str, Any]]
 ) -> None:
-    """What another producer sent without a frame is read; what breaks the contract is counted as rejected."""
+    """Values without a wire-format header are read; those that break the contract are counted as rejected."""
     before = stack.json("verify")
     fields = users.from_source(captured[0]) | {"id": "00000000-0000-4000-8000-000000000001", "first_name": "Foreign"}
     client = create_producer(stack.settings)
@@ -142,26 +144,26 @@ def test_a_foreign_plain_json_record_is_stored_and_a_bad_one_set_aside(
 
 
 def balanced(stack: Stack) -> dict[str, Any]:
-    """The whole topic's receipt, once nothing is on its way any more."""
+    """The whole topic's receipt, once nothing is in flight."""
     from penstock.errors import Unreachable
 
     def probe() -> dict[str, Any]:
-        found: dict[str, Any] = stack.json("verify")
-        if found["waiting"]:
-            raise Unreachable(f"{found['waiting']} waiting")
-        return found
+        result: dict[str, Any] = stack.json("verify")
+        if result["waiting"]:
+            raise Unreachable(f"{result['waiting']} waiting")
+        return result
 
-    found = wait_until(probe, timeout_s=120, what="every record to be stored")
-    assert found["balanced"]
-    assert found["produced"] == found["stored"] + found["rejected"]
-    assert found["rows"] == found["distinct_ids"]
-    for partition in found["partitions"]:
+    receipt = wait_until(probe, timeout_s=120, what="every record to be stored")
+    assert receipt["balanced"]
+    assert receipt["produced"] == receipt["stored"] + receipt["rejected"]
+    assert receipt["rows"] == receipt["distinct_ids"]
+    for partition in receipt["partitions"]:
         assert partition["produced"] == partition["end"] - partition["first"]
-    return found
+    return receipt
 
 
-def test_the_job_goes_on_after_it_was_stopped_in_the_middle(stack: Stack) -> None:
-    """Records sent while the job stops and starts again are all stored, once, and the job stopped in peace."""
+def test_the_job_resumes_after_a_stop_in_the_middle(stack: Stack) -> None:
+    """Records sent while the job stops and restarts are all stored, once, and the job stopped gracefully."""
     before = balanced(stack)
     run = subprocess.Popen(
         [sys.executable, "-m", "penstock.cli", "run", "--records", "3000", "--json"],
@@ -181,10 +183,10 @@ def test_the_job_goes_on_after_it_was_stopped_in_the_middle(stack: Stack) -> Non
     assert "stopped" in stack.cli("logs", "spark-job", "-n", "400").stdout
 
 
-def test_the_job_goes_on_after_it_was_killed_in_the_middle(stack: Stack) -> None:
-    """kill -9 of the driver: the supervisor starts it again, and nothing is missing or twice."""
+def test_the_job_resumes_after_a_kill_in_the_middle(stack: Stack) -> None:
+    """kill -9 of the driver: the supervisor restarts it, and nothing is missing or duplicated."""
     before = balanced(stack)
-    (job,) = [one for one in stack.json("status") if one["name"] == "spark-job"]
+    (job,) = [service for service in stack.json("status") if service["name"] == "spark-job"]
     run = subprocess.Popen(
         [sys.executable, "-m", "penstock.cli", "run", "--records", "3000", "--json"],
         env=os.environ | stack.environment,
@@ -207,8 +209,8 @@ def _sent_some(stack: Stack, before: int) -> None:
         raise Unreachable("nothing was sent yet")
 
 
-def test_demo_on_a_stack_that_is_up_shows_rows_pages_and_receipt(stack: Stack) -> None:
-    """The command of the README, as it is."""
+def test_demo_on_a_running_stack_shows_rows_pages_and_receipt(stack: Stack) -> None:
+    """The command is the README's, unchanged."""
     done = stack.cli("demo", "--records", "20")
     assert done.returncode == 0, done.stderr
     for text in ("receipt", "missing", "first_name", "web page", "Airflow", "./penstock down"):

@@ -1,4 +1,4 @@
-"""Kafka 3.9 with ZooKeeper, in a stack of its own; and Avro instead of JSON, from the DAG to the rows."""
+"""Kafka 3.9 with ZooKeeper, in a separate stack; and Avro instead of JSON, from the DAG to the rows."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +16,15 @@ from tests.e2e.test_demo import check_rows_against_api
 
 @pytest.fixture(scope="module")
 def zookeeper_stack() -> Iterator[Stack]:
-    """Kafka with ZooKeeper, and what the pipeline needs beside it; its own Spark job ran, and gave its cores back."""
+    """Kafka with ZooKeeper, and what the pipeline needs next to it; its own Spark job ran, and released its cores."""
     for stack in fresh_stack("test-zookeeper", 20_000, "--coordination", "zookeeper", "spark-job"):
         assert stack.cli("down", "spark-job").returncode == 0
         yield stack
 
 
 def test_zookeeper_coordinates_kafka(zookeeper_stack: Stack) -> None:
-    """ZooKeeper 3.8.4 and Kafka 3.9.2 run, and no controller of KRaft."""
-    versions = {one["name"]: one["version"] for one in zookeeper_stack.json("status", "zookeeper", "kafka")}
+    """ZooKeeper 3.8.4 and Kafka 3.9.2 run, and no KRaft controller."""
+    versions = {service["name"]: service["version"] for service in zookeeper_stack.json("status", "zookeeper", "kafka")}
     assert versions == {"zookeeper": "3.8.4", "kafka": "3.9.2"}
 
 
@@ -36,7 +36,7 @@ def test_every_captured_user_arrives_with_every_field_as_avro(
     tmp_path: Path,
     free_port: int,
 ) -> None:
-    """PENSTOCK_WIRE_FORMAT=avro is all it takes; the values in Kafka are Avro, framed with a registered schema."""
+    """Setting PENSTOCK_WIRE_FORMAT=avro is enough; the values in Kafka are Avro with the id of a registered schema."""
     file, settings = pipeline_file(), zookeeper_stack.settings
     rows = carry(zookeeper_stack, file, captured_api, tmp_path, free_port)
     check_rows_against_api(rows, captured)

@@ -1,4 +1,4 @@
-"""A Spark of the tests' own, and pipelines in it."""
+"""Fixtures of the integration tests: a Spark session, and topics with pipelines of their own."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def spark(stack: Stack) -> "Iterator[SparkSession]":
-    """A Spark of two threads, with the stack's configuration and jars."""
+    """A Spark session with two threads and the stack's configuration and jars."""
     from penstock.process.session import spark_session
 
     os.environ["SPARK_CONF_DIR"] = str(stack.settings.home / "run" / "spark-conf")
@@ -31,7 +31,7 @@ def spark(stack: Stack) -> "Iterator[SparkSession]":
 
 @pytest.fixture
 def topic(settings: Settings, spark: "SparkSession", pipeline_file: Callable[..., Path]) -> "Callable[..., Topic]":
-    """Makes a topic with a pipeline of its own; arguments go into the pipeline's file."""
+    """Return a factory of topics, each with its own pipeline; arguments go into the pipeline's file."""
     from tests.integration.streaming import Topic
 
     return lambda before="", more="": Topic(settings, pipeline_file(before, more), spark)

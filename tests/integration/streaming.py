@@ -1,4 +1,6 @@
-"""A pipeline of a test's own, in a real Spark: its topic filled, stored in batches, its rows and dead letters read."""
+"""A separate pipeline per test in a real Spark: its topic is filled, stored in batches, its rows and dead letters are
+read.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,7 +32,7 @@ Place = tuple[int, int]
 
 
 class Topic:
-    """A pipeline of its own, its topic filled by a test, its table made."""
+    """A separate pipeline with a topic that the test fills, and with a table."""
 
     def __init__(self, settings: Settings, file: Path, spark: SparkSession) -> None:
         self.settings = settings.model_copy(update={"pipeline": str(file)})
@@ -45,7 +47,7 @@ class Topic:
         self.send_all((key, value, HEADERS) for value in values)
 
     def send_all(self, records: Iterable[Sent]) -> list[Place]:
-        """Where each record lies, once all are acknowledged."""
+        """Return the position of each record, once all are acknowledged."""
         client, places = create_producer(self.settings), {}
         for at, (key, value, headers) in enumerate(records):
 
@@ -65,12 +67,12 @@ class Topic:
         return raw_records(reader.load(), self.pipeline.declared_order)
 
     def summaries(self) -> list[BatchSummary]:
-        """The summaries of one batch over all that the topic holds, by partition."""
+        """Return the summaries by partition of one batch over the whole topic."""
         return stream.store_batch(self.raw(), stream.build_plan(self.settings, epoch_us=EPOCH_US, proofs=PROVEN))
 
     def store(self) -> BatchSummary:
-        """As `summaries`, all in one."""
-        return merge_summaries(one._replace(partition=0) for one in self.summaries())[0]
+        """Like `summaries`, merged into one."""
+        return merge_summaries(summary._replace(partition=0) for summary in self.summaries())[0]
 
     def rows(self) -> dict[str, dict[str, Any]]:
         with cassandra.open_session(self.settings) as session:

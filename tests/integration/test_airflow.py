@@ -17,8 +17,8 @@ from penstock.web.runs.dag import Dag, find_latest_number
 from tests.conftest import Stack
 
 
-def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) -> None:
-    """Airflow parsed the file without an error: daily, no catch-up, one task, an asset for the topic."""
+def test_the_dag_is_loaded_with_its_parameters_and_asset(settings: Settings) -> None:
+    """Airflow parses the file without an error: daily, no catch-up, one task, an asset for the topic."""
     with Airflow(settings) as airflow:
         assert airflow._send_request("GET", "/api/v2/importErrors")["import_errors"] == []
         dag = airflow._send_request("GET", "/api/v2/dags/user_automation/details")
@@ -30,8 +30,8 @@ def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) 
     assert "users_created" in [asset["name"] for asset in assets]
 
 
-def test_a_run_for_some_seconds_at_a_rate_sends_that_many(stack: Stack, settings: Settings) -> None:
-    """Three seconds at 20 a second are 60 records, and take that long."""
+def test_a_run_with_a_duration_and_a_rate_sends_their_product(stack: Stack, settings: Settings) -> None:
+    """Three seconds at 20 records/s send 60 records, and take three seconds."""
     with Airflow(settings) as airflow:
         airflow.unpause_dag()
         run_id = airflow.trigger_run({"records": None, "seconds": 3, "rate": 20})
@@ -43,8 +43,8 @@ def test_a_run_for_some_seconds_at_a_rate_sends_that_many(stack: Stack, settings
     assert summary["bytes"] > 60 * 200
 
 
-def test_an_order_that_is_wrong_fails_at_once_and_says_why(settings: Settings) -> None:
-    """It is not tried again: another attempt would not mend it."""
+def test_invalid_parameters_fail_the_run_without_a_retry(settings: Settings) -> None:
+    """Another attempt would fail the same way."""
     with Airflow(settings) as airflow:
         airflow.unpause_dag()
         run_id = airflow.trigger_run({"records": 5, "seconds": 5})
@@ -54,10 +54,12 @@ def test_an_order_that_is_wrong_fails_at_once_and_says_why(settings: Settings) -
     assert "either `records`, or `seconds` and `rate`" in log
 
 
-def test_a_run_for_another_pipeline_sends_nothing(
+def test_a_run_of_another_pipeline_sends_nothing(
     stack: Stack, settings: Settings, pipeline_file: Callable[..., Path], unique: str
 ) -> None:
-    """The shell's pipeline is not the stack's: `run` and `demo` trigger nothing; an order from afar fails its task."""
+    """If the shell's pipeline differs from the stack's, `run` and `demo` trigger nothing; a run triggered elsewhere
+    fails its task.
+    """
     other = {"PENSTOCK_PIPELINE": str(pipeline_file())}
     before = topics.fetch_offset_ranges(settings, "users_created")
     with Airflow(settings) as airflow:
@@ -80,10 +82,8 @@ def test_a_run_for_another_pipeline_sends_nothing(
     assert topics.fetch_offset_ranges(settings, "users_created") == before
 
 
-def test_a_topic_that_does_not_exist_is_named_at_once(
-    stack: Stack, pipeline_file: Callable[..., Path], unique: str
-) -> None:
-    """Without a stack of its own to compare with, `run` and `verify` say which topic, and what creates it."""
+def test_a_missing_topic_is_named_at_once(stack: Stack, pipeline_file: Callable[..., Path], unique: str) -> None:
+    """Without a local stack to compare with, `run` and `verify` name the topic and the command that creates it."""
     elsewhere = {"PENSTOCK_PIPELINE": str(pipeline_file()), "PENSTOCK_AIRFLOW_URL": stack.settings.airflow_url + "/"}
     for command in ("run", "verify"):
         began_s = time.monotonic()
@@ -94,8 +94,8 @@ def test_a_topic_that_does_not_exist_is_named_at_once(
         assert "./penstock up spark-job" in done.stderr
 
 
-def test_pausing_and_unpausing(settings: Settings) -> None:
-    """Airflow tells each at once; the DAG is left as it was."""
+def test_the_dag_is_paused_and_unpaused(settings: Settings) -> None:
+    """Airflow reports each change at once; the DAG is left as it was."""
     dag = Dag(settings)
     was = dag.read_schedule().paused
     try:
@@ -108,16 +108,16 @@ def test_pausing_and_unpausing(settings: Settings) -> None:
         dag.close()
 
 
-def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> None:
-    """Its counts, offsets, attempts and log are there, and its receipt balances."""
+def test_a_finished_run_can_be_read(stack: Stack, settings: Settings) -> None:
+    """Its counts, offsets, attempts and log are available, and its receipt balances."""
     with Airflow(settings) as airflow:
         airflow.unpause_dag()
     run_id = stack.json("run", "--records", "20")["run_id"]
     dag = Dag(settings)
-    found = dag.read_run(run_id)
-    assert (found.run.state, found.run.asked, found.run.produced) == ("success", 20, 20)
-    assert sum(span.records for span in found.spans) >= 20
-    assert [(one.number, one.state) for one in found.attempts] == [(1, "success")]
+    dag_run = dag.read_run(run_id)
+    assert (dag_run.run.state, dag_run.run.asked, dag_run.run.produced) == ("success", 20, 20)
+    assert sum(span.records for span in dag_run.spans) >= 20
+    assert [(attempt.number, attempt.state) for attempt in dag_run.attempts] == [(1, "success")]
     log = dag.read_log(run_id, 1)
     assert find_latest_number(log, "fetched") == 20
     assert "run_finished" in [line.event for line in log]

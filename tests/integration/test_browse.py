@@ -1,4 +1,4 @@
-"""Topics looked into and changed, against the real Kafka."""
+"""Topics are browsed and changed in the real Kafka."""
 
 import time
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def client(settings: Settings) -> Any:
 
 
 @pytest.fixture
-def look(settings: Settings, client: Any, unique: str) -> Look:
-    """Looks into a topic of three partitions and thirty messages, ten each, in turn and a second apart."""
+def find_page(settings: Settings, client: Any, unique: str) -> Look:
+    """A viewer of a topic with three partitions and thirty messages, ten in each, a second apart."""
     admin.create_topic(client, settings, unique, 3)
     producer = kafka.create_producer(settings)
     began_ms = round(time.time() * 1000) - 60_000
@@ -50,31 +50,31 @@ def look(settings: Settings, client: Any, unique: str) -> Look:
     return find
 
 
-def numbers(found: MessagePage) -> list[int]:
-    return [one.value["n"] for one in found.messages]
+def numbers(messages_page: MessagePage) -> list[int]:
+    return [message.value["n"] for message in messages_page.messages]
 
 
-def test_messages_are_found_newest_first_and_from_a_place_on(look: Look) -> None:
-    """Across partitions by time, page after page; from an offset, from a time, and by search."""
-    first = look(MessageQuery(most=20))
+def test_messages_are_listed_newest_first_and_from_a_position(find_page: Look) -> None:
+    """By time across partitions, page by page; from an offset, from a time, and by search."""
+    first = find_page(MessageQuery(most=20))
     assert numbers(first) == list(range(29, 9, -1))
-    rest = look(MessageQuery(most=20, go_on=first.go_on))
+    rest = find_page(MessageQuery(most=20, go_on=first.go_on))
     assert (numbers(rest), rest.go_on) == (list(range(9, -1, -1)), "")
-    assert numbers(look(MessageQuery("offset", partition=1, offset=8))) == [25, 28]
+    assert numbers(find_page(MessageQuery("offset", partition=1, offset=8))) == [25, 28]
     moment = datetime.fromisoformat(first.messages[4].at)
-    assert numbers(look(MessageQuery("time", time=moment))) == [25, 26, 27, 28, 29]
-    assert numbers(look(MessageQuery("time", time=datetime.now(UTC)))) == []
-    assert numbers(look(MessageQuery(key="k7"))) == [7]
-    assert numbers(look(MessageQuery(field="n", value="12"))) == [12]
-    nothing = look(MessageQuery(text="nowhere"))
+    assert numbers(find_page(MessageQuery("time", time=moment))) == [25, 26, 27, 28, 29]
+    assert numbers(find_page(MessageQuery("time", time=datetime.now(UTC)))) == []
+    assert numbers(find_page(MessageQuery(key="k7"))) == [7]
+    assert numbers(find_page(MessageQuery(field="n", value="12"))) == [12]
+    nothing = find_page(MessageQuery(text="nowhere"))
     assert (nothing.messages, nothing.looked_through, nothing.go_on) == ([], 30, "")
 
 
-def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: Any) -> None:
-    """What is composed by hand is read back with the schema's id, and hidden where it is personal."""
+def test_a_record_with_a_wire_format_header_is_decoded_by_its_schema(settings: Settings, client: Any) -> None:
+    """A message composed by hand is read back with its schema id, and its personal data is masked."""
     pipeline, registry = pipelines.of(settings), Registry(settings)
-    one = message_draft.validate_text(pipeline, registry, message_draft.build_template(pipeline.record))
-    key, value = message_draft.encode_record(settings, pipeline, registry, one)  # type: ignore[arg-type]
+    draft = message_draft.validate_text(pipeline, registry, message_draft.build_template(pipeline.record))
+    key, value = message_draft.encode_record(settings, pipeline, registry, draft)  # type: ignore[arg-type]
     place = message_draft.deliver_message(settings, pipeline.topic, key, value)
     renderer = MessageRenderer(ContentReader(registry), pipeline.record, True)
     seen = Browser(client, settings, pipeline.topic).read_message(place.partition, place.offset, renderer)
@@ -86,8 +86,8 @@ def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: An
     )
 
 
-def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client: Any, unique: str) -> None:
-    """Each step is seen in the inventory: settings, records, bytes, and that it is gone."""
+def test_a_topic_is_created_changed_emptied_and_deleted(settings: Settings, client: Any, unique: str) -> None:
+    """The inventory shows each step: settings, records, bytes, and that the topic is gone."""
     admin.create_topic(client, settings, unique, 2, {"retention.ms": "60000"})
     for _ in range(5):
         message_draft.deliver_message(settings, unique, b"same", b"x" * 1000)
@@ -97,7 +97,7 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
     assert held.disk_bytes > 0
     admin.alter_setting(client, settings, unique, "retention.ms", "70000")
     assert Inventory(client, settings).get_topic(unique).retention_ms == 70_000
-    (part,) = [one for one in read_ranges(client, settings, unique) if one.records]
+    (part,) = [offset_range for offset_range in read_ranges(client, settings, unique) if offset_range.records]
     assert admin.delete_records(client, settings, unique, [Position(part.partition, 3)]) == {part.partition: 3}
     assert Inventory(client, settings).get_topic(unique).records == 2
     admin.delete_topic(client, settings, unique)
@@ -112,22 +112,22 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
     wait_until(is_gone, timeout_s=30, what="the topic to be gone")
 
 
-def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, unique: str) -> None:
-    """The message says what was asked and what Kafka holds against it."""
+def test_what_kafka_rejects_is_a_usage_error(settings: Settings, client: Any, unique: str) -> None:
+    """The message says what was requested and why Kafka rejected it."""
     admin.create_topic(client, settings, unique, 1)
-    for told, ask in {
+    for message, ask in {
         "already exists": lambda: admin.create_topic(client, settings, unique, 1),
         "invalid": lambda: admin.create_topic(client, settings, "a b", 1),
         "Not a number": lambda: admin.alter_setting(client, settings, unique, "retention.ms", "x"),
         "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Position(0, 5)]),
-        "for itself": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
+        "internal to Kafka": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
     }.items():
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=message):
             ask()
 
 
-def test_the_registrys_group_is_told_from_others(settings: Settings, client: Any) -> None:
-    """Its journal is read by a group of its own."""
-    found = observe_groups.list_groups(client, settings)
-    assert [one for one in found if one.is_registry and one.members]
-    assert all(one.lag is None for one in found if one.is_stale)
+def test_the_registrys_consumer_group_is_distinguished(settings: Settings, client: Any) -> None:
+    """The registry reads its topic in a group of its own."""
+    groups = observe_groups.list_groups(client, settings)
+    assert [item for item in groups if item.is_registry and item.members]
+    assert all(item.lag is None for item in groups if item.is_stale)

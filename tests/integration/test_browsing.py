@@ -1,4 +1,4 @@
-"""Rows, nodes, subjects and traces as people look at them, against the real Cassandra, Kafka and registry."""
+"""Rows, nodes, subjects and traces as the pages show them, from the real Cassandra, Kafka and registry."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ RECORDS = 60
 
 @pytest.fixture(scope="module")
 def session(stack: Stack) -> Iterator[Session]:
-    """A session; the table holds at least so many rows."""
+    """A session; the table holds at least this many rows."""
     stack.json("run", "--records", str(RECORDS))
     with cassandra.open_session(stack.settings) as session:
         yield session
@@ -37,8 +37,8 @@ def table(settings: Settings, session: Session) -> TableReader:
     return TableReader(settings, session, pipelines.of(settings))
 
 
-def test_pages_hold_every_row_once(settings: Settings, session: Session, table: TableReader) -> None:
-    """As many as a scan finds, in the order of their tokens."""
+def test_pages_contain_every_row_once(settings: Settings, session: Session, table: TableReader) -> None:
+    """As many rows as a scan finds, in token order."""
     page = table.read_page(rows=25)
     ids = [row["id"] for row in page.rows]
     while page.next is not None:
@@ -50,32 +50,30 @@ def test_pages_hold_every_row_once(settings: Settings, session: Session, table: 
     assert ids == scanned
 
 
-def test_a_row_leads_to_the_passage_that_a_search_finds(
-    settings: Settings, session: Session, table: TableReader
-) -> None:
-    """The row's own record, hop by hop, without reading the topic."""
+def test_a_row_leads_to_its_trace(settings: Settings, session: Session, table: TableReader) -> None:
+    """The trace is that of the row's own record, stage by stage, without reading the whole topic."""
     first = table.read_page(rows=1).rows[0]
     record_id = str(first["id"])
     row = table.read_row(record_id)
     assert row.columns == first
     assert row.written_us is not None
-    found = trace.trace_row(settings, session, record_id)
-    assert found is not None
-    assert (found.partition, found.offset) == (first["kafka_partition"], first["kafka_offset"])
-    assert [hop.name for hop in found.hops] == ["fetched", "produced", "recorded", "stored"]
-    assert found in trace.trace_record(settings, session, record_id)
+    passage = trace.trace_row(settings, session, record_id)
+    assert passage is not None
+    assert (passage.partition, passage.offset) == (first["kafka_partition"], first["kafka_offset"])
+    assert [hop.name for hop in passage.hops] == ["fetched", "produced", "recorded", "stored"]
+    assert passage in trace.trace_record(settings, session, record_id)
 
 
-def test_an_id_that_nobody_has(settings: Settings, session: Session, table: TableReader) -> None:
-    """No row, and no passage."""
+def test_an_unknown_id_has_no_row_and_no_trace(settings: Settings, session: Session, table: TableReader) -> None:
+    """Neither a row nor a trace is found."""
     record_id = str(uuid4())
     with pytest.raises(NotFound):
         table.read_row(record_id)
     assert trace.trace_row(settings, session, record_id) is None
 
 
-def test_the_definition_and_the_node(settings: Settings, session: Session, table: TableReader) -> None:
-    """Cassandra's own words; its files appear when it flushes."""
+def test_the_table_definition_and_node_facts_are_read(settings: Settings, session: Session, table: TableReader) -> None:
+    """The definition is Cassandra's own; SSTables appear after a flush."""
     assert table.read_definition().startswith(f"CREATE TABLE {table.name} (")
     keyspace, _, name = table.name.partition(".")
     (node,) = nodes.read_nodes(settings, session, keyspace, name)
@@ -83,24 +81,24 @@ def test_the_definition_and_the_node(settings: Settings, session: Session, table
     assert (node.writes or 0) >= RECORDS
     assert (node.node_bytes or 0) > 0
     assert node.compactions_pending is not None
-    found = nodes.measure_table_files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
-    assert found is not None
-    assert (found.sstables > 0) == (found.bytes > 0)
+    result = nodes.measure_table_files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
+    assert result is not None
+    assert (result.sstables > 0) == (result.bytes > 0)
 
 
 def test_the_schema_of_the_topic_is_in_use(settings: Settings, session: Session) -> None:
-    """The subject's version is found in the sample, under its name."""
+    """The sample has messages with the subject's version, under its name."""
     catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
     subject = catalogue.read_subject(pipelines.of(settings).subject)
-    found = schema_usage.sample_schemas(settings, subject.name)
-    assert found.looked >= RECORDS
-    names = {name for use in found.uses if use.schema_id for name in catalogue.find_names(use.schema_id)}
+    sample = schema_usage.sample_schemas(settings, subject.name)
+    assert sample.looked >= RECORDS
+    names = {name for use in sample.uses if use.schema_id for name in catalogue.find_names(use.schema_id)}
     assert f"{subject.name} version {subject.versions[-1]}" in names
 
 
 @pytest.fixture
 def draft(settings: Settings, unique: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A subject of one version, and that."""
+    """A subject with one version, and that version."""
     name, first = f"{unique}-value", {"type": "object", "properties": {"a": {"type": "string"}}}
     address = f"{settings.registry_url}/subjects/{name}"
     body = {"schema": json.dumps(first), "schemaType": "JSON"}
@@ -111,7 +109,7 @@ def draft(settings: Settings, unique: str) -> Iterator[tuple[str, dict[str, Any]
 
 
 def test_a_draft_is_checked_by_the_registry(settings: Settings, draft: tuple[str, dict[str, Any]]) -> None:
-    """Held against the level that is in force, and not registered."""
+    """It is checked at the effective compatibility level, and not registered."""
     name, first = draft
     catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
     assert catalogue.read_subject(name).compatibility == "BACKWARD"

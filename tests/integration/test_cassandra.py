@@ -26,13 +26,13 @@ EPOCH_US = 1_700_000_000_000_000
 
 @pytest.fixture
 def pipeline(unique: str) -> Pipeline:
-    """The users, with a keyspace of their own."""
+    """The users pipeline with its own keyspace."""
     return replace(users.PIPELINE, keyspace=unique, table="users")
 
 
 @pytest.fixture
 def session(settings: Settings, pipeline: Pipeline) -> Iterator[Session]:
-    """A session with the pipeline's keyspace and tables made."""
+    """A session, with the pipeline's keyspace and tables created."""
     with cassandra.open_session(settings) as connected:
         cassandra.create_keyspace(connected, settings, pipeline)
         cassandra.create_table(connected, settings, pipeline)
@@ -59,8 +59,8 @@ def stored(session: Session, pipeline: Pipeline) -> dict[Any, dict[str, Any]]:
 
 
 def test_the_driver_reads_what_our_codec_wrote(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
-    """Each captured user comes back field by field, with its place in Kafka."""
-    write(writer(session, pipeline), ((one, 1_700_000_000_123, 2, at) for at, one in enumerate(records)))
+    """Each captured user is read back field by field, with its position in Kafka."""
+    write(writer(session, pipeline), ((item, 1_700_000_000_123, 2, at) for at, item in enumerate(records)))
     rows = stored(session, pipeline)
     assert len(rows) == len(records)
     for at, record in enumerate(records):
@@ -73,10 +73,8 @@ def test_the_driver_reads_what_our_codec_wrote(session: Session, pipeline: Pipel
         assert row["ingested_at"] == datetime(2023, 11, 14, 22, 13, 20, 123000)
 
 
-def test_the_newest_by_offset_wins_in_whatever_order_it_is_written(
-    session: Session, pipeline: Pipeline, records: list[Record]
-) -> None:
-    """Two updates of one id in one batch and one millisecond, and a replay of the older: the later offset stays."""
+def test_the_newest_offset_wins_in_any_write_order(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Two updates of one id in one batch and one millisecond, and a replay of the older one: the later offset stays."""
     old = records[0]
     new = msgspec.structs.replace(old, first_name="Newer")
     rows: list[Row] = [(new, 1, 0, 8), (old, 1, 0, 7)]
@@ -90,10 +88,10 @@ def deletion(record: Record, offset: int, timestamp_ms: int = 1) -> Deletion:
     return Deletion(record.id, timestamp_ms, 0, offset)  # type: ignore[attr-defined]
 
 
-def test_a_deletion_takes_the_row_away(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
-    """Of the rows that are there only the one that is named goes; deleting what is not there is fine."""
+def test_a_deletion_removes_the_row(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Only the named row is deleted; deleting a row that does not exist is no error."""
     rows = writer(session, pipeline)
-    write(rows, ((one, 1, 0, at) for at, one in enumerate(records[:3])))
+    write(rows, ((item, 1, 0, at) for at, item in enumerate(records[:3])))
     write(rows, [], [deletion(records[1], 3), deletion(records[9], 4)])
     left = {records[0].id, records[2].id}  # type: ignore[attr-defined]
     assert stored(session, pipeline).keys() == left
@@ -102,7 +100,7 @@ def test_a_deletion_takes_the_row_away(session: Session, pipeline: Pipeline, rec
 @pytest.mark.parametrize("is_apart", [False, True], ids=["in one batch", "one after the other"])
 @pytest.mark.parametrize(("row_offset", "is_left"), [(7, False), (9, True)], ids=["row, deletion", "deletion, row"])
 @pytest.mark.parametrize("is_row_first", [False, True], ids=["deletion written first", "row written first"])
-def test_row_and_deletion_of_one_id_end_as_kafkas_order_says(
+def test_a_row_and_a_deletion_of_one_id_end_in_kafka_order(
     session: Session,
     pipeline: Pipeline,
     records: list[Record],
@@ -112,8 +110,8 @@ def test_row_and_deletion_of_one_id_end_as_kafkas_order_says(
     is_row_first: bool,
 ) -> None:
     """The later offset wins in the same millisecond, in one batch or two, in either order, replayed or not."""
-    put, one = partial(write, writer(session, pipeline)), records[0]
-    rows, deletions = [(one, 1, 0, row_offset)], [deletion(one, 8)]
+    put, first = partial(write, writer(session, pipeline)), records[0]
+    rows, deletions = [(first, 1, 0, row_offset)], [deletion(first, 8)]
     for _ in range(2):
         if not is_apart:
             put(rows, deletions)
@@ -126,36 +124,40 @@ def test_row_and_deletion_of_one_id_end_as_kafkas_order_says(
         assert bool(stored(session, pipeline)) is is_left
 
 
-def test_a_replay_of_what_came_before_a_deletion_brings_nothing_back(
+def test_replaying_records_before_a_deletion_restores_nothing(
     session: Session, pipeline: Pipeline, records: list[Record]
 ) -> None:
-    """Two rows of one id and its deletion, then both rows once more: the row stays away, and a newer one comes."""
-    put, one = partial(write, writer(session, pipeline)), records[0]
-    older: list[Row] = [(one, 5, 0, 1), (msgspec.structs.replace(one, first_name="Newer"), 5, 0, 2)]
-    put(older, [deletion(one, 3, timestamp_ms=5)])
+    """Two rows of one id and its deletion, then both rows again: the row stays deleted, and a newer one is stored."""
+    put, first = partial(write, writer(session, pipeline)), records[0]
+    older: list[Row] = [(first, 5, 0, 1), (msgspec.structs.replace(first, first_name="Newer"), 5, 0, 2)]
+    put(older, [deletion(first, 3, timestamp_ms=5)])
     put(older)
     put(older[::-1])
     assert stored(session, pipeline) == {}
-    put([(one, 5, 0, 4)], [deletion(one, 3, timestamp_ms=5)])
+    put([(first, 5, 0, 4)], [deletion(first, 3, timestamp_ms=5)])
     assert [row["kafka_offset"] for row in stored(session, pipeline).values()] == [4]
 
 
-def test_many_deletions_are_all_made(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
-    """Thousands of deletions go in batches that the server neither refuses nor warns of, beside rows."""
+def test_many_deletions_are_written(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Thousands of deletions, mixed with rows, are written in batches that the server neither rejects nor warns
+    about.
+    """
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(3000)]
     rows = writer(session, pipeline)
-    write(rows, ((one, 1, 0, at) for at, one in enumerate(many)))
-    more = [msgspec.structs.replace(one, id=uuid.uuid4()) for one in records]
+    write(rows, ((item, 1, 0, at) for at, item in enumerate(many)))
+    more = [msgspec.structs.replace(record, id=uuid.uuid4()) for record in records]
     write(
         rows,
-        ((one, 1, 0, 3000 + at) for at, one in enumerate(more)),
-        (deletion(one, 4000 + at) for at, one in enumerate(many[:2990])),
+        ((item, 1, 0, 3000 + at) for at, item in enumerate(more)),
+        (deletion(item, 4000 + at) for at, item in enumerate(many[:2990])),
     )
     assert len(stored(session, pipeline)) == 10 + len(more)
 
 
-def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipeline) -> None:
-    """The newest line tells, in whichever bucket it begins; a span without one reaches nowhere."""
+def test_the_ledger_knows_the_last_offset_it_covers(session: Session, pipeline: Pipeline) -> None:
+    """The newest entry determines it, in whichever bucket the entry starts; without an entry in the range there is
+    none.
+    """
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     assert book.reached(OffsetRange(0, 17, 5_000_000)) == 17
     first = BatchSummary(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {}, {})
@@ -169,29 +171,29 @@ def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipelin
     assert book.reached(OffsetRange(0, 0, 4_000_000)) == 1_000_010
 
 
-def test_many_rows_are_all_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
-    """Thousands of rows go in batches that the server neither refuses nor warns of."""
+def test_many_rows_are_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Thousands of rows are written in batches that the server neither rejects nor warns about."""
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(5000)]
-    write(writer(session, pipeline), ((one, 1, 0, at) for at, one in enumerate(many)))
+    write(writer(session, pipeline), ((item, 1, 0, at) for at, item in enumerate(many)))
     count = session.execute(f"SELECT count(*) AS rows FROM {pipeline.keyspace}.users").one()["rows"]
     assert count == 5000
 
 
-def test_the_batch_limit_is_the_servers_own_warning_threshold(session: Session) -> None:
+def test_the_batch_limit_is_the_servers_warning_threshold(session: Session) -> None:
     """The local stack's server warns at 64 KiB."""
     assert batch_limit_bytes(session) == 64 * 1024
 
 
-def test_a_write_that_fails_is_said_to_have_failed(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
-    """A table that was dropped under the writer is an error, not a silent loss."""
+def test_a_failed_write_raises_an_error(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Writing to a table that was dropped is an error, not a silent loss."""
     rows = writer(session, pipeline)
     session.execute(f"DROP TABLE {pipeline.keyspace}.users")
     with pytest.raises(StoreFailed, match="users"):
         write(rows, [(records[0], 1, 0, 0)])
 
 
-def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: Pipeline) -> None:
-    """Lines come in offset order, over the border of a bucket; writing one again changes nothing."""
+def test_the_ledger_returns_the_entries_that_overlap_a_range(session: Session, pipeline: Pipeline) -> None:
+    """Entries are in offset order, across buckets; writing an entry again changes nothing."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     lines = [
         BatchSummary(0, 0, 999_997, 999_998, 999_998, 0, 0, 0, 1_000, {}, {}),
@@ -206,8 +208,8 @@ def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: P
     assert [line.summary for line in book.lines(OffsetRange(1, 0, 10))] == lines[3:]
 
 
-def test_a_topic_made_anew_gets_a_later_epoch(session: Session, pipeline: Pipeline) -> None:
-    """The epoch of a generation stays; the next one's is later, even at once."""
+def test_a_recreated_topic_gets_a_later_timestamp_base(session: Session, pipeline: Pipeline) -> None:
+    """The timestamp base of an incarnation stays; the next one is later, even if created at once."""
     assert ledger.read_epoch_us(session, pipeline.keyspace, "topic", "first") is None
     first = ledger.begin_generation(session, pipeline.keyspace, "topic", "first")
     second = ledger.begin_generation(session, pipeline.keyspace, "topic", "second")
@@ -216,7 +218,7 @@ def test_a_topic_made_anew_gets_a_later_epoch(session: Session, pipeline: Pipeli
     assert ledger.read_epoch_us(session, pipeline.keyspace, "topic", "second") == second
 
 
-def test_a_cassandra_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
+def test_an_unavailable_cassandra_is_reported_as_unreachable(free_port: int) -> None:
     """The error names the address and the setting."""
     away = config.read(cassandra_port=free_port, cassandra_timeout_s=2)
     with pytest.raises(CassandraUnreachable, match=str(free_port)) as caught:
@@ -224,8 +226,8 @@ def test_a_cassandra_that_is_away_is_said_to_be_unreachable(free_port: int) -> N
     assert "PENSTOCK_CASSANDRA_HOSTS" in caught.value.hint
 
 
-def test_batches_and_failures_are_kept(session: Session, pipeline: Pipeline) -> None:
-    """The newest come first, over the hours of a day, at most as many as asked for; what was never kept is nothing."""
+def test_batches_and_failures_are_listed_newest_first(session: Session, pipeline: Pipeline) -> None:
+    """Across the hours of a day, up to the limit; a query without any batch has an empty list."""
     kept = progress.Progress(session, pipeline.keyspace, "t")
     assert (kept.batches(5), kept.failures()) == ([], [])
     progress.create_tables(session, pipeline.keyspace)
@@ -245,8 +247,8 @@ def test_batches_and_failures_are_kept(session: Session, pipeline: Pipeline) -> 
     assert abs(datetime.now(UTC) - failure.at) < timedelta(minutes=1)
 
 
-def test_lines_are_summed_and_followed_from_an_offset(session: Session, pipeline: Pipeline) -> None:
-    """Over the border of a bucket, those that begin in a stretch count, and no others."""
+def test_ledger_entries_are_summed_from_an_offset_on(session: Session, pipeline: Pipeline) -> None:
+    """Across buckets, exactly the entries that start in the range count."""
     book = ledger.Ledger(session, pipeline.keyspace, "t", EPOCH_US)
     summaries = [
         BatchSummary(0, 0, 999_989, 999_990, 999_980, 0, 10, 0, 1_000, {}, {100: 999_980}),
@@ -257,5 +259,5 @@ def test_lines_are_summed_and_followed_from_an_offset(session: Session, pipeline
     assert book.stored_in(OffsetRange(0, 0, 1_000_015)) == 1_000_005
     assert book.stored_in(OffsetRange(0, 999_990, 1_000_010)) == 20
     assert (book.stored_in(OffsetRange(0, 5, 5)), book.stored_in(OffsetRange(1, 0, 9))) == (0, 0)
-    assert [one.summary for one in book.begun_in(OffsetRange(0, 999_990, 1_000_015))] == summaries[1:]
+    assert [line.summary for line in book.begun_in(OffsetRange(0, 999_990, 1_000_015))] == summaries[1:]
     assert list(book.begun_in(OffsetRange(0, 1, 999_990))) == []

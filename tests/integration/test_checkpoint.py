@@ -1,4 +1,4 @@
-"""A real checkpoint of a real Spark: torn, out of step with the real Kafka, owned through the real Cassandra."""
+"""A real checkpoint of a real Spark: corrupt, inconsistent with the real Kafka, owned through the real Cassandra."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ from tests.conftest import Stack
 
 @pytest.fixture(scope="module")
 def spark(stack: Stack) -> Iterator[SparkSession]:
-    """A Spark of two threads, with the stack's configuration and jars."""
+    """A Spark session with two threads and the stack's configuration and jars."""
     os.environ["SPARK_CONF_DIR"] = str(stack.settings.home / "run" / "spark-conf")
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     local = stack.settings.model_copy(update={"spark_master": "local[2]", "spark_job_ui_port": 0})
@@ -46,14 +46,14 @@ def spark(stack: Stack) -> Iterator[SparkSession]:
 
 
 class Counted(job.BatchRunner):
-    """A keeper that notes which offsets it was given, and stops the job once it has `wanted` of them."""
+    """A batch runner that records the offsets it is given, and stops the job after `wanted` of them."""
 
     def __init__(self, wanted: int) -> None:
         super().__init__(None, None, threading.Event())  # type: ignore[arg-type]
         self._wanted = wanted
         self.seen: list[int] = []
 
-    def keep(self, raw: DataFrame, batch_id: int) -> None:
+    def process_batch(self, raw: DataFrame, batch_id: int) -> None:
         with self._working:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not started")
@@ -64,7 +64,7 @@ class Counted(job.BatchRunner):
 
 
 class Forgetful(Progress):
-    """Keeps nothing of how a stream goes."""
+    """Record nothing of a stream's progress."""
 
     def __init__(self) -> None:
         pass
@@ -77,7 +77,7 @@ class Forgetful(Progress):
 
 
 class NothingFailing(FailingBatches):
-    """Keeps nothing of the batch that fails."""
+    """Record nothing of a failing batch."""
 
     def __init__(self) -> None:
         pass
@@ -93,7 +93,7 @@ class NothingFailing(FailingBatches):
 
 
 class Query:
-    """A topic of one partition, and a query on it with a checkpoint of its own."""
+    """A topic with one partition, and a query on it with its own checkpoint."""
 
     def __init__(self, settings: Settings, spark: SparkSession, pipeline: Pipeline, folder: Path) -> None:
         self.settings = settings.model_copy(
@@ -112,7 +112,9 @@ class Query:
         assert client.flush(30) == 0
 
     def read(self, wanted: int) -> list[int]:
-        """The offsets that the query gave, sorted, once there are `wanted` of them; as the job runs it."""
+        """Return the sorted offsets that the query read, once there are `wanted` of them; the query runs as in the
+        job.
+        """
         keeper = Counted(wanted)
         job.prepare_checkpoint(self.checkpoint, self.settings)
         stream = kafka_stream(self._spark, self.settings, self.topic)
@@ -121,12 +123,12 @@ class Query:
         return sorted(set(keeper.seen))
 
     def delete_until(self, offset: int) -> None:
-        """What retention does."""
+        """Delete records as retention does."""
         place = TopicPartition(self.topic, 0, offset)
         client = create_admin(self.settings)
         client.delete_records([place])[place].result(30)
 
-    def make_anew(self) -> None:
+    def recreate(self) -> None:
         client = create_admin(self.settings)
         client.delete_topics([self.topic])[self.topic].result(30)
 
@@ -145,14 +147,14 @@ class Query:
 
 @pytest.fixture
 def query(settings: Settings, spark: SparkSession, pipeline_file: Callable[..., Path], tmp_path: Path) -> Query:
-    """A query that has read five records, and then five more."""
+    """A query that has read five records, then five more."""
     pipeline = pipelines.of(settings.model_copy(update={"pipeline": str(pipeline_file())}))
-    one = Query(settings, spark, pipeline, tmp_path / "check points")
-    one.send(5)
-    assert one.read(5) == [0, 1, 2, 3, 4]
-    one.send(5)
-    assert one.read(5) == [5, 6, 7, 8, 9]
-    return one
+    running_query = Query(settings, spark, pipeline, tmp_path / "check points")
+    running_query.send(5)
+    assert running_query.read(5) == [0, 1, 2, 3, 4]
+    running_query.send(5)
+    assert running_query.read(5) == [5, 6, 7, 8, 9]
+    return running_query
 
 
 def emptied(file: Path) -> None:
@@ -177,8 +179,8 @@ def spoilt(file: Path) -> None:
     ],
     ids=["plan and metadata", "checksum, start and ours", "commit", "plan and commit"],
 )
-def test_a_torn_end_is_mended(query: Query, torn: dict[str, Callable[[Path], None]]) -> None:
-    """As power cuts leave them: the query goes on, skips nothing, and the torn files are kept."""
+def test_a_corrupt_end_is_repaired(query: Query, torn: dict[str, Callable[[Path], None]]) -> None:
+    """As after a power failure: the query resumes, skips nothing, and the corrupt files are kept."""
     known = query.checkpoint.origin()
     for name, tear in torn.items():
         tear(query.newest(name) if name in {"offsets", "commits"} else query.folder / name)
@@ -189,8 +191,8 @@ def test_a_torn_end_is_mended(query: Query, torn: dict[str, Callable[[Path], Non
     assert query.checkpoint.repair() == []
 
 
-def test_a_torn_file_that_is_not_the_newest_is_an_error(query: Query) -> None:
-    """Nothing is guessed: the file is named, with the three choices."""
+def test_a_corrupt_file_that_is_not_the_newest_is_an_error(query: Query) -> None:
+    """Nothing is guessed: the message names the file and the three options."""
     newest = query.newest("offsets")
     before = newest.with_name(str(int(newest.name) - 1))
     emptied(before)
@@ -199,8 +201,8 @@ def test_a_torn_file_that_is_not_the_newest_is_an_error(query: Query) -> None:
     assert "checkpoint reset --to earliest" in caught.value.message
 
 
-def test_records_that_were_deleted_unread_stop_the_job(query: Query) -> None:
-    """How many, in which partition; both resets then go on as they say."""
+def test_records_deleted_before_they_were_read_stop_the_job(query: Query) -> None:
+    """The message says how many in which partition; then each of the two resets works as documented."""
     query.send(5)
     query.delete_until(12)
     with pytest.raises(
@@ -217,9 +219,9 @@ def test_records_that_were_deleted_unread_stop_the_job(query: Query) -> None:
     assert query.read(1) == [16]
 
 
-def test_a_topic_made_anew_stops_the_job(query: Query) -> None:
-    """Also when it has as many records as the one before."""
-    query.make_anew()
+def test_a_recreated_topic_stops_the_job(query: Query) -> None:
+    """Even if it has as many records as its predecessor."""
+    query.recreate()
     query.send(10)
     with pytest.raises(CheckpointRefused, match="belongs to another topic of this name"):
         query.read(1)
@@ -227,8 +229,8 @@ def test_a_topic_made_anew_stops_the_job(query: Query) -> None:
     assert query.read(10) == list(range(10))
 
 
-def test_hadoops_files_are_the_local_ones(query: Query, spark: SparkSession) -> None:
-    """Through the JVM the same names, bytes, checksums and moves as by the local folder."""
+def test_hadoop_and_local_files_are_the_same(query: Query, spark: SparkSession) -> None:
+    """Names, bytes, checksums and renames are the same through the JVM and through the local folder."""
     ours, sparks, url = LocalFiles(), HadoopFiles(spark), query.checkpoint.url
     shown = {name for name in ours.names(query.checkpoint.folder) if not name.startswith(".")}
     assert {name for name in sparks.names(url) if not name.startswith(".")} == shown
@@ -249,7 +251,7 @@ def test_hadoops_files_are_the_local_ones(query: Query, spark: SparkSession) -> 
 
 @pytest.fixture
 def session(settings: Settings, pipeline_file: Callable[..., Path]) -> Iterator[tuple[Session, str]]:
-    """A session, and a keyspace of its own with the table of leases."""
+    """A session, and a separate keyspace with the lease table."""
     own = settings.model_copy(update={"pipeline": str(pipeline_file())})
     keyspace = pipelines.of(own).keyspace
     with cassandra.open_session(own) as connected:
@@ -264,7 +266,7 @@ def owner_of(session: tuple[Session, str]) -> Any:
 
 
 def test_a_lease_has_one_owner(session: tuple[Session, str]) -> None:
-    """Another one is refused, the owner renews it, and gives it back."""
+    """A second owner is rejected; the owner renews the lease, and releases it."""
     mine = lease.Lease(*session, "c")
     other = lease.Lease(*session, "c")
     other.me = msgspec.structs.replace(mine.me, host="elsewhere")
@@ -283,8 +285,8 @@ def test_a_lease_has_one_owner(session: tuple[Session, str]) -> None:
         mine.confirm()
 
 
-def test_the_lease_of_a_dead_process_is_taken_at_once(session: tuple[Session, str]) -> None:
-    """A job that is started again after a kill -9 does not wait for the lease to end."""
+def test_the_lease_of_a_dead_process_is_taken_over_at_once(session: tuple[Session, str]) -> None:
+    """A job that is restarted after kill -9 does not wait for the lease to expire."""
     mine = lease.Lease(*session, "c")
     dead = lease.Lease(*session, "c")
     process = subprocess.Popen([sys.executable, "-c", ""])
@@ -295,8 +297,8 @@ def test_the_lease_of_a_dead_process_is_taken_at_once(session: tuple[Session, st
     assert owner_of(session)[0] == mine.me
 
 
-def test_a_lease_that_ended_is_taken_again(session: tuple[Session, str]) -> None:
-    """When nobody took it meanwhile, as after Cassandra was away, the job keeps it."""
+def test_an_expired_lease_is_reacquired(session: tuple[Session, str]) -> None:
+    """The job keeps it if nobody else took it, for example after Cassandra was unavailable."""
     mine = lease.Lease(*session, "c")
     mine.take(wait_s=0)
     session[0].execute(f"DELETE FROM {session[1]}.leases WHERE name = 'c' IF EXISTS")

@@ -1,4 +1,4 @@
-"""The control center of the stack, asked by programs."""
+"""API and metrics of the stack's control center."""
 
 import json
 import re
@@ -19,13 +19,13 @@ WAIT_S = 60.0
 
 @pytest.fixture
 def asking(stack: Stack) -> httpx2.Client:
-    """A program on this machine."""
+    """An HTTP client on this machine."""
     return httpx2.Client(base_url=f"http://127.0.0.1:{stack.settings.control_port}", timeout=20, trust_env=False)
 
 
 def samples(asking: httpx2.Client) -> dict[tuple[str, ...], float]:
     text = asking.get("/metrics").raise_for_status().text
-    return {(one.name, *one.labels.values()): one.value for found in parsed(text) for one in found.samples}
+    return {(sample.name, *sample.labels.values()): sample.value for item in parsed(text) for sample in item.samples}
 
 
 def until(wanted: Callable[[], bool], what: str) -> None:
@@ -36,18 +36,18 @@ def until(wanted: Callable[[], bool], what: str) -> None:
 
 
 def test_it_is_live_and_ready(asking: httpx2.Client) -> None:
-    """Supervisors and load balancers are told so."""
+    """Supervisors and load balancers can see that."""
     assert asking.get("/health/live").json() == {"status": "live"}
     assert asking.get("/health/ready").json()["status"] == "ready"
 
 
-def test_every_route_without_parameters_answers_as_described(asking: httpx2.Client) -> None:
-    """Each gives JSON, 200 or, for what is not there, 404 with an error; no query that can be left out is needed."""
+def test_every_route_without_parameters_responds_as_documented(asking: httpx2.Client) -> None:
+    """Each returns JSON with 200, or 404 with an error if there is nothing; no optional query parameter is required."""
     document = asking.get("/api/v1/openapi.json").raise_for_status().json()
     asked = 0
     for path, methods in document["paths"].items():
         assert set(methods) == {"get"}, path
-        needed = [one for one in methods["get"].get("parameters", []) if one.get("required")]
+        needed = [item for item in methods["get"].get("parameters", []) if item.get("required")]
         if "{" in path or needed:
             continue
         answer = asking.get(f"/api/v1{path}")
@@ -57,15 +57,15 @@ def test_every_route_without_parameters_answers_as_described(asking: httpx2.Clie
     assert asked
 
 
-def test_wrong_questions_are_told_so(asking: httpx2.Client) -> None:
-    """A value that is none is refused before anything is asked; what is not there is not found."""
+def test_invalid_requests_are_rejected(asking: httpx2.Client) -> None:
+    """An invalid value is rejected before any service is asked; what does not exist is not found."""
     assert asking.get("/api/v1/pipeline/history?every=x").status_code == 422
     assert asking.get("/api/v1/nothing").status_code == 404
     assert asking.post("/api/v1/pipeline").status_code == 405
 
 
-def test_metrics_count_what_a_run_did(stack: Stack, asking: httpx2.Client) -> None:
-    """Each hop's count grows by the run's records; latencies count the rows; services are up."""
+def test_metrics_count_the_records_of_a_run(stack: Stack, asking: httpx2.Client) -> None:
+    """Each stage's count grows by the run's records; latencies count the rows; services are up."""
     before = samples(asking)
     assert {before["penstock_service_up", name] for name in ("kafka", "cassandra", "airflow", "registry")} == {1.0}
     stack.json("run", "--records", "30")
@@ -83,8 +83,8 @@ def test_metrics_count_what_a_run_did(stack: Stack, asking: httpx2.Client) -> No
     assert len(lags) == stack.settings.kafka_partitions
 
 
-def test_rejected_records_are_counted_by_reason(stack: Stack, asking: httpx2.Client) -> None:
-    """A value that is no JSON is counted as such, with its bytes, soon after it was set aside."""
+def test_dead_letters_are_counted_by_reason(stack: Stack, asking: httpx2.Client) -> None:
+    """A value that is not JSON is counted under that reason, with its bytes, soon after it was dead-lettered."""
     counted = "penstock_rejected_records_total", "json_malformed"
     until(lambda: samples(asking).get(counted) is not None, "the first look")
     before = samples(asking)[counted]
@@ -97,12 +97,12 @@ def test_rejected_records_are_counted_by_reason(stack: Stack, asking: httpx2.Cli
         time.sleep(2)
 
 
-def test_no_secret_is_told(stack: Stack, asking: httpx2.Client) -> None:
-    """Neither by the API nor among the metrics."""
+def test_no_secret_is_exposed(stack: Stack, asking: httpx2.Client) -> None:
+    """Neither in the API nor in the metrics."""
     secrets = re.findall(r'"([^"]{12,})"\s*[,}]', (stack.settings.home / "secrets.json").read_text())
     assert secrets
-    told = json.dumps(_everything(asking))
-    assert [one for one in secrets if one in told] == []
+    output = json.dumps(_everything(asking))
+    assert [secret for secret in secrets if secret in output] == []
 
 
 def _everything(asking: httpx2.Client) -> list[Any]:

@@ -31,20 +31,20 @@ _IDENTITY = "def transform(df):\n    return df\n"
 
 
 def _neighbours() -> Iterator[Case]:
-    """Good users, written in each way in turn."""
-    ways = [lambda one: one.json(), lambda one: one.framed("json", one.json()), lambda one: one.avro()]
+    """Valid users, written in each format in turn."""
+    ways = [lambda item: item.json(), lambda item: item.framed("json", item.json()), lambda item: item.avro()]
     for at in range(len(CASES)):
         yield Case(f"neighbour {at}", ways[at % len(ways)], Stored())
 
 
 def _shuffled() -> list[Case]:
-    """The corpus in an order that nobody thought of, a good neighbour beside each case."""
+    """The corpus in a random order, with a valid record next to each case."""
     order = random.Random(_SEED).sample(CASES, len(CASES))
     return [case for pair in zip(order, _neighbours(), strict=True) for case in pair]
 
 
 def _schema_ids(topic: Topic) -> dict[str, int]:
-    """The registry's id of each schema of the corpus."""
+    """The registry's id of each schema in the corpus."""
     client = SchemaRegistryClient({"url": topic.settings.registry_url})
     ids = {}
     for name, (wire_format, schema) in SCHEMAS.items():
@@ -54,25 +54,25 @@ def _schema_ids(topic: Topic) -> dict[str, int]:
 
 
 class Pass:
-    """The corpus in a topic: each case with its sender and its place, what is to be deleted sent before it."""
+    """The corpus in a topic: each case with its sender and position; records to be deleted are sent first."""
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         ids = _schema_ids(topic)
         self.cases = [(case, case.sender(ids)) for case in _shuffled()]
-        before = [(case.key(one), one.json(), []) for case, one in self.cases if case.becomes == Deleted()]
+        before = [(case.key(item), item.json(), []) for case, item in self.cases if case.becomes == Deleted()]
         self.before = len(before)
-        self.sent: list[Sent] = [(case.key(one), case.value(one), case.headers) for case, one in self.cases]
+        self.sent: list[Sent] = [(case.key(item), case.value(item), case.headers) for case, item in self.cases]
         self.places: list[Place] = topic.send_all([*before, *self.sent])[self.before :]
 
     def wanted(self, kind: type) -> list[tuple[Case, Sender, Sent, Place]]:
-        """The cases that become such a thing."""
+        """The cases with this kind of outcome."""
         every = zip(self.cases, self.sent, self.places, strict=True)
-        return [(case, one, sent, place) for (case, one), sent, place in every if isinstance(case.becomes, kind)]
+        return [(case, item, sent, place) for (case, item), sent, place in every if isinstance(case.becomes, kind)]
 
 
 def _cell(value: Any) -> Any:
-    """A value as the driver reads it, to the millisecond: it counts them in floating point."""
+    """A value as the driver reads it, to the millisecond, as the driver computes in floating point."""
     if not isinstance(value, datetime):
         return value
     plain = (
@@ -86,14 +86,16 @@ def _fields(record: User) -> dict[str, Any]:
 
 
 def assert_rows_are_as_the_cases_say(corpus: Pass) -> None:
-    """There is a row, cell for cell, of each record that is good, at its place, and no other."""
+    """There is a row, cell for cell and at its position, for each valid record, and no other."""
     rows = corpus.topic.rows()
     wanted = corpus.wanted(Stored)
     wrong = {}
-    for case, one, _, (partition, offset) in wanted:
-        expected = _fields(case.becomes.record(one)) | {"kafka_partition": partition, "kafka_offset": offset}
-        found = rows.pop(one.id, {})
-        differ = {name: (found.get(name), value) for name, value in expected.items() if _cell(found.get(name)) != value}
+    for case, sender, _, (partition, offset) in wanted:
+        expected = _fields(case.becomes.record(sender)) | {"kafka_partition": partition, "kafka_offset": offset}
+        result = rows.pop(sender.id, {})
+        differ = {
+            name: (result.get(name), value) for name, value in expected.items() if _cell(result.get(name)) != value
+        }
         if differ:
             wrong[case.name] = differ
     assert wrong == {}
@@ -117,7 +119,7 @@ def _what_is_wrong(case: Case, sent: Sent, letter: Message, stage: Stage) -> dic
 
 
 def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
-    """There is a dead letter, byte for byte, of each record that is bad, and no other."""
+    """There is a dead letter, byte for byte, for each invalid record, and no other."""
     letters: dict[Place, Message] = {}
     for letter in corpus.topic.dead_letters():
         facts = read_error_headers(letter)
@@ -128,11 +130,12 @@ def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
     assert {name: facts for name, facts in wrong.items() if facts} == {}
 
 
-def assert_tallies_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
-    """Every record is counted once, as what it became."""
+def assert_summaries_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
+    """Every record is counted once, as what became of it."""
     became = Counter(type(case.becomes) for case, _ in corpus.cases)
     total = {
-        name: sum(getattr(one, name) for one in summaries) for name in ("records", "stored", "deleted", "rejected")
+        name: sum(getattr(summary, name) for summary in summaries)
+        for name in ("records", "stored", "deleted", "rejected")
     }
     assert total == {
         "records": len(corpus.cases) + corpus.before,
@@ -140,36 +143,38 @@ def assert_tallies_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
         "deleted": became[Deleted],
         "rejected": became[Rejected],
     }
-    assert all(one.filtered == 0 and one.nulls == {} for one in summaries)
-    assert all(one.last_offset - one.first_offset + 1 == one.records for one in summaries)
+    assert all(summary.filtered == 0 and summary.nulls == {} for summary in summaries)
+    assert all(summary.last_offset - summary.first_offset + 1 == summary.records for summary in summaries)
 
 
 def assert_ledger_keeps(topic: Topic, summaries: list[BatchSummary]) -> None:
-    """What was written to the ledger is read back, and it is known how far it reaches."""
+    """What was written to the ledger is read back, and the last covered offset is known."""
     with cassandra.open_session(topic.settings) as session:
         book = Ledger(session, topic.pipeline.keyspace, topic.pipeline.topic, EPOCH_US)
         book.write("job", 0, summaries)
-        for one in summaries:
-            span = OffsetRange(one.partition, one.first_offset, one.last_offset + 1)
-            assert [line.summary for line in book.lines(span)] == [one]
+        for summary in summaries:
+            span = OffsetRange(summary.partition, summary.first_offset, summary.last_offset + 1)
+            assert [line.summary for line in book.lines(span)] == [summary]
             assert book.reached(span) == span.end
 
 
 @pytest.mark.parametrize(
     ("before", "more"), [("", ""), (_IDENTITY, "transform=transform")], ids=["as it is", "transformed"]
 )
-def test_every_case_ends_as_it_says(topic: Callable[..., Topic], before: str, more: str) -> None:
-    """Of a topic full of bad records each is set aside as it came, its neighbours are stored, and a replay is idle."""
+def test_every_case_ends_as_declared(topic: Callable[..., Topic], before: str, more: str) -> None:
+    """In a topic full of bad records each is dead-lettered unchanged, its neighbours are stored, and a replay changes
+    nothing.
+    """
     corpus = Pass(topic(before, more))
     summaries = corpus.topic.summaries()
-    assert_tallies_add_up(corpus, summaries)
+    assert_summaries_add_up(corpus, summaries)
     assert_ledger_keeps(corpus.topic, summaries)
     assert_rows_are_as_the_cases_say(corpus)
     assert_dead_letters_are_as_the_cases_say(corpus)
     rows = corpus.topic.rows()
     again = corpus.topic.summaries()
-    assert [one._replace(stored_at_ms=0, latencies={}) for one in again] == [
-        one._replace(stored_at_ms=0, latencies={}) for one in summaries
+    assert [item._replace(stored_at_ms=0, latencies={}) for item in again] == [
+        summary._replace(stored_at_ms=0, latencies={}) for summary in summaries
     ]
     assert corpus.topic.rows() == rows
     assert_dead_letters_are_as_the_cases_say(corpus)

@@ -1,4 +1,4 @@
-"""Rejected records against the real Kafka, Cassandra and registry: listed, exported, mended, redriven, discarded."""
+"""Dead letters in the real Kafka, Cassandra and registry: listed, exported, repaired, redriven, discarded."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ GENERATION_US = 1_700_000_000_000_000
 
 
 class Lab:
-    """A pipeline of its own, with topics, keyspace and a session."""
+    """A separate pipeline with topics, keyspace and a session."""
 
     def __init__(self, stack: Stack, file: Path, session: Session) -> None:
         self.stack = stack
@@ -53,12 +53,12 @@ class Lab:
         self.decoder = Decoder(users.User, self.registry)
 
     def set_aside(self, *rejects: Reject) -> None:
-        """Set each aside twice, as a batch that is done again does."""
+        """Dead-letter each record twice, as a batch that is retried does."""
         for _ in range(2):
             send_dead_letters(create_producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
 
     def rejected(self, offset: int, value: bytes | None, key: bytes = b"k") -> Reject:
-        """The reject that the stream makes of a value."""
+        """The dead letter that the stream creates for a value."""
         fault = self.decoder.decode(value)
         assert isinstance(fault, Fault)
         return Reject(fault, self.pipeline.topic, 0, offset, key, value, [("h", b"\xff"), ("h", None)])
@@ -82,7 +82,7 @@ class Lab:
         return self.stack.cli("dlq", *words, PENSTOCK_PIPELINE=str(self.file))
 
     def age_claims(self) -> None:
-        """Make every claim as old as if its command had died an hour ago."""
+        """Make every claim look as if its command had died an hour ago."""
         table = f"{self.pipeline.keyspace}.settled"
         for row in list(self.session.execute(f"SELECT topic, bucket, identity FROM {table}")):
             place = (row["topic"], row["bucket"], row["identity"])
@@ -93,7 +93,7 @@ class Lab:
 
 @pytest.fixture
 def lab(stack: Stack, pipeline_file: Callable[..., Path]) -> Iterator[Lab]:
-    """A lab with an empty queue."""
+    """A lab without dead letters."""
     with cassandra.open_session(stack.settings) as session:
         yield Lab(stack, pipeline_file(), session)
 
@@ -104,7 +104,7 @@ def entry(captured: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def user(entry: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A record of an API's entry, as JSON values, with a new id."""
+    """A record of an API entry, as JSON values, with a new id."""
     return users.from_source(entry) | {"id": str(uuid.uuid4())} | changes
 
 
@@ -115,7 +115,7 @@ OF_A_VALUE = set(Reason) - OF_CODE - OF_A_SETTING
 
 @pytest.fixture
 def kinds(lab: Lab, entry: dict[str, Any], unique: str) -> None:
-    """One reject of each reason that bytes alone can have, and one that the producer refused."""
+    """A dead letter for each reason that bytes alone can have, and one that the producer rejected."""
     avro_id = lab.registry.register(f"{unique}-avro-value", users.User, "avro")
     frame = encode_header(lab.schema_id)
     values = [
@@ -132,11 +132,11 @@ def kinds(lab: Lab, entry: dict[str, Any], unique: str) -> None:
     value = msgspec.json.encode(entry | {"email": "nobody"})
     refused = Reject(fault, lab.pipeline.topic, -1, -1, None, value, [(RUN, b"run-7")])
     lab.set_aside(*rejects, refused)
-    assert {one.fault.reason for one in rejects} == OF_A_VALUE
+    assert {reject.fault.reason for reject in rejects} == OF_A_VALUE
 
 
-def test_an_empty_queue_is_empty(lab: Lab) -> None:
-    """Nothing was rejected, no table is there: each command says so and ends with 0."""
+def test_an_empty_dead_letter_topic_is_no_error(lab: Lab) -> None:
+    """Without dead letters and without tables, each command says so and exits with 0."""
     for words in (("list",), ("export", "-"), ("redrive",), ("discard", "--all", "--yes")):
         done = lab.cli(*words)
         assert (done.returncode, done.stdout) == (0, ""), words
@@ -148,7 +148,7 @@ def test_an_empty_queue_is_empty(lab: Lab) -> None:
     assert json.loads(lab.cli("list", "--json").stdout) == []
 
 
-def test_a_topic_that_is_not_there_is_an_empty_queue(stack: Stack, pipeline_file: Callable[..., Path]) -> None:
+def test_a_missing_topic_counts_as_empty(stack: Stack, pipeline_file: Callable[..., Path]) -> None:
     """Before the first record, too."""
     done = stack.cli("dlq", "list", "--json", PENSTOCK_PIPELINE=str(pipeline_file()))
     assert (done.returncode, done.stdout) == (0, "[]\n")
@@ -158,9 +158,9 @@ def test_each_record_is_listed_once_under_its_reason(lab: Lab, kinds: None) -> N
     """Copies do not count, and no value is shown."""
     done = lab.cli("list", "--json")
     groups = json.loads(done.stdout)
-    assert {one["reason"] for one in groups} == OF_A_VALUE
-    assert sum(one["waiting"] for one in groups) == 8
-    assert {tuple(one["rules"]) for one in groups if one["reason"] == "contract_broken"} == {
+    assert {group["reason"] for group in groups} == OF_A_VALUE
+    assert sum(group["waiting"] for group in groups) == 8
+    assert {tuple(group["rules"]) for group in groups if group["reason"] == "contract_broken"} == {
         ("email:pattern", "phone:length"),
         ("email:pattern",),
     }
@@ -168,31 +168,33 @@ def test_each_record_is_listed_once_under_its_reason(lab: Lab, kinds: None) -> N
     assert "contract_broken" in lab.cli("list", "--reason", "contract_broken").stdout
 
 
-def test_one_record_is_shown_with_all_that_is_known(lab: Lab, kinds: None) -> None:
-    """Facts, headers and value; what to type next goes to stderr."""
-    (broken,) = [one for one in lab.letters() if one.rules == ("email:pattern", "phone:length")]
+def test_one_record_is_shown_with_all_details(lab: Lab, kinds: None) -> None:
+    """Facts, headers and value; the suggested next command goes to stderr."""
+    (broken,) = [letter for letter in lab.letters() if letter.rules == ("email:pattern", "phone:length")]
     done = lab.cli("show", broken.place)
     assert done.returncode == 0, done.stderr
     assert f"{lab.pipeline.topic}/{GENERATION_US}/0/0" in done.stdout
     assert '"email": "nobody"' in done.stdout
     assert f"redrive --place {broken.place}" in done.stderr
-    found = json.loads(lab.cli("show", broken.place, "--json").stdout)
-    assert base64.b64decode(found["value_base64"]) == broken.value
-    assert found["headers"][0] == {"name": "h", "value": None, "base64": "/w=="}
+    document = json.loads(lab.cli("show", broken.place, "--json").stdout)
+    assert base64.b64decode(document["value_base64"]) == broken.value
+    assert document["headers"][0] == {"name": "h", "value": None, "base64": "/w=="}
     assert lab.cli("show", "0:999").returncode == 2
 
 
-def test_records_are_mended_by_setting_a_field_and_sent_once(lab: Lab, kinds: None) -> None:
-    """What the contract then takes is sent, linked to its original; the rest waits on; a second one sends nothing."""
+def test_records_repaired_by_setting_a_field_are_sent_once(lab: Lab, kinds: None) -> None:
+    """Those that are now valid are sent, linked to their originals; the others stay pending; a second redrive sends
+    nothing.
+    """
     mending = Repair({"email": "mended@example.org", "phone": "1"})
     tried = lab.redrive(mending, dry_run=True)
     assert (tried.sent, tried.still_broken, lab.sent(), lab.lines()) == (4, 4, [], {})
     done = lab.redrive(mending)
     assert (done.selected, done.sent, done.still_broken, done.already) == (8, 4, 4, 0)
-    broken = {one.reason for one in done.records if one.outcome == "still_broken"}
+    broken = {item.reason for item in done.records if item.outcome == "still_broken"}
     assert broken == {"json_malformed", "frame_broken", "value_missing", "avro_malformed"}
     sent = lab.sent()
-    identities = {one.identity: one for one in lab.letters()}
+    identities = {item.identity: item for item in lab.letters()}
     for message in sent:
         record = lab.decoder.decode(message.value())
         assert isinstance(record, users.User)
@@ -209,8 +211,8 @@ def test_records_are_mended_by_setting_a_field_and_sent_once(lab: Lab, kinds: No
     assert (again.sent, again.already, again.still_broken, len(lab.sent())) == (0, 4, 4, 4)
 
 
-def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: dict[str, Any], tmp_path: Path) -> None:
-    """Export, change the values, redrive: exactly the lines that were changed for the better are sent."""
+def test_records_are_repaired_in_an_exported_file(lab: Lab, kinds: None, entry: dict[str, Any], tmp_path: Path) -> None:
+    """Export, change the values, redrive: exactly the lines whose values became valid are sent."""
     file = tmp_path / "rejected.jsonl"
     done = lab.cli("export", str(file))
     assert done.returncode == 0, done.stderr
@@ -228,10 +230,10 @@ def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: di
     edited.write_text("\n".join(map(json.dumps, lines)))
     done = lab.cli("redrive", "--edit", str(edited), "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    sent = {one["reason"] for one in found["records"] if one["outcome"] == "sent"}
+    document = json.loads(done.stdout)
+    sent = {record["reason"] for record in document["records"] if record["outcome"] == "sent"}
     assert sent >= {"contract_broken", "json_malformed"}
-    assert found["sent"] == 5  # the two others lack nothing but what a mended record leaves out
+    assert document["sent"] == 5  # the two others only lack what a repaired record omits
     emails = sorted(lab.decoder.decode(message.value()).email for message in lab.sent())  # type: ignore[union-attr]
     assert emails.count("a@b.se") == 3
     assert json.loads(lab.cli("redrive", "--edit", str(edited), "--json").stdout)["sent"] == 0
@@ -242,22 +244,24 @@ def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: di
     assert "line 2" in refused.stderr
 
 
-def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[DeadLetter]:
-    """Letters whose records the contract takes now, as if a schema had become known since."""
+def make_valid_dead_letters(
+    lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None
+) -> list[DeadLetter]:
+    """Dead letters whose records are valid now, as if a schema had been registered since."""
     serialize = build_serializer(users.User, "json", lab.schema_id)
     fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
     records = [msgspec.convert(user(entry), users.User) for _ in range(count)]
     rejects = [
-        Reject(fault, lab.pipeline.topic, 1, at, str(one.id).encode(), serialize(one), headers or [])
-        for at, one in enumerate(records)
+        Reject(fault, lab.pipeline.topic, 1, at, str(item.id).encode(), serialize(item), headers or [])
+        for at, item in enumerate(records)
     ]
     lab.set_aside(*rejects)
     return lab.letters()
 
 
-def test_a_record_that_would_be_taken_now_is_sent_as_it_was(lab: Lab, entry: dict[str, Any]) -> None:
-    """Without mending bytes, key and headers stay; a header of an earlier redrive is replaced."""
-    (letter,) = good_letters(lab, entry, 1, [("h", b"1"), (REDRIVEN, b"before")])
+def test_a_record_that_is_valid_now_is_sent_unchanged(lab: Lab, entry: dict[str, Any]) -> None:
+    """Without a repair, bytes, key and headers stay; the header of an earlier redrive is replaced."""
+    (letter,) = make_valid_dead_letters(lab, entry, 1, [("h", b"1"), (REDRIVEN, b"before")])
     assert lab.redrive().sent == 1
     (message,) = lab.sent()
     assert (message.key(), message.value()) == (letter.key, letter.value)
@@ -265,9 +269,9 @@ def test_a_record_that_would_be_taken_now_is_sent_as_it_was(lab: Lab, entry: dic
     assert message.headers() == [order, ("h", b"1"), (REDRIVEN, letter.identity.encode())]
 
 
-def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry: dict[str, Any]) -> None:
-    """Killed between send and note: the record is found in the topic. Killed before the send: it is sent."""
-    sent, unsent, young = good_letters(lab, entry, 3)
+def test_an_interrupted_command_sends_nothing_twice(lab: Lab, entry: dict[str, Any]) -> None:
+    """Killed between send and resolution: the record is found in the topic. Killed before the send: it is sent."""
+    sent, unsent, young = make_valid_dead_letters(lab, entry, 3)
     queue = Queue(lab.settings, lab.session, DeadLetterSelection(), Redriven())
     free = queue.free([sent, unsent])
     assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
@@ -283,12 +287,12 @@ def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry:
     assert (done.sent, done.already, done.in_hand) == (1, 1, 1)
     identities = [dict(message.headers())[REDRIVEN].decode() for message in lab.sent()]
     assert sorted(identities) == sorted([sent.identity, unsent.identity])
-    assert all(lab.lines()[one.identity].state is resolutions.State.REDRIVEN for one in (sent, unsent))
+    assert all(lab.lines()[item.identity].state is resolutions.State.REDRIVEN for item in (sent, unsent))
 
 
 def test_two_commands_at_once_send_each_record_once(lab: Lab, entry: dict[str, Any]) -> None:
-    """What one claims the other leaves alone."""
-    good_letters(lab, entry, 700)
+    """A record that one command has claimed is left alone by the other."""
+    make_valid_dead_letters(lab, entry, 700)
     done: list[Redriven] = []
     start = threading.Barrier(3)
 
@@ -303,28 +307,28 @@ def test_two_commands_at_once_send_each_record_once(lab: Lab, entry: dict[str, A
     for thread in threads:
         thread.join(120)
     assert len(done) == 2
-    assert sum(one.sent for one in done) == 700
+    assert sum(item.sent for item in done) == 700
     sent = [dict(message.headers())[REDRIVEN] for message in lab.sent()]
     assert len(sent) == len(set(sent)) == 700
 
 
-def test_a_limit_is_how_many_are_sent(lab: Lab, entry: dict[str, Any]) -> None:
-    """Of many that wait, so many; the next command goes on behind them."""
-    good_letters(lab, entry, 5)
+def test_a_limit_bounds_how_many_are_sent(lab: Lab, entry: dict[str, Any]) -> None:
+    """Only that many of the pending records are sent; the next command continues after them."""
+    make_valid_dead_letters(lab, entry, 5)
     assert [lab.redrive(limit=2).sent for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_a_discarded_record_is_never_sent_and_a_redriven_one_never_discarded(lab: Lab, entry: dict[str, Any]) -> None:
-    """The one and the other are said, with who, when and why."""
-    gone, kept = good_letters(lab, entry, 2)
+def test_a_discarded_record_is_never_redriven_nor_the_reverse(lab: Lab, entry: dict[str, Any]) -> None:
+    """Both resolutions are shown, with who, when and why."""
+    gone, kept = make_valid_dead_letters(lab, entry, 2)
     assert lab.cli("discard").returncode == 2
     done = lab.cli("discard", "--place", gone.place, "--note", "a test", "--yes")
     assert done.returncode == 0, done.stderr
     assert "record_discarded" in done.stderr
     assert (lab.redrive().sent, len(lab.sent())) == (1, 1)
-    found = json.loads(lab.cli("discard", "--all", "--yes", "--json").stdout)
-    assert (found["discarded"], found["already"]) == (0, 2)
-    assert any("a test" in one["message"] for one in found["records"])
+    document = json.loads(lab.cli("discard", "--all", "--yes", "--json").stdout)
+    assert (document["discarded"], document["already"]) == (0, 2)
+    assert any("a test" in record["message"] for record in document["records"])
     lines = lab.lines()
     assert (lines[gone.identity].state, lines[gone.identity].note) == (resolutions.State.DISCARDED, "a test")
     assert lines[kept.identity].state is resolutions.State.REDRIVEN
@@ -332,19 +336,19 @@ def test_a_discarded_record_is_never_sent_and_a_redriven_one_never_discarded(lab
     assert (group["waiting"], group["redriven"], group["discarded"]) == (0, 1, 1)
 
 
-def test_a_place_without_a_record_is_wrong_use(lab: Lab, entry: dict[str, Any]) -> None:
-    """The error says what the queue holds; nothing is sent."""
-    good_letters(lab, entry, 1)
+def test_a_position_without_a_record_is_a_usage_error(lab: Lab, entry: dict[str, Any]) -> None:
+    """The message says which positions the topic has; nothing is sent."""
+    make_valid_dead_letters(lab, entry, 1)
     with pytest.raises(UsageError, match=rf"9:9 in {lab.pipeline.dead_letter_topic} \(available: "):
         lab.redrive(places=frozenset({"9:9"}))
     assert lab.sent() == []
 
 
 def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
-    """Each change is made once, by whoever comes first, with the consistency ONE too."""
-    one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
-    with cassandra.open_session(one) as session:
-        book = Queue(one, session, DeadLetterSelection(), Redriven()).book
+    """Each change is made once, by the first command, with consistency ONE too."""
+    settings = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
+    with cassandra.open_session(settings) as session:
+        book = Queue(settings, session, DeadLetterSelection(), Redriven()).book
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
         assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()

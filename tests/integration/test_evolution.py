@@ -41,7 +41,7 @@ FORMATS: list[WireFormat] = ["json", "avro"]
 
 
 class World:
-    """The users, with topic, subject and table of their own, in a version of their record."""
+    """The users pipeline with its own topic, subject and table, at one version of its record."""
 
     def __init__(self, stack: Stack, wire_format: WireFormat, file: Path) -> None:
         self._stack = stack
@@ -54,9 +54,9 @@ class World:
 
     def plan(self) -> dict[str, Any]:
         done = self._stack.cli("schema", "plan", "--json", **self._environment)
-        found: dict[str, Any] = msgspec.json.decode(done.stdout)
-        assert done.returncode == (1 if found["refused"] else 0), done.stderr
-        return found
+        result: dict[str, Any] = msgspec.json.decode(done.stdout)
+        assert done.returncode == (1 if result["refused"] else 0), done.stderr
+        return result
 
     def schema(self, *words: str) -> Any:
         return self._stack.cli("schema", *words, **self._environment)
@@ -76,7 +76,7 @@ class World:
 
 @pytest.fixture
 def world(stack: Stack, tmp_path: Path, unique: str) -> Callable[..., World]:
-    """Makes a version of the world; `before` is what its pipeline file holds first, with `User` for the record."""
+    """Return a factory of versions; `before` is the initial content of the pipeline file, with `User` as the record."""
     versions: Iterator[int] = iter(range(100))
 
     def make(wire_format: WireFormat, before: str = "User = users.User") -> World:
@@ -93,8 +93,8 @@ def world(stack: Stack, tmp_path: Path, unique: str) -> Callable[..., World]:
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_a_plan_is_carried_out_once(world: Callable[..., World], wire_format: WireFormat) -> None:
-    """First nothing is there and is made; a field more is a version and a column more; then nothing is left to do."""
+def test_a_plan_is_applied_once(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """At first everything is created; another field adds a version and a column; then nothing is left to do."""
     old = world(wire_format)
     plan = old.plan()
     assert (plan["version"], plan["is_registered"]) == (None, False)
@@ -102,7 +102,7 @@ def test_a_plan_is_carried_out_once(world: Callable[..., World], wire_format: Wi
 
     new = world(wire_format, GAINS_A_FIELD)
     plan = new.plan()
-    assert [(one["field"], one["kind"]) for one in plan["schema"]] == [("age", "added_optional")]
+    assert [(item["field"], item["kind"]) for item in plan["schema"]] == [("age", "added_optional")]
     assert plan["statements"] == [f"ALTER TABLE {plan['table']} ADD age int"]
     assert new.apply()[0] == plan["statements"][0]
     assert new.columns()["age"] == "int"
@@ -112,8 +112,8 @@ def test_a_plan_is_carried_out_once(world: Callable[..., World], wire_format: Wi
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: WireFormat) -> None:
-    """A required field is refused with the way out; no column is added; and no run sends anything."""
+def test_a_rejected_plan_changes_nothing(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """A required field is rejected with a way out; no column is added, and no run sends anything."""
     world(wire_format).apply()
     wrong = world(wire_format, MUST_HAVE_IT)
     before = wrong.columns()
@@ -130,26 +130,28 @@ def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: 
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_a_column_of_another_type_is_refused(world: Callable[..., World], wire_format: WireFormat) -> None:
-    """A table that somebody else made is compared with what a row needs, and not touched."""
-    one = world(wire_format)
-    with cassandra.open_session(one.settings) as session:
-        cassandra.create_keyspace(session, one.settings, one.pipeline)
-        session.execute(f"CREATE TABLE {one.pipeline.keyspace}.users (phone int PRIMARY KEY, id uuid)")
-        lacking = cassandra.find_missing_columns(session, one.settings, one.pipeline)
+def test_a_column_of_another_type_is_rejected(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """A table that somebody else created is compared with what a row needs, and not changed."""
+    version = world(wire_format)
+    with cassandra.open_session(version.settings) as session:
+        cassandra.create_keyspace(session, version.settings, version.pipeline)
+        session.execute(f"CREATE TABLE {version.pipeline.keyspace}.users (phone int PRIMARY KEY, id uuid)")
+        lacking = cassandra.find_missing_columns(session, version.settings, version.pipeline)
     assert "phone text" in lacking
     assert "first_name text" in lacking
     assert "id uuid" not in lacking
-    kinds = {(found["field"], found["kind"]) for found in one.plan()["columns"] if not found["allowed"]}
+    kinds = {(column["field"], column["kind"]) for column in version.plan()["columns"] if not column["allowed"]}
     assert kinds == {("phone", "type_changed"), ("id", "key_changed")}
-    assert one.schema("apply", "--yes").returncode == 1
-    assert one.columns() == {"phone": "int", "id": "uuid"}
+    assert version.schema("apply", "--yes").returncode == 1
+    assert version.columns() == {"phone": "int", "id": "uuid"}
 
 
-def test_records_old_and_new_are_read_by_decoders_old_and_new(
+def test_old_and_new_records_are_read_by_old_and_new_decoders(
     world: Callable[..., World], captured: list[dict[str, Any]]
 ) -> None:
-    """JSON and Avro, with the field and without, in one topic: all are decoded by both, and stored after `apply`."""
+    """JSON and Avro, with and without the field, in one topic: both decoders read all of them, and after `apply` all
+    are stored.
+    """
     old, new = world("json"), world("json", GAINS_A_FIELD)
     old.apply()
     old_decoder = Decoder(old.pipeline.record, Registry(old.settings))
@@ -161,26 +163,26 @@ def test_records_old_and_new_are_read_by_decoders_old_and_new(
     aged = _send(new, old, ids, captured)
 
     values = [
-        bytes(one.value())
-        for one in topics.read_records(
+        bytes(record.value())
+        for record in topics.read_records(
             new.settings, new.pipeline.topic, topics.fetch_offset_ranges(new.settings, new.pipeline.topic)
         )
     ]
     read = [Decoder(new.pipeline.record, Registry(new.settings)).decode(value) for value in values]
-    assert {str(one.id): one.age for one in read} == aged  # type: ignore[union-attr]
+    assert {str(item.id): item.age for item in read} == aged  # type: ignore[union-attr]
     passed_over = [old_decoder.decode(value) for value in values]
-    assert all(type(one) is old.pipeline.record for one in passed_over)
-    assert {str(one.id) for one in passed_over} == aged.keys()  # type: ignore[union-attr]
+    assert all(type(item) is old.pipeline.record for item in passed_over)
+    assert {str(item.id) for item in passed_over} == aged.keys()  # type: ignore[union-attr]
 
     with cassandra.open_session(new.settings) as session:
         writer = RowWriter(session, new.pipeline.keyspace, "users", new.pipeline.stored, epoch_us=1, concurrency=8)
-        writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(read)]))  # type: ignore[misc]
+        writer.write(Decoded([(item, 1, 0, at) for at, item in enumerate(read)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
         assert rows == aged
         writer = RowWriter(session, old.pipeline.keyspace, "users", old.pipeline.stored, epoch_us=9, concurrency=8)
-        writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(passed_over)]))  # type: ignore[misc]
+        writer.write(Decoded([(item, 1, 0, at) for at, item in enumerate(passed_over)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
@@ -194,16 +196,16 @@ def _avro_id(world: World) -> int:
 def _send(
     new: World, old: World, ids: dict[tuple[str, str], int], captured: list[dict[str, Any]]
 ) -> dict[str, int | None]:
-    """Each captured user sent in one of four ways; the age that each id was sent with."""
+    """Send each captured user in one of four formats; return the age that each id was sent with."""
     aged: dict[str, int | None] = {}
     with Sender(create_producer(new.settings), new.pipeline.topic, 30) as sender:
         for number, entry in enumerate(captured):
             version, wire_format = list(ids)[number % 4]
-            found = users.from_source(entry) | ({"age": number} if version == "new" else {})
+            result = users.from_source(entry) | ({"age": number} if version == "new" else {})
             record = (new if version == "new" else old).pipeline.record
             serialize = build_serializer(record, wire_format, ids[version, wire_format])  # type: ignore[arg-type]
-            sender.send(found["id"].encode(), serialize(msgspec.convert(found, record)), [])
-            aged[found["id"]] = number if version == "new" else None
+            sender.send(result["id"].encode(), serialize(msgspec.convert(result, record)), [])
+            aged[result["id"]] = number if version == "new" else None
     return aged
 
 
@@ -217,14 +219,14 @@ class Base(Record, frozen=True, kw_only=True):
 
 
 def changed(name: str, hint: Any, **default: Any) -> type[Record]:
-    """The record with a field of another type, or one more; `hint` None: without it."""
+    """The record with a field of another type, or one more field; with hint None, without the field."""
     hints = {**Base.__annotations__, name: hint}
     fields = [
         (field, kind, None) if field == "maybe" and field != name else (field, kind) for field, kind in hints.items()
     ]
     given = [
-        (field, hints[field], default["default"]) if field == name and default else one
-        for one, field in zip(fields, hints, strict=True)
+        (field, hints[field], default["default"]) if field == name and default else item
+        for item, field in zip(fields, hints, strict=True)
         if hints[field] is not None
     ]
     return msgspec.defstruct(
@@ -279,10 +281,12 @@ TAKEN_ALL_THE_SAME = {
 
 @pytest.mark.parametrize("wire_format", FORMATS)
 @pytest.mark.parametrize("case", CASES)
-def test_the_registry_takes_what_we_allow(
+def test_the_registry_accepts_what_we_allow(
     settings: Settings, unique: str, wire_format: WireFormat, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each kind of change is found; what we allow the registry takes, and what we refuse it does not, but for some."""
+    """Each kind of change is detected; the registry accepts what we allow and, with few exceptions, rejects what we
+    reject.
+    """
     kind, record = CASES[case]
     changes = compare_schemas(schema_of(Base, wire_format), schema_of(record, wire_format))
     has_rules = wire_format == "json" or kind not in (ChangeKind.RULE_TIGHTENED, ChangeKind.RULE_LOOSENED)

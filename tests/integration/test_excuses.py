@@ -1,4 +1,4 @@
-"""What ages in the real Kafka and Cassandra is excused; a loss beside it is named."""
+"""What expires in the real Kafka and Cassandra is excused; a loss next to it is named."""
 
 import json
 import uuid
@@ -29,7 +29,7 @@ from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.sink.scan import PAGE_ROWS, scan_rows
 from tests.conftest import Stack
-from tests.integration.test_receipts import Lab, told, value_of
+from tests.integration.test_receipts import Lab, list_differences, value_of
 
 TTL_S = 5
 CLEANED_SOON = {
@@ -47,7 +47,7 @@ def lab(stack: Stack, spark: SparkSession, pipeline_file: Callable[..., Path]) -
 
 @pytest.fixture
 def eager_cleaner(stack: Stack) -> Iterator[None]:
-    """Let the broker's log cleaner look for work five times a second, not every 15 s."""
+    """Let the broker's log cleaner look for work five times per second instead of every 15 s."""
     client = admin_client(stack.settings)
     (broker, *_) = client.list_topics(timeout=30).brokers
 
@@ -62,7 +62,7 @@ def eager_cleaner(stack: Stack) -> Iterator[None]:
 
 
 def roll(lab: Lab, apart_from: str) -> None:
-    """Send a record that is rejected to each partition: their segments are old enough to be rolled by it.
+    """Send an invalid record to each partition, which is old enough to make it roll its segment.
 
     Its dead letter is in another partition of that topic than one of the key `apart_from` would be, and excuses none.
     """
@@ -74,7 +74,7 @@ def roll(lab: Lab, apart_from: str) -> None:
 
 
 def wait_until_compacted(lab: Lab, keys: set[str]) -> None:
-    """Return once no more than one record of each key is left."""
+    """Return once no key has more than one record left."""
 
     def check() -> None:
         held = Counter(message.key().decode() for message in lab.messages())
@@ -88,15 +88,18 @@ WHEN = {"at": "", "seconds": 0.0}
 
 
 def compared(receipt: TopicReceipt) -> Any:
-    """What is in a receipt, whichever engine made it and when, as JSON."""
+    """Return the content of a receipt as JSON, without the engine and the time."""
     return json.loads(msgspec.json.encode(receipt)) | WHEN
 
 
-def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
+def test_expired_records_are_excused_and_a_loss_next_to_them_is_named(
     lab: Lab, captured_api: str, captured: list[dict[str, Any]], eager_cleaner: None
 ) -> None:
-    """A compacted topic, a table with a TTL and pruned dead letters balance, each excuse with its own count. Then a
-    row, an acknowledged record and dead letters are lost, and a field is changed by hand; an operator accepts that."""
+    """A compacted topic, a table with a TTL and deleted dead letters balance, each excuse with its own count.
+
+    Then a row, an acknowledged record and dead letters are lost, and a field is changed by hand; an operator accepts
+    that.
+    """
     client, topic = admin_client(lab.settings), lab.pipeline.topic
     admin.alter_setting(client, lab.settings, topic, "segment.ms", "50")
     lab.session.execute(f"ALTER TABLE {lab.name} WITH default_time_to_live = {TTL_S}")
@@ -117,19 +120,19 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     ]
     admin.delete_records(client, lab.settings, queue, ends)
     wait_until(lambda: check_expired(lab), timeout_s=30, what="the TTL")
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
 
     lab.session.execute(f"ALTER TABLE {lab.name} WITH default_time_to_live = 86400")  # the receipt knows the one before
     young = kept[:2]
     lab.send_all([*((key.encode(), value_of(entries[key]), []) for key in young), (b"bad", b"junk", [])])
     lab.carry_out()
-    found = lab.verify()
-    assert told(found) == set()
-    assert (found.pruned, found.rejected, found.stored, found.rows) == (4, 1, 2 + len(older(lab, young)), 2)
-    assert found.expired == len(kept) - len(young)
-    assert found.compacted in (30, 31), "30 older versions, and perhaps the tombstone"
-    assert [lifetime.ttl_s for lifetime in found.lifetimes] == [TTL_S, 86400]
-    assert len(found.evidence) == 4
+    result = lab.verify()
+    assert list_differences(result) == set()
+    assert (result.pruned, result.rejected, result.stored, result.rows) == (4, 1, 2 + len(older(lab, young)), 2)
+    assert result.expired == len(kept) - len(young)
+    assert result.compacted in (30, 31), "30 older versions, and perhaps the tombstone"
+    assert [lifetime.ttl_s for lifetime in result.lifetimes] == [TTL_S, 86400]
+    assert len(result.evidence) == 4
 
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(young[0]),))
     lab.session.execute(f"UPDATE {lab.name} SET email = 'by@hand.org' WHERE id = %s", (uuid.UUID(young[1]),))
@@ -149,13 +152,13 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
 
     done = lab.cli("verify", "accept", *(f"--kind={kind}" for kind in kinds), "--reason", "planted", "--yes")
     assert done.exit_code == 0, done.output
-    found = lab.verify()
-    assert (told(found), found.accepted, found.accepted_differences) == (set(), 1, dict(kinds))
+    result = lab.verify()
+    assert (list_differences(result), result.accepted, result.accepted_differences) == (set(), 1, dict(kinds))
     assert lab.cli("verify", "accepted").stdout.count("planted") == kinds.total()
 
 
 def count_one_more_reject(lab: Lab, partition: int) -> None:
-    """Let the last line of a partition say that a dead letter more was written than there ever was."""
+    """Let the last entry of a partition count one dead letter more than was ever written."""
     lines = f"{lab.pipeline.keyspace}.ledger"
     where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0"
     name = (lab.pipeline.topic, lab.epoch_us, partition)
@@ -167,8 +170,8 @@ def count_one_more_reject(lab: Lab, partition: int) -> None:
 
 
 def older(lab: Lab, young: list[str]) -> list[Any]:
-    """Return the records of ids that were sent again and are not compacted yet."""
-    return [one for one in lab.messages() if one.key().decode() in young][: -len(young)]
+    """Return the records whose ids were sent again and which are not compacted yet."""
+    return [message for message in lab.messages() if message.key().decode() in young][: -len(young)]
 
 
 def check_expired(lab: Lab) -> None:
@@ -176,8 +179,8 @@ def check_expired(lab: Lab) -> None:
         raise KafkaUnreachable("rows are left")
 
 
-def test_ttls_survive_that_the_table_is_altered(lab: Lab) -> None:
-    """Cassandra tells when a table was last altered; a receipt before keeps the TTL from then on."""
+def test_ttls_are_known_after_the_table_was_altered(lab: Lab) -> None:
+    """Cassandra tells when a table was last altered; an earlier receipt keeps the TTL since then."""
     assert lab.verify().lifetimes[-1].ttl_s == 0
     lab.session.execute(f"ALTER TABLE {lab.name} WITH default_time_to_live = {TTL_S}")
     first = lab.verify().lifetimes
@@ -185,13 +188,13 @@ def test_ttls_survive_that_the_table_is_altered(lab: Lab) -> None:
     assert first[0].since_ms < first[1].since_ms
     lab.session.execute(f"ALTER TABLE {lab.name} ADD more text")
     assert lab.verify().lifetimes == first
-    found = cassandra.table_ttl(lab.session, lab.pipeline.keyspace, lab.pipeline.table)
-    assert found is not None
-    assert found[1] > first[1].since_ms
+    result = cassandra.table_ttl(lab.session, lab.pipeline.keyspace, lab.pipeline.table)
+    assert result is not None
+    assert result[1] > first[1].since_ms
 
 
 def test_a_table_full_of_nulls_is_read_in_smaller_pages(lab: Lab) -> None:
-    """The server refuses a page with more than 100,000 tombstones; each null is one."""
+    """The server rejects a page with more than 100,000 tombstones; each null is one."""
     columns = [f"c{number}" for number in range(30)]
     table = f"{lab.pipeline.keyspace}.nulls"
     lab.session.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, {', '.join(f'{name} text' for name in columns)})")

@@ -1,4 +1,4 @@
-"""Transforms that raise, in a real Spark: what is isolated, what stops the batch, what is nobody's fault."""
+"""Transforms that raise, in a real Spark: which records are isolated, and which failures stop the batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +59,7 @@ ROW_WISE = "transform=transform, transform_is_row_wise=True"
 
 
 def values(captured: list[dict[str, Any]], first_name: str = "poison") -> list[bytes]:
-    """The captured users, of whom some have the first name that a transform chokes on."""
+    """The captured users, some of whom have the first name on which the transform raises."""
     records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
     for at in POISON:
         records[at] = msgspec.structs.replace(records[at], first_name=f"{first_name}{at}")
@@ -80,19 +80,21 @@ def trials_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-def test_records_that_a_row_wise_transform_chokes_on_are_dead_letters(
+def test_records_on_which_a_row_wise_transform_raises_are_dead_lettered(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], trials_made: list[int]
 ) -> None:
-    """The rest is stored; each letter has the bytes in Kafka and names the user's line; it takes few trials."""
-    one = topic(RAISES, ROW_WISE)
+    """The others are stored; each dead letter has the bytes in Kafka and names the user's line; few trials are
+    needed.
+    """
+    lab_topic = topic(RAISES, ROW_WISE)
     sent = values(captured)
-    one.send(*sent, b"{")
-    summary = one.store()
+    lab_topic.send(*sent, b"{")
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected, summary.filtered) == (31, 28, 3, 0)
-    assert len(one.rows()) == 28
-    letters = {letter.value(): read_error_headers(letter) for letter in one.dead_letters()}
+    assert len(lab_topic.rows()) == 28
+    letters = {letter.value(): read_error_headers(letter) for letter in lab_topic.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON} | {b"{"}
-    file = str(one.settings.pipeline)
+    file = str(lab_topic.settings.pipeline)
     for at in POISON:
         facts = letters[sent[at]]
         assert (facts["reason"], facts["stage"]) == ("transform_failed", "transform")
@@ -102,22 +104,22 @@ def test_records_that_a_row_wise_transform_chokes_on_are_dead_letters(
     assert trials_made.count(1) >= 2
 
 
-def test_a_value_that_an_expression_cannot_take_is_isolated_too(
+def test_a_value_on_which_an_expression_fails_is_isolated_too(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
-    """Spark's own errors are told of the column and of the line that asked for it."""
-    one = topic(CASTS, ROW_WISE)
+    """Spark's own errors name the column and the line that created the expression."""
+    lab_topic = topic(CASTS, ROW_WISE)
     sent = values(captured, first_name="9x")
-    one.send(*sent)
-    summary = one.store()
+    lab_topic.send(*sent)
+    summary = lab_topic.store()
     assert (summary.stored, summary.rejected) == (28, 2)
-    letters = {letter.value(): read_error_headers(letter)["message"] for letter in one.dead_letters()}
+    letters = {letter.value(): read_error_headers(letter)["message"] for letter in lab_topic.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON}
     assert all("line 7: NumberFormatException: [CAST_INVALID_INPUT]" in message for message in letters.values())
 
 
 @pytest.mark.parametrize(
-    ("before", "more", "said"),
+    ("before", "more", "expected"),
     [
         (RAISES, "transform=transform", r"line 14: NotAName: poison\d+; the line is: .*\n.*not declared row-wise"),
         (UNKNOWN, ROW_WISE, r"line 5: .*nothing_of_this_name.*\n.*fails before it receives a record"),
@@ -129,37 +131,37 @@ def test_a_value_that_an_expression_cannot_take_is_isolated_too(
     ],
     ids=["not row-wise", "unknown column", "returns nothing"],
 )
-def test_any_other_failing_transform_fails_the_batch_by_name(
-    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str, said: str
+def test_any_other_failing_transform_fails_the_batch_and_is_named(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str, expected: str
 ) -> None:
-    """The user's file and line come first, in a few lines; no row and no dead letter is written."""
-    one = topic(before, more)
-    one.send(*values(captured))
-    with pytest.raises(TransformFailed, match=said) as failed:
-        one.store()
+    """The user's file and line are first, in a few lines; no row and no dead letter is written."""
+    lab_topic = topic(before, more)
+    lab_topic.send(*values(captured))
+    with pytest.raises(TransformFailed, match=expected) as failed:
+        lab_topic.store()
     assert "./penstock restart spark-job" in failed.value.hint
     assert len(str(failed.value).splitlines()) <= 4
-    assert (one.rows(), one.dead_letters()) == ({}, [])
+    assert (lab_topic.rows(), lab_topic.dead_letters()) == ({}, [])
 
 
-def test_a_service_that_a_transform_cannot_reach_is_no_records_fault(
+def test_a_service_that_a_transform_cannot_reach_fails_the_batch(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
-    """The batch fails as for any service that is away, and is done again: nothing is dead-lettered."""
-    one = topic(ASKS, ROW_WISE)
-    one.send(*values(captured))
+    """The batch is retried as for any unavailable service: nothing is dead-lettered."""
+    lab_topic = topic(ASKS, ROW_WISE)
+    lab_topic.send(*values(captured))
     with pytest.raises(PythonException, match="no geocoder"):
-        one.store()
-    assert (one.rows(), one.dead_letters()) == ({}, [])
+        lab_topic.store()
+    assert (lab_topic.rows(), lab_topic.dead_letters()) == ({}, [])
 
 
-def test_isolation_ends_in_time(
+def test_isolation_is_bounded_in_time(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes too long to find is left to the author of the transform: the trial under way is cancelled."""
-    one = topic(RAISES, ROW_WISE)
-    one.send(*values(captured))
+    """If it takes too long, the trial is cancelled, and the failure is left to the author of the transform."""
+    lab_topic = topic(RAISES, ROW_WISE)
+    lab_topic.send(*values(captured))
     monkeypatch.setattr(transform, "Trials", lambda good, apply, file: trials.Trials(good, apply, file, limit_s=0.0))
     with pytest.raises(TransformFailed, match="no failing record was found within 0 s"):
-        one.store()
-    assert one.rows() == {}
+        lab_topic.store()
+    assert lab_topic.rows() == {}

@@ -1,4 +1,4 @@
-"""A keyspace as commit 01f13c7 made and filled it, and one of a newer penstock, on the real Cassandra."""
+"""A keyspace as created and filled by commit 01f13c7, and one of a newer penstock, in the real Cassandra."""
 
 import json
 import uuid
@@ -28,7 +28,7 @@ TOPIC, TOPIC_ID, EPOCH_US = "users_created", "Xk3Z9q1wTmS0yB7dVhJ2Lg", 1_780_272
 
 @pytest.fixture
 def older(settings: Settings, unique: str) -> Settings:
-    """Settings of a keyspace of commit 01f13c7, with a few rows in each table."""
+    """Settings for a keyspace of commit 01f13c7, with a few rows in each table."""
     older = settings.model_copy(update={"cassandra_keyspace": unique})
     with cassandra.open_session(older) as session:
         replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
@@ -61,8 +61,10 @@ def comments(session: Session, keyspace: str) -> dict[str, str]:
     return {row["table_name"]: row["comment"] for row in session.execute(query, (keyspace,))}
 
 
-def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session, unique: str) -> None:
-    """Epoch, ledger, receipt, resolutions, progress and lease go on from it; only what it did not have is created."""
+def test_data_stored_by_an_older_penstock_is_read(older: Settings, session: Session, unique: str) -> None:
+    """Timestamp base, ledger, receipt, resolutions, progress and lease are continued; only missing tables are
+    created.
+    """
     before = comments(session, unique)
     job.create_tables(session, older)
     after = comments(session, unique)
@@ -84,9 +86,10 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     kept = receipts.read_latest_receipt(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}
-    assert [(one.state, one.who) for one in resolutions.read_resolutions(session, unique, TOPIC).values()] == [
-        ("discarded", "ann")
-    ]
+    assert [
+        (resolution.state, resolution.who)
+        for resolution in resolutions.read_resolutions(session, unique, TOPIC).values()
+    ] == [("discarded", "ann")]
     assert [failure.error for failure in Progress(session, unique, TOPIC).failures()] == [
         "StreamingQueryException: refused"
     ]
@@ -98,10 +101,10 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     assert cassandra.has_column(session, unique, "layouts", "partitioners")
 
 
-def test_a_keyspace_of_a_newer_penstock_is_refused(
+def test_a_keyspace_of_a_newer_penstock_is_rejected(
     older: Settings, session: Session, stack: Stack, unique: str
 ) -> None:
-    """By the job and by commands, with the way out, and without any change."""
+    """By the job and by commands, with a way out, and unchanged."""
     session.execute(f"ALTER TABLE {unique}.ledger WITH comment = 'penstock 9.1, format 9'")
     before = comments(session, unique)
     with pytest.raises(FormatTooNew):

@@ -32,7 +32,7 @@ _STOPPED_S = 60.0
 
 
 class Running:
-    """The job of a topic of its own, run in this process, and the users that are sent to it."""
+    """The job of a separate topic, run in this process, and the users that are sent to it."""
 
     def __init__(self, topic: Topic, folder: Path, captured: list[dict[str, Any]]) -> None:
         self.topic = topic
@@ -47,12 +47,12 @@ class Running:
         return checkpoint_of(self.settings, self.topic.pipeline.topic)
 
     def send(self, nationality: str, first: int, end: int) -> None:
-        """Send a version of some of the users."""
+        """Send a version of some users."""
         versions = [msgspec.structs.replace(user, nationality=nationality) for user in self._users[first:end]]
         self.topic.send_all((str(user.id).encode(), msgspec.json.encode(user), []) for user in versions)
 
     def run(self, meanwhile: Callable[[], None] | None = None) -> None:
-        """Run the job until the ledger covers the topic, then stop it as SIGTERM does.
+        """Run the job until the ledger covers the topic, then stop it with SIGTERM.
 
         With `meanwhile` the job has to end by itself once that is done; it is stopped if it does not.
         """
@@ -100,7 +100,7 @@ class Running:
             return verify(self.settings, session)
 
     def nationalities(self) -> list[str]:
-        """That of each user in the table, in the order of their numbers."""
+        """Return the nationality of each user in the table, by number."""
         rows = self.topic.rows()
         return [rows[name]["nationality"] for name in sorted(rows)]
 
@@ -123,7 +123,7 @@ def running(topic: Callable[..., Topic], tmp_path: Path, captured: list[dict[str
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """The handlers of this process, put back afterwards; a signal that comes too late does nothing."""
+    """The signal handlers of this process, restored afterwards; a late signal does nothing."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     interrupt = signal.getsignal(signal.SIGINT)
     yield
@@ -133,15 +133,17 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(params=["ids", "no ids"])
 def broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Kafka as it is, and as it answers for topics that have no id."""
+    """Kafka as it is, and as it responds for topics without ids."""
     describe = topics.describe_topic
     if request.param == "no ids":
         monkeypatch.setattr(topics, "describe_topic", lambda *asked: describe(*asked)._replace(id=NO_ID))
     return str(request.param)
 
 
-def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running, broker: str) -> None:
-    """The job stops though the new topic has more records than the one before, verify names it; a reset stores all."""
+def test_a_topic_recreated_under_the_job_loses_nothing(running: Running, broker: str) -> None:
+    """The job stops even if the new topic has more records than its predecessor, verify names it; after a reset all are
+    stored.
+    """
     running.send("AA", 0, 20)
 
     def recreate() -> None:
@@ -164,7 +166,7 @@ def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running,
 
 
 class Snapshot:
-    """What a keyspace holds of a topic: the ledger, and the rows with their write timestamps."""
+    """A keyspace's content for a topic: the ledger, and the rows with their write timestamps."""
 
     def __init__(self, session: Session, running: Running) -> None:
         keyspace, table = running.topic.pipeline.keyspace, running.topic.pipeline.table
@@ -191,8 +193,8 @@ class Snapshot:
         )
 
 
-def test_after_a_restore_the_job_goes_on_where_the_ledger_ends(running: Running) -> None:
-    """Not at its checkpoint, which is ahead: the rows of what was stored since are there again, and verify balances."""
+def test_after_a_restore_the_job_resumes_where_the_ledger_ends(running: Running) -> None:
+    """Not at its checkpoint, which is ahead: rows stored after the snapshot are stored again, and verify balances."""
     running.send("AA", 0, 20)
     running.run()
     with cassandra.open_session(running.settings) as session:

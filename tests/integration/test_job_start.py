@@ -1,4 +1,4 @@
-"""The Spark job when a service it needs is away, and cqlsh on the table it fills."""
+"""The Spark job while a service is unavailable, and cqlsh on its table."""
 
 import os
 import subprocess
@@ -14,10 +14,10 @@ from tests.conftest import ROOT, Stack
 @pytest.mark.parametrize(
     ("setting", "service"), [("PENSTOCK_KAFKA_BOOTSTRAP", "Kafka"), ("PENSTOCK_CASSANDRA_PORT", "Cassandra")]
 )
-def test_a_service_that_stays_away_ends_the_job_with_its_name(
+def test_the_job_exits_and_names_a_service_that_stays_unavailable(
     stack: Stack, free_port: int, setting: str, service: str
 ) -> None:
-    """After the bounded wait: one message with the address, exit code 3, no traceback."""
+    """After a bounded wait: one message with the address, exit code 3, no traceback."""
     away = {setting: f"127.0.0.1:{free_port}" if service == "Kafka" else str(free_port), "PENSTOCK_SPARK_WAIT_S": "2"}
     done = subprocess.run(
         [sys.executable, "spark_stream.py"],
@@ -35,8 +35,8 @@ def test_a_service_that_stays_away_ends_the_job_with_its_name(
     assert "Traceback" not in done.stderr
 
 
-def test_a_second_job_on_the_checkpoint_is_refused(stack: Stack, free_port: int) -> None:
-    """It waits for the lease to end, names the process that has it, exits with 1, and the first one goes on."""
+def test_a_second_job_on_the_checkpoint_is_rejected(stack: Stack, free_port: int) -> None:
+    """It waits for the lease to expire, names the process that holds it, exits with 1, and the first job continues."""
     first = stack.json("status", "spark-job")[0]["pid"]
     service = catalog.build_services(read_environment(stack.settings))["spark-job"]
     done = subprocess.run(
@@ -58,7 +58,7 @@ def test_a_second_job_on_the_checkpoint_is_refused(stack: Stack, free_port: int)
 
 
 def test_a_checkpoint_is_not_reset_under_a_running_job(stack: Stack) -> None:
-    """Exit 1, and the checkpoint is where it was."""
+    """The command exits with 1, and the checkpoint is unchanged."""
     before = stack.json("checkpoint", "show")
     refused = stack.cli("checkpoint", "reset", "--to", "latest", "--yes")
     assert refused.returncode == 1
@@ -67,14 +67,14 @@ def test_a_checkpoint_is_not_reset_under_a_running_job(stack: Stack) -> None:
     assert (after["folder"], after["begun"], after["misfits"]) == (before["folder"], True, [])
 
 
-def test_cqlsh_opens_on_the_keyspace(stack: Stack) -> None:
-    """Arguments go to cqlsh; the table and the ledger are there."""
+def test_cqlsh_opens_the_keyspace(stack: Stack) -> None:
+    """Arguments are passed to cqlsh; the table and the ledger exist."""
     done = stack.cli("cql", "-e", "DESCRIBE TABLES")
     assert done.returncode == 0, done.stderr
     assert {"created_users", "ledger", "generations"} <= set(done.stdout.split())
 
 
-def test_a_row_that_is_not_there_is_said(stack: Stack) -> None:
-    """Exit 1 for an id without a row, exit 2 for what is no id."""
+def test_an_id_without_a_row_exits_with_1(stack: Stack) -> None:
+    """And an invalid id with 2."""
     assert stack.cli("row", "00000000-0000-4000-8000-00000000dead").returncode == 1
     assert stack.cli("row", "nobody").returncode == 2

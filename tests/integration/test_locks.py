@@ -1,4 +1,4 @@
-"""The locks hold a package for every Python and processor that is promised; the index is asked, nothing installed."""
+"""The locks have a package for every supported Python and processor; the index is asked, nothing is installed."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ PYTHONS = WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"]
 
 
 def missing(lock: str, machine: str, python: str, built: Sequence[str] = SOURCE_ARCHIVES) -> str:
-    """What the index lacks of a lock: empty when every package has a wheel for the machine with that hash."""
+    """Return what the index lacks of a lock: nothing if every package has a wheel for the machine with that hash."""
     uv = shutil.which("uv") or str(ROOT / ".penstock" / "uv" / "bin" / "uv")
     command = [
         *(uv, "pip", "install", "--dry-run", "--quiet", "--no-deps", "--require-hashes", "-r", lock),
@@ -40,19 +40,19 @@ def test_the_lock_has_a_wheel_for_every_machine(machine: str, python: str) -> No
 
 
 @pytest.mark.parametrize("lock", LOCKS[1:])
-def test_the_images_locks_have_one_for_arm64(lock: str) -> None:
+def test_the_image_locks_have_a_wheel_for_arm64(lock: str) -> None:
     """Docker Compose on Apple's and Ampere's machines."""
     assert missing(lock, "aarch64", "3.11") == ""
 
 
-def test_a_missing_wheel_would_be_found() -> None:
-    """By its package's name."""
-    said = missing("requirements.txt", "aarch64", PYTHONS[0], built=())
-    assert any(f"{name}==" in said for name in SOURCE_ARCHIVES), said
+def test_a_missing_wheel_is_reported_by_package_name() -> None:
+    """The check itself works."""
+    output = missing("requirements.txt", "aarch64", PYTHONS[0], built=())
+    assert any(f"{name}==" in output for name in SOURCE_ARCHIVES), output
 
 
 def test_source_archives_need_no_compiler() -> None:
-    """What was built of them here is for any machine."""
+    """The wheels built from them here are for any machine."""
     for name in SOURCE_ARCHIVES:
         wheel = distribution(name).read_text("WHEEL") or ""
         assert re.search(r"^Tag: py3-none-any$", wheel, re.MULTILINE), name

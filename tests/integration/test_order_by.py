@@ -51,10 +51,10 @@ def version(record_id: str, second: int, text: Any, note: str | None = None) -> 
 
 
 class Versions(Lab):
-    """A topic of two partitions; its records have no key, and a time that says which is the newest."""
+    """A topic with two partitions; its records have no key, and a time that says which is the newest."""
 
     def put(self, partition: int, second: int, value: bytes | None, key: bytes | None = None) -> None:
-        """Send a record with this second as Kafka's timestamp, and in a header."""
+        """Send a record with this second as Kafka's timestamp and in a header."""
         self.put_at(partition, BASE_MS + second * 1000, value, key, [("at", moment(second).encode())])
 
     def put_at(self, partition: int, at_ms: int, value: bytes | None, key: bytes | None = None, headers: Any = ()):
@@ -63,7 +63,7 @@ class Versions(Lab):
         assert client.flush(60) == 0
 
     def whole_table(self) -> dict[str, dict[str, Any]]:
-        """Every row with its write time."""
+        """Return every row with its write time."""
         rows = self.session.execute(f"SELECT id, WRITETIME(text) AS written_us FROM {self.name}")
         times = {row["id"]: row["written_us"] for row in rows}
         return {key: row | {"written_us": times[key]} for key, row in self.rows().items()}
@@ -71,7 +71,7 @@ class Versions(Lab):
     def differences(self) -> set[tuple[str, str | None]]:
         receipt = self.verify()
         assert receipt.balanced == (not receipt.differences)
-        return {(one.kind, one.id) for one in receipt.differences}
+        return {(difference.kind, difference.id) for difference in receipt.differences}
 
     def outcomes(self, key: str) -> set[str]:
         return {passage.outcome for passage in self.trace(key)}
@@ -81,7 +81,7 @@ class Versions(Lab):
 def lab_of(
     stack: Stack, spark: SparkSession, pipeline_file: Callable[..., Path]
 ) -> Iterator[Callable[[str], Versions]]:
-    """Makes a lab of a pipeline that is ordered so."""
+    """Return a factory of labs whose pipeline uses this order."""
     with cassandra.open_session(stack.settings) as session:
 
         def make(order_by: str) -> Versions:
@@ -103,7 +103,7 @@ def lab_of(
 def test_the_newest_version_is_stored_wherever_it_is(
     lab_of: Callable[[str], Versions], order_by: str, tied: set[str], again: list[str]
 ) -> None:
-    """In whatever partition and batch, and when it is read again. Ties are named, and what was changed by hand."""
+    """In any partition and batch, and after a replay. Ties are named, and so are changes by hand."""
     lab = lab_of(order_by)
     lab.put(1, 20, version("update", 20, "newest", "its note"))
     lab.put(0, 30, version("deleted", 30, "older"))
@@ -144,8 +144,10 @@ def test_the_newest_version_is_stored_wherever_it_is(
     assert lab.differences() == named | {("foreign", "alive"), ("missing", "other")}
 
 
-def test_a_redriven_record_keeps_kafkas_first_timestamp(lab_of: Callable[[str], Versions]) -> None:
-    """A newer version supersedes it, an older one does not; one from the future is new when it is redriven."""
+def test_a_redriven_record_keeps_its_first_kafka_timestamp(lab_of: Callable[[str], Versions]) -> None:
+    """A newer version supersedes it, an older one does not; one from the future gets a new timestamp when it is
+    redriven.
+    """
     lab = lab_of("order_by='timestamp'")
     lab.put(0, 1, version("superseded", 1, 5))
     lab.put(1, 9, version("superseded", 9, "newer"))
@@ -174,8 +176,8 @@ def test_a_redriven_record_keeps_kafkas_first_timestamp(lab_of: Callable[[str], 
     assert lab.whole_table() == before
 
 
-def test_what_a_field_cannot_order_is_a_dead_letter(lab_of: Callable[[str], Versions]) -> None:
-    """A tombstone without a function for it, and a value in the future; the table keeps its order for good."""
+def test_what_a_field_cannot_order_is_dead_lettered(lab_of: Callable[[str], Versions]) -> None:
+    """A tombstone without a function for it, and a value in the future; the table keeps its order permanently."""
     lab = lab_of("order_by='at'")
     lab.put(0, 1, version("kept", 1, "text"))
     lab.put(1, 2, None, b"kept")

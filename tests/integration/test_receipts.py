@@ -55,7 +55,7 @@ Difference = tuple[str, int | None, int | None, str | None]
 
 
 class Lab(Topic):
-    """A topic that an ingest filled, carried out batch by batch with lines in the ledger."""
+    """A topic filled by an ingest, processed batch by batch with ledger entries."""
 
     def __init__(self, stack: Stack, file: Path, spark: SparkSession, session: Session) -> None:
         super().__init__(stack.settings.model_copy(update={"kafka_partitions": 2}), file, spark)
@@ -75,10 +75,10 @@ class Lab(Topic):
         self.ends: dict[int, int] = {}
 
     def produce(self, api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
-        """Where each of the captured users lies."""
+        """Return the position of each captured user."""
         order = RunOrder("run-1", records=len(captured), source_url=api)
         assert ingest.run(self.settings, self.pipeline, order).produced == len(captured)
-        return {str(one.key(), "utf-8"): (one.partition(), one.offset()) for one in self.messages()}
+        return {str(message.key(), "utf-8"): (message.partition(), message.offset()) for message in self.messages()}
 
     def messages(self) -> list[Any]:
         return list(topics.read_records(self.settings, self.pipeline.topic, self.spans()))
@@ -87,19 +87,19 @@ class Lab(Topic):
         return topics.fetch_offset_ranges(self.settings, self.pipeline.topic)
 
     def carry_out(self) -> None:
-        """What came since the last batch."""
-        new = [OffsetRange(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
+        """Process what arrived since the last batch."""
+        new = [OffsetRange(span.partition, self.ends.get(span.partition, 0), span.end) for span in self.spans()]
         stretch = load_offset_ranges(self.spark, self.settings, self.pipeline.topic, new)
         frame = raw_records(stretch, self.pipeline.declared_order)
         self.spark.sparkContext.setLocalProperty("sql.streaming.queryId", "job")
         self.keeper.process_batch(frame, len(self.ends))
-        self.ends = {one.partition: one.end for one in new}
+        self.ends = {item.partition: item.end for item in new}
 
     def verify(self) -> TopicReceipt:
         return verify.verify(self.settings, self.session)
 
     def cli(self, *words: str) -> Result:
-        """A command in this process, and in this Spark."""
+        """Run a command in this process, with this Spark."""
         config.load.cache_clear()
         environment = self.stack.environment | {"PENSTOCK_PIPELINE": str(self.file)}
         with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +109,7 @@ class Lab(Topic):
         return done
 
     def table(self) -> dict[str, tuple[Any, ...]]:
-        """Every row, with the write times of what a record gives and of its place."""
+        """Return every row, with the write times of its fields and of its position."""
         query = f"SELECT id, email, kafka_offset, WRITETIME(email) AS a, WRITETIME(kafka_offset) AS b FROM {self.name}"
         times = {str(row["id"]): (row["a"], row["b"]) for row in self.session.execute(query)}
         return {key: (tuple(row.items()), times[key]) for key, row in self.rows().items()}
@@ -130,22 +130,24 @@ def lab(
 
 @pytest.fixture
 def places(lab: Lab, captured_api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
-    """Where the captured users lie, once they are stored."""
-    found = lab.produce(captured_api, captured)
+    """Positions of the captured users, once they are stored."""
+    result = lab.produce(captured_api, captured)
     lab.carry_out()
-    return found
+    return result
 
 
-def told(found: TopicReceipt) -> set[Difference]:
-    assert found.balanced == (not found.differences)
-    return {(one.kind, one.partition, one.offset, one.id) for one in found.differences}
+def list_differences(receipt: TopicReceipt) -> set[Difference]:
+    assert receipt.balanced == (not receipt.differences)
+    return {
+        (difference.kind, difference.partition, difference.offset, difference.id) for difference in receipt.differences
+    }
 
 
 def value_of(entry: dict[str, Any], **changes: Any) -> bytes:
     return msgspec.json.encode(users.from_source(entry) | changes)
 
 
-def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
+def test_records_deleted_by_retention_during_verify_are_no_difference(
     lab: Lab, places: dict[str, Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log start moves after the ranges were listed, and before their records are read."""
@@ -157,83 +159,88 @@ def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
         yield from read(settings, topic, spans)
 
     monkeypatch.setattr(topics, "read_records", read_pruned)
-    found = lab.verify()
-    assert told(found) == set()
-    assert (found.produced, found.stored, found.rows, found.older_rows) == (20, 20, 20, 10)
-    assert found.acknowledged.records == 20
+    receipt = lab.verify()
+    assert list_differences(receipt) == set()
+    assert (receipt.produced, receipt.stored, receipt.rows, receipt.older_rows) == (20, 20, 20, 10)
+    assert receipt.acknowledged.records == 20
 
 
 def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
-    """Balanced as it is; then rows, lines and the journal are changed by hand, one after the other."""
-    found = lab.verify()
-    assert told(found) == set()
-    assert (found.produced, found.stored, found.rows, found.distinct_ids) == (30, 30, 30, 30)
-    assert (found.acknowledged.attempts, found.acknowledged.records, found.older_rows) == (1, 30, 0)
+    """Balanced at first; then rows, ledger entries and the delivery log are changed by hand, one after the other."""
+    result = lab.verify()
+    assert list_differences(result) == set()
+    assert (result.produced, result.stored, result.rows, result.distinct_ids) == (30, 30, 30, 30)
+    assert (result.acknowledged.attempts, result.acknowledged.records, result.older_rows) == (1, 30, 0)
     assert lab.cli("verify").exit_code == 0
 
     gone, changed, *_ = sorted(key for key, place in places.items() if place[0] == 0)
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(gone),))
     expected: set[Difference] = {("missing", *places[gone], gone)}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     stranger = uuid.uuid4()
     lab.session.execute(f"INSERT INTO {lab.name} (id, email) VALUES (%s, 'a@b.se')", (stranger,))
     expected |= {("foreign", None, None, str(stranger))}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     lab.session.execute(f"UPDATE {lab.name} SET kafka_offset = 0 WHERE id = %s", (uuid.UUID(changed),))
     expected |= {("foreign", None, None, changed), ("missing", *places[changed], changed)}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     lines = f"{lab.pipeline.keyspace}.ledger"
     where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0 AND first_offset = 0"
     line = (lab.pipeline.topic, lab.epoch_us, 1)
     lab.session.execute(f"UPDATE {lines} SET records = 99 WHERE {where} AND job = 'job'", line)
     expected |= {("miscounted", 1, 0, None)}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     folder = delivery_log.folder_of(lab.settings)
     with DeliveryLog(folder, "run-2", lab.pipeline.topic, lab.topic_id) as written:
         written.note(0, 10_000, b"lost")
         written.note(*places[gone], b"another")
     expected |= {("lost", 0, 10_000, "lost"), ("lost", *places[gone], "another")}
-    assert told(lab.verify()) == expected
+    assert list_differences(lab.verify()) == expected
 
     done = lab.cli("verify", "--json")
     assert done.exit_code == 1, done.stderr
     receipt = json.loads(done.stdout)
-    assert {(one["kind"], one["partition"], one["offset"], one["id"]) for one in receipt["differences"]} == expected
+    assert {
+        (difference["kind"], difference["partition"], difference["offset"], difference["id"])
+        for difference in receipt["differences"]
+    } == expected
     assert (receipt["balanced"], receipt["missing"]) == (False, 2)
 
 
-def test_what_the_ledger_went_past_is_a_gap_and_what_it_has_not_come_to_waits(
+def test_offsets_skipped_by_the_ledger_are_a_gap_and_later_ones_are_pending(
     lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]
 ) -> None:
-    """A line that is gone is told by each of its records; one of them that has no row either is missing."""
+    """Each record of a deleted entry is reported; one that has no row either is missing."""
     (partition, _), gone = min((place, key) for key, place in places.items())
-    entry = next(one for one in captured if one["login"]["uuid"] == gone)
+    entry = next(user for user in captured if user["login"]["uuid"] == gone)
     lab.send_all([(gone.encode(), value_of(entry), [])])
     assert lab.verify().waiting == 1
     lab.carry_out()
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
     table = f"{lab.pipeline.keyspace}.ledger"
     where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0 AND first_offset = 0"
     lab.session.execute(f"DELETE FROM {table} WHERE {where}", (lab.pipeline.topic, lab.epoch_us, partition))
     passed = {key: place for key, place in places.items() if place[0] == partition}
-    found = lab.verify()
-    assert (told(found), found.stored) == ({("gap", *place, key) for key, place in passed.items()}, 31)
+    receipt = lab.verify()
+    assert (list_differences(receipt), receipt.stored) == ({("gap", *place, key) for key, place in passed.items()}, 31)
     other = next(key for key in passed if key != gone)
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(other),))
-    found = lab.verify()
-    assert [one for one in found.differences if one.kind == "missing"] == [
+    receipt = lab.verify()
+    assert [difference for difference in receipt.differences if difference.kind == "missing"] == [
         verify.Difference("missing", *places[other], other, "the ledger went past it")
     ]
-    assert len(told(found)) == len(passed)
-    assert [one.outcome for one in lab.trace(other)] == ["missing"]
+    assert len(list_differences(receipt)) == len(passed)
+    assert [passage.outcome for passage in lab.trace(other)] == ["missing"]
 
 
-def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
-    """Stored, superseded, deleted, rejected, refused, waiting: hop by hop, with the time of each."""
+def test_the_path_of_each_record_is_traced(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """Stored, superseded, deleted, rejected by the stream or at the source, pending: stage by stage, with the time of
+    each.
+    """
     stored, superseded, deleted, rejected, refused = (entry["login"]["uuid"] for entry in captured[:5])
     newer = lab.send_all(
         [
@@ -246,7 +253,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
     entry = msgspec.json.encode(captured[4] | {"email": "nobody"})
     reject = Reject(fault, lab.pipeline.topic, -1, -1, None, entry, [(RUN, b"run-1")])
     send_dead_letters(create_producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
-    assert [one.outcome for one in lab.trace(superseded)] == ["stored", "waiting"]
+    assert [passage.outcome for passage in lab.trace(superseded)] == ["stored", "waiting"]
     lab.carry_out()
 
     (way,) = lab.trace(stored)
@@ -258,50 +265,54 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
     assert f"{lab.pipeline.subject} version 1" in way.hops[1].detail
     partition, offset = newer[0]
     by = f"stored, superseded by partition {partition} offset {offset}"
-    assert [one.outcome for one in lab.trace(superseded)] == [by, "stored"]
-    assert [one.outcome for one in lab.trace(deleted)] == [f"stored, deleted by offset {newer[1][1]}", "deleted"]
+    assert [passage.outcome for passage in lab.trace(superseded)] == [by, "stored"]
+    assert [passage.outcome for passage in lab.trace(deleted)] == [
+        f"stored, deleted by offset {newer[1][1]}",
+        "deleted",
+    ]
     old, new = lab.trace(rejected)
     assert (old.outcome, new.outcome, new.hops[-1].name) == ("stored", "rejected", "rejected")
     assert "contract_broken email:pattern at decode" in new.hops[-1].detail
-    assert [one.outcome for one in lab.trace(refused)] == ["refused", "stored"]
+    assert [passage.outcome for passage in lab.trace(refused)] == ["refused", "stored"]
     receipt = lab.verify()
-    assert told(receipt) == set()
+    assert list_differences(receipt) == set()
     assert (receipt.stored, receipt.deleted, receipt.rejected, receipt.refused) == (31, 1, 1, 1)
     assert receipt.queue == {"waiting": 2, "redriven": 0, "superseded": 0, "discarded": 0}
 
     done = lab.cli("trace", deleted, "--json")
     assert done.exit_code == 0, done.output
-    assert [one["outcome"] for one in json.loads(done.stdout)][1] == "deleted"
+    assert [passage["outcome"] for passage in json.loads(done.stdout)][1] == "deleted"
     assert lab.cli("trace", str(uuid.uuid4())).exit_code == 1
     assert isinstance(lab.cli("trace", "nobody").exception, UsageError)
 
 
 def killed_in_the_middle(lab: Lab, *words: str) -> None:
-    """Run a command and kill it once it says how far it is."""
+    """Run a command and kill it once it reports its progress."""
     environment = os.environ | lab.stack.environment
     environment |= {"PENSTOCK_PIPELINE": str(lab.file), "PENSTOCK_SPARK_BATCH_RECORDS": "4"}
     command = [sys.executable, "-m", "penstock.cli", *words]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        said = []
+        output = []
         for line in process.stderr:
-            said.append(line)
+            output.append(line)
             if " of 35 offsets" in line:
                 break
         process.kill()
-        assert "4 of 35 offsets\n" in said, said
+        assert "4 of 35 offsets\n" in output, output
 
 
-def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
-    """By offsets and by time, broken off and done again, and into an empty table: the same rows, written at the same
-    times. Newer ones stay, and what was deleted stays deleted."""
+def test_a_topic_is_replayed(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """By offsets and by time, interrupted and repeated, and into an empty table: the same rows, written at the same
+    times. Newer ones stay, and what was deleted stays deleted.
+    """
     ids = [entry["login"]["uuid"] for entry in captured]
     between_ms = time.time_ns() // 1_000_000 + 1
     while time.time_ns() // 1_000_000 <= between_ms:
         pass
     newer = lab.send_all(
         [(ids[0].encode(), value_of(captured[0], email="new@example.org"), [])]
-        + [(one.encode(), None, []) for one in ids[1:4]]
+        + [(record_id.encode(), None, []) for record_id in ids[1:4]]
         + [(ids[1].encode(), value_of(captured[1]), [])]
     )
     lab.carry_out()
@@ -316,14 +327,14 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
 
     moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(between_ms / 1000))}.{between_ms % 1000:03}Z"
     later, earlier = parse_ranges(lab.settings, moment, None), parse_ranges(lab.settings, None, moment)
-    assert [sum(one.records for one in some) for some in (earlier, later)] == [30, 5]
+    assert [sum(item.records for item in some) for some in (earlier, later)] == [30, 5]
     assert {(span.partition, at) for span in later for at in range(span.first, span.end)} == set(newer)
     assert replayed(lab, earlier) == 30
     assert lab.table() == before
 
     killed_in_the_middle(lab, "replay")
     assert lab.table() == before
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
     assert replayed(lab, lab.spans()) == 35
     assert lab.table() == before
 
@@ -332,8 +343,8 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
     receipt = json.loads(done.stdout)["receipt"]
     assert (receipt["balanced"], receipt["produced"], receipt["deleted"]) == (True, 35, 3)
     assert lab.table() == before
-    found = lab.verify()
-    assert (told(found), found.reread, found.doubled) == (set(), 0, 0)
+    result = lab.verify()
+    assert (list_differences(result), result.reread, result.doubled) == (set(), 0, 0)
 
     assert verify.count_rows_to_rebuild(lab.settings, lab.session) == 28
     kept = next(place for key, place in places.items() if key in ids[4:])
@@ -343,14 +354,17 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
     with pytest.raises(PenstockError, match=r"a rebuild would lose .* rows of .* whose records are not in"):
         verify.count_rows_to_rebuild(lab.settings, lab.session)
     assert lab.table() == before
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
 
 
-def test_a_topic_that_grows_keeps_the_newest_version(
+def test_a_topic_with_more_partitions_keeps_the_newest_version(
     lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]
 ) -> None:
-    """Two thirds of the ids move to where offsets begin at 0. Their updates and deletions win, and at a replay and a
-    rebuild too; what a producer sends by the old number of partitions is named when Kafka's times contradict it."""
+    """Two thirds of the ids move to a partition whose offsets start at 0.
+
+    Their updates and deletions win, also in a replay and a rebuild; records that a producer sends by the old number of
+    partitions are named if Kafka's timestamps contradict their order.
+    """
     topic = lab.pipeline.topic
     assert topics.add_partitions(lab.settings, topic, 4) == 6
     ids = [entry["login"]["uuid"] for entry in captured]
@@ -366,7 +380,7 @@ def test_a_topic_that_grows_keeps_the_newest_version(
     before = lab.table()
     assert before.keys() == set(ids) - {gone}
     assert {row["email"] for row in lab.rows().values()} == {"new@example.org"}
-    assert told(lab.verify()) == set()
+    assert list_differences(lab.verify()) == set()
 
     assert replayed(lab, lab.spans()) == 61
     assert lab.table() == before
@@ -382,13 +396,13 @@ def test_a_topic_that_grows_keeps_the_newest_version(
     assert client.flush(60) == 0
     lab.carry_out()
     assert lab.rows()[late]["email"] == "new@example.org"
-    assert {kind for kind, *_ in told(lab.verify())} == {"unordered"}
+    assert {kind for kind, *_ in list_differences(lab.verify())} == {"unordered"}
 
 
-def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: list[dict[str, Any]]) -> None:
+def test_a_tombstone_counts_once_keys_like_its_key_are_proven(lab: Lab, captured: list[dict[str, Any]]) -> None:
     """The first JSON key names no row, as only text was proven; a redrive deletes it once records had JSON keys.
 
-    A replay and a rebuild come to the same rows at each time, and every receipt balances.
+    A replay and a rebuild store the same rows at each time, and every receipt balances.
     """
 
     def keys_of(entry: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -397,12 +411,12 @@ def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: li
     def check(*left: dict[str, Any]) -> None:
         before = lab.table()
         assert before.keys() == {entry["login"]["uuid"] for entry in left}
-        assert told(lab.verify()) == set()
+        assert list_differences(lab.verify()) == set()
         replayed(lab, lab.spans())
         assert lab.table() == before
 
-    late = next(one for one in captured if len({murmur2(key) % 2 for key in keys_of(one)}) == 1)
-    other, stays = [one for one in captured if one is not late][:2]
+    late = next(user for user in captured if len({murmur2(key) % 2 for key in keys_of(user)}) == 1)
+    other, stays = [user for user in captured if user is not late][:2]
     text, json_key = keys_of(late)
     lab.send_all([(text, value_of(late), []), (json_key, None, [])])
     lab.carry_out()
@@ -425,7 +439,7 @@ def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: li
 
 
 def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, Any]]) -> None:
-    """Without keys the older version may win, as its offset is larger: that is no balance."""
+    """Without keys the older version may win, as its offset is larger: the receipt does not balance."""
     client, entry = create_producer(lab.settings), captured[0]
     for partition, version in ((0, captured[1]), (0, captured[2]), (0, entry), (1, entry)):
         client.produce(lab.pipeline.topic, value_of(version), partition=partition)
@@ -437,9 +451,9 @@ def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, 
 
 
 def replayed(lab: Lab, spans: list[OffsetRange]) -> int:
-    """How many records a replay carried out; its stretch balances."""
+    """Return the number of replayed records; their range balances."""
     done = replay.replay_ranges(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
     receipt = verify.verify(lab.settings, lab.session, spans=spans)
-    assert told(receipt) == set()
+    assert list_differences(receipt) == set()
     assert receipt.produced == sum(span.records for span in spans)
     return done.records

@@ -1,4 +1,4 @@
-"""The schema registry's client against the real registry."""
+"""The schema registry's client with the real registry."""
 
 import time
 from typing import Annotated
@@ -37,7 +37,7 @@ Retyped.__name__ = "Before"
 def test_a_schema_is_registered_once_and_found_by_its_id(
     settings: Settings, unique: str, wire_format: WireFormat
 ) -> None:
-    """What comes back is the rendered schema, and registering it again gives the same id."""
+    """The rendered schema is returned, and registering it again returns the same id."""
     registry = Registry(settings)
     schema_id = registry.register(f"{unique}-value", User, wire_format)
     assert Registry(settings).register(f"{unique}-value", User, wire_format) == schema_id
@@ -46,15 +46,13 @@ def test_a_schema_is_registered_once_and_found_by_its_id(
 
 
 def test_compatibility_is_backward_for_every_subject(settings: Settings) -> None:
-    """The registry's own default, NONE, was replaced at its start."""
+    """The registry's own default, NONE, was replaced at startup."""
     assert httpx2.get(f"{settings.registry_url}/config").json()["compatibilityLevel"] == "BACKWARD"
 
 
 @pytest.mark.parametrize("wire_format", ["json", "avro"])
-def test_a_schema_that_cannot_read_the_one_before_is_refused(
-    settings: Settings, unique: str, wire_format: WireFormat
-) -> None:
-    """A changed type is refused: the error names field and rule."""
+def test_an_incompatible_schema_is_rejected(settings: Settings, unique: str, wire_format: WireFormat) -> None:
+    """A changed type is rejected: the error names field and rule."""
     registry = Registry(settings)
     registry.register(f"{unique}-value", Before, wire_format)
     with pytest.raises(SchemaRefused, match=unique) as caught:
@@ -63,8 +61,8 @@ def test_a_schema_that_cannot_read_the_one_before_is_refused(
     assert caught.value.hint == "./penstock schema plan"
 
 
-def test_a_subject_of_another_encoding_is_refused(settings: Settings, unique: str) -> None:
-    """A subject keeps its encoding, both ways."""
+def test_a_subject_of_another_encoding_is_rejected(settings: Settings, unique: str) -> None:
+    """A subject keeps its encoding, in both directions."""
     registry = Registry(settings)
     registry.register(f"{unique}-json", Before, "json")
     registry.register(f"{unique}-avro", Before, "avro")
@@ -74,7 +72,7 @@ def test_a_subject_of_another_encoding_is_refused(settings: Settings, unique: st
         registry.register(f"{unique}-avro", Before, "json")
 
 
-def test_a_registry_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
+def test_an_unavailable_registry_is_reported_as_unreachable(free_port: int) -> None:
     """The error names the address and the setting."""
     away = config.read(registry_url=f"http://127.0.0.1:{free_port}")
     began = time.monotonic()
@@ -85,15 +83,15 @@ def test_a_registry_that_is_away_is_said_to_be_unreachable(free_port: int) -> No
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/ui/", "/apis/registry/v3"])
-def test_what_answers_in_its_place_is_not_the_registry(settings: Settings, path: str) -> None:
-    """A wrong address on the right host: a page, or a 404 that is not the registry's, is no word on a schema."""
+def test_another_server_at_its_address_is_not_the_registry(settings: Settings, path: str) -> None:
+    """A wrong path on the right host, with a page or a 404 that is not the registry's, says nothing about a schema."""
     elsewhere = settings.model_copy(update={"registry_url": f"http://127.0.0.1:{settings.registry_port}{path}"})
     with pytest.raises(RegistryUnreachable):
         Registry(elsewhere).writer(2_000_000_000)
 
 
 @pytest.mark.parametrize("schema_id", [2_000_000_000, 2**31, 2**32 - 1])
-def test_every_id_that_fits_a_frame_can_be_unknown(settings: Settings, schema_id: int) -> None:
-    """Four bytes hold more than the registry's ids."""
+def test_every_id_that_fits_a_header_can_be_unknown(settings: Settings, schema_id: int) -> None:
+    """Four bytes allow more ids than the registry's range."""
     with pytest.raises(SchemaUnknown):
         Registry(settings).writer(schema_id)

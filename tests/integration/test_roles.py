@@ -1,4 +1,4 @@
-"""Roles that may not create, against a real Cassandra that asks for passwords and permissions."""
+"""Roles without CREATE, in a real Cassandra that requires passwords and permissions."""
 
 import contextlib
 import os
@@ -67,7 +67,7 @@ def _running(service: Service, log: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The settings of a Cassandra of its own, with PasswordAuthenticator and CassandraAuthorizer."""
+    """Settings of a separate Cassandra with PasswordAuthenticator and CassandraAuthorizer."""
     home = tmp_path_factory.mktemp("guarded")
     ports = {"cassandra_port": _port(), "cassandra_storage_port": _port()}
     cache = stack.settings.cache or stack.settings.home / "cache"
@@ -95,7 +95,7 @@ def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def admin(guarded: Settings) -> Iterator[Session]:
-    """A session of the administrator; the keyspace is gone before and after."""
+    """A session of the administrator; the keyspace does not exist before and after."""
     with cassandra.open_session(guarded.model_copy(update=_ADMIN)) as session:
         session.execute("DROP KEYSPACE IF EXISTS shared")
         yield session
@@ -104,12 +104,12 @@ def admin(guarded: Settings) -> Iterator[Session]:
 
 @pytest.fixture
 def app(guarded: Settings) -> Settings:
-    """The settings of a role that may create nothing."""
+    """Settings of a role that may create nothing."""
     return guarded.model_copy(update=_APP)
 
 
 def _statements(error: PenstockError) -> list[str]:
-    return [one for one in error.message.split("\n\n") if one.lstrip().startswith("CREATE ")]
+    return [item for item in error.message.split("\n\n") if item.lstrip().startswith("CREATE ")]
 
 
 def _create_as_told(session: Session, app: Settings) -> None:
@@ -119,8 +119,8 @@ def _create_as_told(session: Session, app: Settings) -> None:
         session.execute(statement)
 
 
-def test_what_is_missing_is_named_and_what_is_there_is_used(admin: Session, app: Settings) -> None:
-    """The printed CQL is all that an administrator runs; with SELECT and MODIFY the job then has what it needs."""
+def test_missing_tables_are_named_and_existing_ones_used(admin: Session, app: Settings) -> None:
+    """An administrator only has to run the printed CQL; with SELECT and MODIFY the job then has what it needs."""
     _create_as_told(admin, app)
     admin.execute("GRANT SELECT, MODIFY ON KEYSPACE shared TO app")
     pipeline = pipelines.of(app)
@@ -133,8 +133,8 @@ def test_what_is_missing_is_named_and_what_is_there_is_used(admin: Session, app:
         assert cassandra.find_missing_columns(own, app, pipeline) == []
 
 
-def test_a_permission_that_is_missing_is_named(admin: Session, app: Settings) -> None:
-    """The hint is a GRANT that Cassandra takes."""
+def test_a_missing_permission_is_named(admin: Session, app: Settings) -> None:
+    """The hint is a GRANT that Cassandra accepts."""
     _create_as_told(admin, app)
     with pytest.raises(PenstockError, match="SELECT permission") as failed, cassandra.open_session(app) as own:
         own.execute("SELECT * FROM shared.ledger LIMIT 1")

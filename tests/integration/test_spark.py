@@ -1,4 +1,4 @@
-"""Decode and write in a real Spark, from the real Kafka into the real Cassandra."""
+"""Decode and write in a real Spark, from the real Kafka to the real Cassandra."""
 
 import stat
 from collections.abc import Callable
@@ -29,8 +29,8 @@ def encoded(captured: list[dict[str, Any]]) -> list[bytes]:
     return [msgspec.json.encode(msgspec.convert(users.from_source(entry), users.User)) for entry in captured]
 
 
-def test_a_file_of_a_checkpoint_is_made_without_a_process(spark: SparkSession, tmp_path: Path) -> None:
-    """Hadoop's own file system starts one for each right that it gives; rights and sums stay what they are there."""
+def test_a_checkpoint_file_is_written_without_a_child_process(spark: SparkSession, tmp_path: Path) -> None:
+    """Hadoop's own file system starts one per permission change; permissions and checksums are the same."""
     jvm, driver = spark._jvm, psutil.Process(spark.sparkContext._gateway.proc.pid)  # type: ignore[union-attr]
     assert jvm is not None
     before = driver.cpu_times()
@@ -50,25 +50,25 @@ def test_a_file_of_a_checkpoint_is_made_without_a_process(spark: SparkSession, t
 
 
 def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
-    """Plain JSON, framed JSON and framed Avro in one topic and one batch end as rows."""
-    one = topic()
+    """Plain JSON, JSON and Avro with a wire-format header, in one topic and one batch, become rows."""
+    lab_topic = topic()
     records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
-    registry, name = Registry(one.settings), one.pipeline.topic
+    registry, name = Registry(lab_topic.settings), lab_topic.pipeline.topic
     as_json = build_serializer(users.User, "json", registry.register(f"{name}-json", users.User, "json"))
     as_avro = build_serializer(users.User, "avro", registry.register(f"{name}-avro", users.User, "avro"))
-    one.send(*map(msgspec.json.encode, records[:10]))
-    one.send(*map(as_json, records[10:20]))
-    one.send(*map(as_avro, records[20:]))
-    summary = one.store()
+    lab_topic.send(*map(msgspec.json.encode, records[:10]))
+    lab_topic.send(*map(as_json, records[10:20]))
+    lab_topic.send(*map(as_avro, records[20:]))
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected) == (30, 30, 0)
-    assert one.rows().keys() == {entry["login"]["uuid"] for entry in captured}
+    assert lab_topic.rows().keys() == {entry["login"]["uuid"] for entry in captured}
 
 
-def test_bad_records_are_set_aside_and_their_neighbours_stored(
+def test_bad_records_are_dead_lettered_and_their_neighbours_stored(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
-    """Each bad value lies in the dead-letter topic byte for byte, with its key, headers, reason and place."""
-    one = topic()
+    """Each bad value is in the dead-letter topic byte for byte, with its key, headers, reason and position."""
+    lab_topic = topic()
     bad: dict[bytes | None, str] = {
         None: "value_missing",
         b"": "value_missing",
@@ -82,31 +82,31 @@ def test_bad_records_are_set_aside_and_their_neighbours_stored(
         b'{"x": "' + b"y" * (MAX_MESSAGE_BYTES - 1000) + b'"}': "value_too_large",
     }
     good = encoded(captured)
-    one.send(*good[:15], *bad, *good[15:])
-    summary = one.store()
+    lab_topic.send(*good[:15], *bad, *good[15:])
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected) == (40, 30, 10)
-    letters = one.dead_letters()
+    letters = lab_topic.dead_letters()
     assert len(letters) == 10
     for letter in letters:
         facts = read_error_headers(letter)
         assert facts["reason"] == bad[letter.value()]
-        assert (facts["topic"], facts["stage"]) == (one.pipeline.topic, "decode")
+        assert (facts["topic"], facts["stage"]) == (lab_topic.pipeline.topic, "decode")
         assert letter.key() == b"key"
         assert ("origin", b"test") in letter.headers()
         if facts["reason"] == "contract_broken":
             assert facts["rules"].startswith("id:type,first_name:required,last_name:required")
         assert int(facts["offset"]) in range(15, 25)
-    assert len(one.rows()) == 30
+    assert len(lab_topic.rows()) == 30
 
 
-def test_a_batch_done_again_changes_nothing(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
+def test_a_repeated_batch_changes_nothing(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """The table is the same, row for row, after a replay."""
-    one = topic()
-    one.send(*encoded(captured))
-    one.store()
-    before = one.rows()
-    one.store()
-    assert one.rows() == before
+    lab_topic = topic()
+    lab_topic.send(*encoded(captured))
+    lab_topic.store()
+    before = lab_topic.rows()
+    lab_topic.store()
+    assert lab_topic.rows() == before
 
 
 IDENTITY = """
@@ -121,8 +121,8 @@ def transform(df):
 def test_a_null_value_deletes_the_row_that_its_key_names(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """Rows and deletions of one id in one batch end as Kafka's order says, at a replay too."""
-    one = topic(before, more)
+    """Rows and deletions of one id in one batch end in Kafka's order, also in a replay."""
+    lab_topic = topic(before, more)
     values = encoded(captured)
     gone, back, kept, never = (entry["login"]["uuid"] for entry in captured[:4])
     sent = [
@@ -137,9 +137,9 @@ def test_a_null_value_deletes_the_row_that_its_key_names(
         (gone, values[0]),
         (gone, None),
     ]
-    one.send_all((key.encode(), value, []) for key, value in sent)
+    lab_topic.send_all((key.encode(), value, []) for key, value in sent)
     for _ in range(2):
-        summary = one.store()
+        summary = lab_topic.store()
         assert (summary.records, summary.stored, summary.deleted, summary.rejected, summary.filtered) == (
             10,
             5,
@@ -147,8 +147,8 @@ def test_a_null_value_deletes_the_row_that_its_key_names(
             0,
             0,
         )
-        assert one.rows().keys() == {back, kept}
-    assert one.dead_letters() == []
+        assert lab_topic.rows().keys() == {back, kept}
+    assert lab_topic.dead_letters() == []
 
 
 OPTIONAL = """
@@ -170,13 +170,13 @@ class Maybe(users.User, frozen=True, kw_only=True):
 def test_nulls_are_counted_by_field(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """The summary says how many of the stored rows have null in a field that may be null."""
-    one = topic(before, more)
+    """The summary says how many of the stored rows have null in an optional field."""
+    lab_topic = topic(before, more)
     good = [users.from_source(entry) for entry in captured]
     titled = [msgspec.json.encode(fields | {"title": "Dr", "age": 5}) for fields in good[:4]]
     old = [msgspec.json.encode(fields | {"age": 5}) for fields in good[4:10]]
-    one.send(*titled, *old, msgspec.json.encode(good[10] | {"title": "x" * 10}))
-    summary = one.store()
+    lab_topic.send(*titled, *old, msgspec.json.encode(good[10] | {"title": "x" * 10}))
+    summary = lab_topic.store()
     assert (summary.stored, summary.rejected, summary.nulls) == (10, 1, {"title": 6})
 
 
@@ -192,16 +192,16 @@ def transform(df):
 
 
 def test_a_transform_can_add_a_column(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
-    """The table has the column, and every row its value; a bad record goes past the transform."""
-    one = topic(ADDS_A_COLUMN, "row=Row, transform=transform")
-    one.send(*encoded(captured), b"{")
-    summary = one.store()
+    """The table has the column, and every row its value; a bad record bypasses the transform."""
+    lab_topic = topic(ADDS_A_COLUMN, "row=Row, transform=transform")
+    lab_topic.send(*encoded(captured), b"{")
+    summary = lab_topic.store()
     assert (summary.records, summary.stored, summary.rejected, summary.filtered) == (31, 30, 1, 0)
     for entry in captured:
-        row = one.rows()[entry["login"]["uuid"]]
+        row = lab_topic.rows()[entry["login"]["uuid"]]
         assert row["full_name"] == f"{entry['name']['first']} {entry['name']['last']}"
         assert row["post_code"] == str(entry["location"]["postcode"])
-    assert [letter.value() for letter in one.dead_letters()] == [b"{"]
+    assert [letter.value() for letter in lab_topic.dead_letters()] == [b"{"]
 
 
 FILTERS = """
@@ -211,12 +211,12 @@ def transform(df):
 
 
 def test_a_transform_can_filter(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
-    """What it drops is counted as filtered, not lost."""
-    one = topic(FILTERS, "transform=transform")
-    one.send(*encoded(captured))
-    summary = one.store()
+    """Dropped records are counted as filtered, not lost."""
+    lab_topic = topic(FILTERS, "transform=transform")
+    lab_topic.send(*encoded(captured))
+    summary = lab_topic.store()
     australians = {entry["login"]["uuid"] for entry in captured if entry["nat"] == "AU"}
-    assert one.rows().keys() == australians
+    assert lab_topic.rows().keys() == australians
     assert (summary.records, summary.stored, summary.filtered) == (30, len(australians), 30 - len(australians))
 
 
@@ -246,15 +246,15 @@ def transform(df):
     ],
     ids=["doubles and drops", "invents", "loses"],
 )
-def test_a_transform_that_does_not_keep_records_apart_is_refused(
+def test_a_transform_that_does_not_keep_records_apart_is_rejected(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, why: str
 ) -> None:
-    """Before anything is written: no stray row stays, and what is dropped does not hide what is doubled."""
-    one = topic(before, "transform=transform")
-    one.send(*encoded(captured))
+    """Before anything is written: no stray row is stored, and dropped records do not hide duplicated ones."""
+    lab_topic = topic(before, "transform=transform")
+    lab_topic.send(*encoded(captured))
     with pytest.raises(TransformFailed, match=why):
-        one.store()
-    assert one.rows() == {}
+        lab_topic.store()
+    assert lab_topic.rows() == {}
 
 
 BREAKS_THE_ROW = """
@@ -265,16 +265,16 @@ def transform(df):
 """
 
 
-def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
+def test_a_record_with_an_invalid_transformed_row_is_dead_lettered_unchanged(
     topic: Callable[..., Topic], captured: list[dict[str, Any]]
 ) -> None:
-    """The dead letter has the bytes that lie in Kafka, and says that the transform is to blame."""
-    one = topic(BREAKS_THE_ROW, "transform=transform")
+    """The dead letter has the bytes in Kafka, and names the transform as the cause."""
+    lab_topic = topic(BREAKS_THE_ROW, "transform=transform")
     value = encoded(captured)[0]
-    one.send(value)
-    summary = one.store()
+    lab_topic.send(value)
+    summary = lab_topic.store()
     assert (summary.stored, summary.rejected) == (0, 1)
-    (letter,) = one.dead_letters()
+    (letter,) = lab_topic.dead_letters()
     assert letter.value() == value
     assert read_error_headers(letter)["stage"] == "transform"
     assert "nationality" in read_error_headers(letter)["message"]
@@ -283,57 +283,59 @@ def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
 @pytest.mark.parametrize(
     ("before", "more"), [("", ""), (IDENTITY, "transform=transform")], ids=["as it is", "transformed"]
 )
-def test_a_redriven_record_keeps_its_place(
+def test_a_redriven_record_keeps_its_position(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """It takes no row of a newer version, on its way or stored, at a replay of an empty table too; as new it does."""
-    one, user = topic(before, more), users.from_source(captured[0])
+    """It replaces no row of a newer version, in flight or stored, nor in a replay into an empty table; sent as new, it
+    does.
+    """
+    lab_topic, user = topic(before, more), users.from_source(captured[0])
     record_id = str(user["id"])
 
     def send(nationality: str, **changes: str) -> None:
-        one.send(msgspec.json.encode(user | {"nationality": nationality} | changes), key=record_id.encode())
+        lab_topic.send(msgspec.json.encode(user | {"nationality": nationality} | changes), key=record_id.encode())
 
     def redrive_all(*, as_new: bool = False) -> tuple[int, int]:
-        with cassandra.open_session(one.settings) as session:
+        with cassandra.open_session(lab_topic.settings) as session:
             mending = Repair({"email": "mended@example.org"})
-            done = redrive(one.settings, session, DeadLetterSelection(), mending, as_new=as_new)
+            done = redrive(lab_topic.settings, session, DeadLetterSelection(), mending, as_new=as_new)
         return done.sent, done.superseded
 
     def stored() -> tuple[str, str]:
-        one.store()
-        row = one.rows()[record_id]
+        lab_topic.store()
+        row = lab_topic.rows()[record_id]
         return row["nationality"], row["email"]
 
     send("AA", email="nobody")
-    assert one.store().rejected == 1
+    assert lab_topic.store().rejected == 1
     send("BB")
     assert redrive_all() == (1, 0)
     assert stored() == ("BB", user["email"]), "the newer version was on its way"
-    with cassandra.open_session(one.settings) as session:
-        cassandra.truncate_table(session, one.settings, one.pipeline)
+    with cassandra.open_session(lab_topic.settings) as session:
+        cassandra.truncate_table(session, lab_topic.settings, lab_topic.pipeline)
     assert stored() == ("BB", user["email"]), "all of the topic was read again"
     send("CC", email="nobody")
-    one.store()
+    lab_topic.store()
     send("DD")
-    one.store()
+    lab_topic.store()
     assert redrive_all() == (0, 1)
     assert stored() == ("DD", user["email"]), "the newer version was stored"
     send("EE", email="nobody")
-    one.store()
+    lab_topic.store()
     send("FF")
-    one.store()
+    lab_topic.store()
     assert redrive_all(as_new=True) == (1, 0)
     assert stored() == ("EE", "mended@example.org")
     send("GG", email="nobody")
-    one.store()
+    lab_topic.store()
     assert redrive_all() == (1, 0)
     assert stored() == ("GG", "mended@example.org"), "nothing newer came"
 
 
-def test_the_functions_that_users_know_do_what_they_say(
+def test_the_public_functions_do_what_they_say(
     stack: Stack, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """spark_stream's functions give a Spark session, a Kafka stream, a Cassandra session, and decoded columns."""
+    """spark_stream's functions return a Spark session, a Kafka stream, a Cassandra session, and decoded columns."""
     import spark_stream
     from penstock import config
 

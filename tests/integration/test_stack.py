@@ -1,4 +1,4 @@
-"""The local stack itself, with its smallest service: started, killed, started again, stopped."""
+"""The local stack itself, with its smallest service: started, killed, restarted, stopped."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.conftest import ROOT, Stack, environment_of
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of its own of which only the stand-in API is started."""
+    """A separate stack that starts only the stand-in API."""
     stack = Stack(environment_of(tmp_path / "home", 22_000))  # below the ports that systems give to connections
     yield stack
     assert stack.cli("down").returncode == 0
@@ -29,14 +29,14 @@ def small(tmp_path: Path) -> Iterator[Stack]:
 
 def marked(stack: Stack) -> list[psutil.Process]:
     """The processes that belong to the stack."""
-    found = []
+    result = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("PENSTOCK_STACK") == str(stack.settings.home):
-                found.append(process)
+                result.append(process)
         except psutil.Error:
             continue
-    return found
+    return result
 
 
 def source_pid(stack: Stack) -> int:
@@ -45,15 +45,15 @@ def source_pid(stack: Stack) -> int:
 
 
 def test_up_twice_changes_nothing(small: Stack) -> None:
-    """The second call finds everything as it should be."""
+    """The second call finds everything running."""
     assert small.cli("up", "source").returncode == 0
     pid = source_pid(small)
     assert small.cli("up", "source").returncode == 0
     assert source_pid(small) == pid
 
 
-def test_a_service_that_dies_is_started_again(small: Stack) -> None:
-    """kill -9 of a service: the supervisor brings it back."""
+def test_a_service_that_dies_is_restarted(small: Stack) -> None:
+    """kill -9 of a service: the supervisor restarts it."""
     small.cli("up", "source")
     pid = source_pid(small)
     os.kill(pid, signal.SIGKILL)
@@ -67,7 +67,7 @@ def test_a_service_that_dies_is_started_again(small: Stack) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "down"])
-def test_a_killed_supervisor_leaves_nothing_that_the_next_command_cannot_handle(small: Stack, command: str) -> None:
+def test_commands_recover_from_a_killed_supervisor(small: Stack, command: str) -> None:
     """Its services are orphans, which `up` replaces and `down` ends."""
     small.cli("up", "source")
     old = marked(small)
@@ -78,8 +78,8 @@ def test_a_killed_supervisor_leaves_nothing_that_the_next_command_cannot_handle(
     assert not any(process.is_running() for process in old)
 
 
-def test_down_ends_nothing_but_its_own(small: Stack) -> None:
-    """A process that looks alike and belongs to no stack lives on."""
+def test_down_ends_only_its_own_processes(small: Stack) -> None:
+    """A similar process that belongs to no stack survives."""
     other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], cwd=ROOT)
     try:
         small.cli("up", "source")
@@ -90,7 +90,7 @@ def test_down_ends_nothing_but_its_own(small: Stack) -> None:
         other.wait(10)
 
 
-def test_a_port_that_is_taken_is_named_with_its_holder_and_its_setting(small: Stack) -> None:
+def test_a_port_in_use_is_named_with_its_process_and_setting(small: Stack) -> None:
     """Nothing is started then."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", small.settings.source_port))
@@ -103,8 +103,8 @@ def test_a_port_that_is_taken_is_named_with_its_holder_and_its_setting(small: St
     assert marked(small) == []
 
 
-def test_a_service_that_dies_at_its_start_fails_the_launch_at_once(small: Stack) -> None:
-    """A Kafka whose data were spoilt: `up` fails long before any time-out, with the log's tail and a hint."""
+def test_a_service_that_dies_at_startup_fails_the_launch_at_once(small: Stack) -> None:
+    """A Kafka with corrupt data: `up` fails long before any timeout, with the log's tail and a hint."""
     data = small.settings.home / "data" / "kafka"
     data.mkdir(parents=True)
     (data / "meta.properties").write_text("version=1\ncluster.id=another\nnode.id=99\n")
@@ -129,8 +129,8 @@ def test_every_socket_of_the_whole_stack_is_on_loopback(stack: Stack) -> None:
     assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-def test_no_secret_stands_in_a_command_line(stack: Stack) -> None:
-    """What `ps` shows to others holds none of the stack's secrets."""
+def test_no_secret_is_in_a_command_line(stack: Stack) -> None:
+    """What `ps` shows to others contains none of the stack's secrets."""
     secrets = json.loads((stack.settings.home / "secrets.json").read_text())
     lines = [" ".join(process.cmdline()) for process in marked(stack)]
     del secrets["kafka_cluster_id"]
@@ -138,13 +138,13 @@ def test_no_secret_stands_in_a_command_line(stack: Stack) -> None:
     assert [name for name, secret in secrets.items() for line in lines if secret in line] == []
 
 
-def test_the_whole_stack_is_within_6_gib(stack: Stack) -> None:
+def test_the_whole_stack_fits_in_6_gib(stack: Stack) -> None:
     """Resident memory of all services together, shared pages counted once."""
     services = stack.json("status")
-    assert {one["state"] for one in services} == {"ready"}
-    assert sum(one["rss_mib"] for one in services) <= 6 * 1024
+    assert {service["state"] for service in services} == {"ready"}
+    assert sum(service["rss_mib"] for service in services) <= 6 * 1024
 
 
-def test_the_doctor_finds_nothing_wrong(stack: Stack) -> None:
+def test_the_doctor_finds_no_problem(stack: Stack) -> None:
     """Each check passes on a stack that is up."""
     assert [check["name"] for check in stack.json("doctor") if not check["ok"]] == []

@@ -1,4 +1,4 @@
-"""The watch against real services, and what `status` tells of services that end by themselves."""
+"""The watcher with real services, and what `status` shows of services that end by themselves."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from tests.conftest import Stack, environment_of
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of its own of which only the smallest services are started."""
+    """A separate stack that starts only its smallest services."""
     hasty = {"PENSTOCK_WATCH_S": "1", "PENSTOCK_ALERT_DOWN_S": "3"}
     stack = Stack(environment_of(tmp_path / "home", 20_000) | hasty)
     yield stack
@@ -39,7 +39,7 @@ def small(tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The address of a webhook, and what it took."""
+    """The address of a webhook, and what it received."""
     taken: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,9 +59,9 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def of(stack: Stack, service: str) -> dict[str, Any]:
-    """What `status` says of the service."""
-    (found,) = json.loads(stack.cli("status", service, "--json").stdout)
-    return dict(found)
+    """Return what `status` shows of the service."""
+    (result,) = json.loads(stack.cli("status", service, "--json").stdout)
+    return dict(result)
 
 
 def once(condition: Callable[[], bool], what: str) -> None:
@@ -74,19 +74,19 @@ def once(condition: Callable[[], bool], what: str) -> None:
     wait_until(holds, timeout_s=90, what=what)
 
 
-def test_a_service_that_goes_and_comes_back_is_told_once_each(small: Stack, hook: Any) -> None:
-    """Kafka is stopped, the watch is killed and started again, Kafka comes back: one alert, and its end."""
+def test_an_outage_sends_one_alert_and_one_resolution(small: Stack, hook: Any) -> None:
+    """Kafka is stopped, the watcher is killed and restarted, Kafka is started again: one alert, and its resolution."""
     url, taken = hook
     small.environment["PENSTOCK_ALERT_WEBHOOK_URL"] = url
 
-    def told() -> list[str]:
-        return [one["change"] for one in taken if one["subject"] == "kafka"]
+    def read_changes() -> list[str]:
+        return [item["change"] for item in taken if item["subject"] == "kafka"]
 
     assert small.cli("up", "kafka").returncode == 0
     assert small.cli("up", "watch").returncode == 0
     assert small.cli("down", "kafka").returncode == 0
-    once(lambda: told() == ["firing"], "the alert")
-    (fires,) = [one for one in small.json("alerts") if one["subject"] == "kafka"]
+    once(lambda: read_changes() == ["firing"], "the alert")
+    (fires,) = [item for item in small.json("alerts") if item["subject"] == "kafka"]
     assert (fires["name"], fires["command"]) == ("service_down", "./penstock status kafka")
     assert small.cli("watch", "--once").returncode == 1
     assert "another alert watcher is running" in small.cli("watch").stderr
@@ -94,28 +94,28 @@ def test_a_service_that_goes_and_comes_back_is_told_once_each(small: Stack, hook
     os.kill(before["pid"], signal.SIGKILL)
     once(lambda: of(small, "watch")["pid"] not in {0, before["pid"]}, "the watch")
     assert small.cli("up", "kafka", "watch").returncode == 0
-    once(lambda: told() == ["firing", "resolved"], "the end of the alert")
-    history = [one["change"] for one in small.json("alerts", "--all") if one["subject"] == "kafka"]
+    once(lambda: read_changes() == ["firing", "resolved"], "the end of the alert")
+    history = [item["change"] for item in small.json("alerts", "--all") if item["subject"] == "kafka"]
     assert history == ["firing", "resolved"]
     assert "very-secret" not in (small.settings.home / "logs" / "watch.log").read_text()
 
 
-def test_status_tells_how_often_a_service_was_started_again(small: Stack) -> None:
-    """kill -9 is counted and told; a restart that was asked for is not."""
+def test_status_counts_restarts_after_failures(small: Stack) -> None:
+    """kill -9 is counted and shown; a requested restart is not."""
     small.cli("up", "watch")
     first = of(small, "watch")
     assert (first["restarts"], first["detail"]) == (0, "")
     os.kill(first["pid"], signal.SIGKILL)
     once(lambda: of(small, "watch")["restarts"] == 1, "the restart")
     once(lambda: small.cli("status", "watch").returncode == 0, "the watch")
-    found = of(small, "watch")
-    assert found["detail"].startswith("last unexpected exit: killed by signal 9, ")
+    result = of(small, "watch")
+    assert result["detail"].startswith("last unexpected exit: killed by signal 9, ")
     assert small.cli("restart", "watch").returncode == 0
     assert of(small, "watch")["restarts"] == 1
 
 
 def test_a_killed_supervisor_leaves_services_unsupervised(small: Stack) -> None:
-    """What runs on is not called stopped, works without a reader of its log, and `up` puts it right."""
+    """Services that still run are not shown as stopped, work without a reader of their logs, and `up` repairs it."""
     small.cli("up", "watch")
     pid = of(small, "watch")["pid"]
     psutil.Process(pid).parent().kill()  # type: ignore[union-attr]
@@ -129,17 +129,17 @@ def test_a_killed_supervisor_leaves_services_unsupervised(small: Stack) -> None:
     assert of(small, "watch")["state"] == "ready"
 
 
-def test_a_stack_that_is_up_has_no_service_down(stack: Stack) -> None:
+def test_a_running_stack_has_no_service_down(stack: Stack) -> None:
     """Every service is found where the settings say."""
-    found = json.loads(stack.cli("watch", "--once", "--json").stdout)
-    assert [one["message"] for one in found if one["name"] == "service_down"] == []
+    document = json.loads(stack.cli("watch", "--once", "--json").stdout)
+    assert [item["message"] for item in document if item["name"] == "service_down"] == []
 
 
-def test_the_watch_is_small(stack: Stack) -> None:
-    """It is always on: below 90 MiB, and below 2 % of a core while nothing happens."""
-    found = of(stack, "watch")
-    assert 0 < found["rss_mib"] < 90
-    process = psutil.Process(found["pid"])
+def test_the_watcher_is_small(stack: Stack) -> None:
+    """It always runs: below 90 MiB, and below 2 % of a core while idle."""
+    result = of(stack, "watch")
+    assert 0 < result["rss_mib"] < 90
+    process = psutil.Process(result["pid"])
     before, began = process.cpu_times(), time.monotonic()
     threading.Event().wait(30)
     after = process.cpu_times()
@@ -147,8 +147,8 @@ def test_the_watch_is_small(stack: Stack) -> None:
     assert used_s / (time.monotonic() - began) < 0.02
 
 
-def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, pipeline_file: Any) -> None:
-    """What waits, what came, what was set aside, and the last receipt: as Kafka and Cassandra have them."""
+def test_the_snapshot_matches_the_services(settings: Settings, unique: str, pipeline_file: Any) -> None:
+    """Lag, received records, dead letters, and the last receipt: as in Kafka and Cassandra."""
     here = config.read(**{**settings.plain(), "pipeline": str(pipeline_file()), "cassandra_keyspace": unique})
     poller = Poller(here)
     try:
@@ -158,9 +158,9 @@ def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, p
         seen(poller, topic_records=0, newest_record_s=None, produced=0)
         send(here, unique, 100)
         send(here, f"{unique}.dlq", 7)
-        found = seen(poller, lag_records=100, topic_records=100, produced=100, rejected=7)
-        assert found.newest_record_s is not None
-        assert abs(time.time() - found.newest_record_s) < 60
+        snapshot = seen(poller, lag_records=100, topic_records=100, produced=100, rejected=7)
+        assert snapshot.newest_record_s is not None
+        assert abs(time.time() - snapshot.newest_record_s) < 60
         write_ledger_and_receipt(here, unique)
         seen(poller, lag_records=0, receipt=Receipt(False, 3, ("email: null",)))
     finally:
@@ -168,16 +168,16 @@ def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, p
 
 
 def seen(poller: Poller, **wanted: Any) -> Snapshot:
-    """The first snapshot that shows this. A look at a new topic, or at a slow service, tells nothing."""
+    """Return the first snapshot with this property. A poll of a new topic or of a slow service shows nothing."""
 
-    def look() -> Snapshot:
-        found = poller.read_snapshot()
-        shown = {name: getattr(found, name) for name in wanted}
+    def poll_once() -> Snapshot:
+        snapshot = poller.read_snapshot()
+        shown = {name: getattr(snapshot, name) for name in wanted}
         if shown != wanted:
-            raise Unreachable(f"{shown}, not {wanted}: {found.services}")
-        return found
+            raise Unreachable(f"{shown}, not {wanted}: {snapshot.services}")
+        return snapshot
 
-    return wait_until(look, timeout_s=30, what="the gauges")
+    return wait_until(poll_once, timeout_s=30, what="the gauges")
 
 
 def send(settings: Settings, topic: str, records: int) -> None:
@@ -187,7 +187,7 @@ def send(settings: Settings, topic: str, records: int) -> None:
 
 
 def write_ledger_and_receipt(settings: Settings, topic: str) -> None:
-    """A job has stored everything, and a receipt says that something is missing all the same."""
+    """Everything is stored as by a job, and a receipt still says that something is missing."""
     with cassandra.open_session(settings) as session:
         session.execute(
             f"CREATE KEYSPACE {topic} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"

@@ -1,4 +1,4 @@
-"""The wheel, as it is installed beside an Airflow or a Spark: the index resolves it, and nothing is installed."""
+"""The wheel, as installed next to an Airflow or a Spark: the index resolves it, and nothing is installed."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ UV = shutil.which("uv") or str(ROOT / ".penstock" / "uv" / "bin" / "uv")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as `./penstock wheel` builds it."""
+    """The wheel, built as by `./penstock wheel`."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
@@ -26,13 +26,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resolve(wheel: Path, extra: str, *pins: str) -> subprocess.CompletedProcess[str]:
-    """Return what the index has for the wheel with an extra, beside packages of these versions."""
+    """Return what the index has for the wheel with an extra, next to packages of these versions."""
     wanted = "\n".join([f"penstock-pipeline[{extra}] @ {wheel.as_uri()}", *pins])
     command = [UV, "pip", "compile", "--quiet", "--no-header", "--python-version", "3.11", "-"]
     return subprocess.run(command, input=wanted, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_the_wheel_has_a_name_of_its_own_and_is_imported_as_penstock(wheel: Path) -> None:
+def test_the_wheel_has_its_own_name_and_is_imported_as_penstock(wheel: Path) -> None:
     """The name penstock belongs to another project on the public index."""
     assert wheel.name.startswith("penstock_pipeline-")
     with ZipFile(wheel) as archive:
@@ -47,14 +47,14 @@ def test_the_wheel_has_a_name_of_its_own_and_is_imported_as_penstock(wheel: Path
         ("spark", "pyspark==4.1.1"),
     ],
 )
-def test_it_fits_what_is_there(wheel: Path, extra: str, pin: str) -> None:
-    """Airflow and Spark stay the versions that they are."""
+def test_the_wheel_fits_the_installed_versions(wheel: Path, extra: str, pin: str) -> None:
+    """Airflow and Spark keep their versions."""
     done = resolve(wheel, extra, pin)
     assert done.returncode == 0, done.stderr
     assert f"\n{pin}\n" in done.stdout.replace("    # via", "\n    # via")
 
 
-def test_an_airflow_that_is_not_supported_is_refused(wheel: Path) -> None:
+def test_an_unsupported_airflow_is_rejected(wheel: Path) -> None:
     """By name, instead of being replaced."""
     done = resolve(wheel, "airflow", "apache-airflow==2.10.5")
     assert done.returncode != 0
@@ -64,7 +64,7 @@ def test_an_airflow_that_is_not_supported_is_refused(wheel: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "is_supported"), [("3.5.6", False), ("4.0.1", True), ("4.1.1", True), ("5.0.0", False)]
 )
-def test_the_wheel_asks_for_the_spark_that_is_supported(wheel: Path, version: str, is_supported: bool) -> None:
+def test_the_wheel_requires_a_supported_spark(wheel: Path, version: str, is_supported: bool) -> None:
     """The wheel's metadata names the range: the index has PySpark as source archives of 400 MB only."""
     with ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))

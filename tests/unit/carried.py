@@ -1,4 +1,4 @@
-"""A topic of readings for tests, carried out batch by batch as the stream does it, the services in memory."""
+"""A topic of readings for tests, processed batch by batch like in the stream, with the services in memory."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -57,17 +57,17 @@ _KEYS = {
 
 
 def value(sensor: int, celsius: float = 1.0) -> bytes:
-    """A good reading's value; one below zero is dropped by the filter."""
+    """A valid reading's value; one below zero is dropped by the filter."""
     return msgspec.json.encode(Reading(sensor=sensor, celsius=celsius))
 
 
 def key(sensor: int) -> bytes:
-    """Its key."""
+    """A reading's key."""
     return str(sensor).encode()
 
 
 class Tables:
-    """Cassandra: lines and receipts by their keys, and the readings' rows with their write times."""
+    """Cassandra: ledger entries and receipts by their keys, and the readings' rows with their write timestamps."""
 
     def __init__(self) -> None:
         self.generations = {TOPIC_ID: EPOCH_US}
@@ -98,7 +98,7 @@ class Tables:
         stored_ms: int = STORED_MS,
         at_ms: int = 0,
     ) -> None:
-        """Write a row with its place for a write time."""
+        """Write a row with its position as a write timestamp."""
         written_us = EPOCH_US + shift_us + offset
         if written_us > self.deleted_us.get(sensor, 0) and written_us >= self.written_us(sensor):
             self.put(sensor, partition, offset, written_us, at_ms)
@@ -107,7 +107,7 @@ class Tables:
     def put(
         self, sensor: int, partition: int | None, offset: int | None, written_us: int | None, at_ms: int = 0
     ) -> None:
-        """Make a row as it is to be, whatever was there; `at_ms` is Kafka's timestamp."""
+        """Set a row, whatever was there; `at_ms` is Kafka's timestamp."""
         self.rows[sensor] = {
             "sensor": sensor,
             "kafka_partition": partition,
@@ -118,7 +118,7 @@ class Tables:
         }
 
     def delete(self, sensor: int, offset: int, shift_us: int = 0) -> None:
-        """Delete a row as a tombstone at that offset does."""
+        """Delete a row like a tombstone at that offset."""
         self.deleted_us[sensor] = max(self.deleted_us.get(sensor, 0), EPOCH_US + shift_us + offset)
         if self.written_us(sensor) <= self.deleted_us[sensor]:
             self.rows.pop(sensor, None)
@@ -134,9 +134,9 @@ class Tables:
         if query.lstrip().startswith("CREATE") or name in ("tables", "settled"):
             return []
         if name == "settings":
-            return [{"name": one, "value": self.node[one]} for one in self.node]
+            return [{"name": item, "value": self.node[item]} for item in self.node]
         if name == "generations":
-            return [{"topic_id": one, "epoch_us": epoch_us} for one, epoch_us in self.generations.items()]
+            return [{"topic_id": key, "epoch_us": epoch_us} for key, epoch_us in self.generations.items()]
         if name == "layouts":
             return self._layouts(query, values)
         if name == "readings":
@@ -156,13 +156,13 @@ class Tables:
         row = dict(zip(columns, values, strict=True))
         if "stored_at" in row:
             row["stored_at"] = row["stored_at"].astimezone(UTC).replace(tzinfo=None)  # as the driver reads it
-        self.kept[name][tuple(row[one] for one in _KEYS[name])] = row
+        self.kept[name][tuple(row[item] for item in _KEYS[name])] = row
         return []
 
     def _select(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         wanted = dict(zip(re.findall(r"(\w+) = (?:\?|%s)", query), values, strict=True))
-        found = [row for _, row in sorted(self.kept[name].items()) if wanted.items() <= row.items()]
-        return found[::-1] if "DESC" in query or name == "receipts" else found
+        result = [row for _, row in sorted(self.kept[name].items()) if wanted.items() <= row.items()]
+        return result[::-1] if "DESC" in query or name == "receipts" else result
 
 
 @cache
@@ -179,7 +179,7 @@ def settings_in(home: Path) -> Settings:
 
 
 class FakeAirflow:
-    """Airflow with the summaries of some runs; away when there are none."""
+    """Airflow with the summaries of some runs; unavailable if there are none."""
 
     def __init__(self, runs: dict[str, dict[str, Any]] | None) -> None:
         self._runs = runs
@@ -197,7 +197,7 @@ class FakeAirflow:
 
 
 class Carried:
-    """A topic, and what a stream made of it: sends, batches, replays, receipts."""
+    """A topic, and a stream's results: sends, batches, replays, receipts."""
 
     def __init__(self, home: Path, partitions: int = 1) -> None:
         self.settings = settings_in(home)
@@ -222,12 +222,12 @@ class Carried:
         """The log start of the dead-letter topic."""
 
     def compact(self) -> None:
-        """Remove all but the newest record of each key, and tombstones too, `delete.retention.ms` being over."""
-        newest = {(one.partition(), one.key()): one for kept in self.kafka.values() for one in kept}
+        """Remove all but the newest record of each key, and tombstones too, as if `delete.retention.ms` had passed."""
+        newest = {(item.partition(), item.key()): item for kept in self.kafka.values() for item in kept}
         for kept in self.kafka.values():
-            for one in kept:
-                if newest[one.partition(), one.key()] is not one or one.value() is None:
-                    self.compacted.add((one.partition(), one.offset()))
+            for record in kept:
+                if newest[record.partition(), record.key()] is not record or record.value() is None:
+                    self.compacted.add((record.partition(), record.offset()))
 
     def send(
         self,
@@ -242,10 +242,10 @@ class Carried:
         order_us: int | None = None,
         first_ms: int | None = None,
     ) -> int:
-        """The offset of a reading, of another value, or of a tombstone, that now lies in the topic.
+        """Return the offset of a reading, of another value, or of a tombstone, which is then in the topic.
 
-        With `order_us` it was redriven, and keeps the place that is so far behind the epoch; with `first_ms` the
-        timestamp that Kafka gave it at first.
+        With `order_us` it was redriven, and keeps the position that is this far after the timestamp base; with
+        `first_ms` its first timestamp in Kafka.
         """
         body = None if tombstone else value(sensor) if what is None else what
         marks = [(headers.RUN, run.encode())] if run else []
@@ -256,26 +256,28 @@ class Carried:
         offset = len(self.kafka[partition])
         at_ms = STORED_MS - 1000 + offset if at_ms is None else at_ms
         named = key(sensor) if named is None else named
-        one = message(offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms)
-        self.kafka[partition].append(one)
+        kafka_message = message(
+            offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms
+        )
+        self.kafka[partition].append(kafka_message)
         return offset
 
     def acknowledge(self, run: str, places: Iterable[tuple[int, int]] | None = None, topic_id: str = TOPIC_ID) -> None:
-        """Write the journal of an attempt that was told of the records at `places`, or of all."""
-        everywhere = [(one.partition(), one.offset()) for kept in self.kafka.values() for one in kept]
+        """Write the delivery log of an attempt whose records at `places`, or all, were acknowledged."""
+        everywhere = [(item.partition(), item.offset()) for kept in self.kafka.values() for item in kept]
         with DeliveryLog(delivery_log.folder_of(self.settings), run, "readings", topic_id) as written:
             for partition, offset in everywhere if places is None else places:
                 known = offset < len(self.kafka.get(partition, []))
                 written.note(partition, offset, self.kafka[partition][offset].key() if known else b"7")
 
     def carry_out(self, *spans: OffsetRange, job: str = "job-a", number: int | None = None) -> None:
-        """A batch: store, delete, set aside, then the ledger's lines."""
+        """Process a batch: store, delete, dead-letter, then write the ledger entries."""
         self._batches += 1
         lines = self.written(*(spans or self.spans()))
         self.book.write(job, self._batches if number is None else number, lines)
 
     def written(self, *spans: OffsetRange) -> list[BatchSummary]:
-        """A batch that is broken off before its lines: what they would be."""
+        """A batch that is interrupted before its ledger entries: return what they would be."""
         summaries = []
         for span in spans:
             messages = self._held(span)
@@ -283,8 +285,8 @@ class Carried:
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
             for record, at_ms, *place in kept.rows:
                 self.tables.store(record.sensor, *place, self._shift_us(*place), self.stored_ms, at_ms)
-            for one in kept.deletions:
-                self.tables.delete(one.key, one.offset, self._shift_us(one.partition, one.offset))
+            for deletion in kept.deletions:
+                self.tables.delete(deletion.key, deletion.offset, self._shift_us(deletion.partition, deletion.offset))
             self._set_aside(kept.rejects)
             read = [_read(span.partition, messages)._replace(stored_at_ms=self.stored_ms)] if messages else []
             summaries += _with_filtered(read, summarize_batch(kept, self.stored_ms))
@@ -298,7 +300,7 @@ class Carried:
             send_dead_letters(self.queue, READINGS.dead_letter_topic, rejects, EPOCH_US)
 
     def expire(self, ttl_s: int) -> None:
-        """Give the table a TTL that it had from the beginning: rows that are older are gone by now."""
+        """Give the table a TTL that it had from the beginning: older rows have expired."""
         self.tables.ttl = ttl_s, EPOCH_US
         for sensor in list(self.tables.rows):
             if self.tables.stored_ms[sensor] + ttl_s * 1000 <= self.now_ms:
@@ -322,26 +324,28 @@ class Carried:
 
     def _decode(self, messages: list[Message]) -> Decoded:
         decoded = Decoded()
-        for one in messages:
-            place = (one.timestamp()[1], one.partition(), one.offset())
-            found = self.decoder.deleted(one.key(), None) if one.value() is None else self.decoder.decode(one.value())
-            if isinstance(found, Fault):
-                where = ("readings", one.partition(), one.offset())
-                decoded.rejects.append(Reject(found, *where, one.key(), one.value(), one.headers() or []))
-            elif one.value() is None:
-                decoded.deletions.append(Deletion(found, *place))
+        for item in messages:
+            place = (item.timestamp()[1], item.partition(), item.offset())
+            result = (
+                self.decoder.deleted(item.key(), None) if item.value() is None else self.decoder.decode(item.value())
+            )
+            if isinstance(result, Fault):
+                where = ("readings", item.partition(), item.offset())
+                decoded.rejects.append(Reject(result, *where, item.key(), item.value(), item.headers() or []))
+            elif item.value() is None:
+                decoded.deletions.append(Deletion(result, *place))
             else:
-                decoded.rows.append((found, *place))
+                decoded.rows.append((result, *place))
         return decoded
 
     def refuse(self, run: str, what: bytes = b"refused") -> None:
-        """Set a record aside before it gets to the topic."""
+        """Reject a record at the source."""
         fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
         reject = Reject(fault, "readings", -1, -1, None, what, [(headers.RUN, run.encode())])
         send_dead_letters(self.queue, READINGS.dead_letter_topic, [reject])
 
     def spans(self) -> list[OffsetRange]:
-        """What the topic holds."""
+        """The topic's content."""
         return [OffsetRange(partition, self.firsts[partition], len(kept)) for partition, kept in self.kafka.items()]
 
     def _spans(self, _settings: Any, topic: str) -> list[OffsetRange]:
@@ -349,7 +353,7 @@ class Carried:
 
     def _held(self, span: OffsetRange) -> list[Message]:
         messages = self.kafka[span.partition][span.first : span.end]
-        return [one for one in messages if (one.partition(), one.offset()) not in self.compacted]
+        return [item for item in messages if (item.partition(), item.offset()) not in self.compacted]
 
     def _settings_of(self, _client: Any, _settings: Any, _topic: str) -> list[TopicSetting]:
         return [TopicSetting(name, value, True, False) for name, value in self.topic_settings.items()]
@@ -360,14 +364,15 @@ class Carried:
 
     def _since(self, _settings: Any, _topic: str, whole: list[OffsetRange], moment: datetime) -> list[OffsetRange]:
         moment_ms = round(moment.timestamp() * 1000)
-        ages = {span.partition: [one.timestamp()[1] for one in self.kafka[span.partition]] for span in whole}
+        ages = {span.partition: [item.timestamp()[1] for item in self.kafka[span.partition]] for span in whole}
         return [
-            OffsetRange(one.partition, sum(age < moment_ms for age in ages[one.partition]), one.end) for one in whole
+            OffsetRange(item.partition, sum(age < moment_ms for age in ages[item.partition]), item.end)
+            for item in whole
         ]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Stand for the services within the block."""
+        """Stand in for the services within the block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipelines, "of", lambda _settings: self.pipeline)
             patch.setattr(topics, "fetch_offset_ranges", self._spans)
@@ -383,11 +388,11 @@ class Carried:
             yield
 
     def auditor(self) -> Auditor:
-        """An auditor, for use while `in_place`."""
+        """A reconciler, for use within `in_place`."""
         return Auditor(self.settings, self.tables.session)
 
     def sent(self) -> list[Sent]:
-        """The topic's records, one by one, as an auditor reads them, for use while `in_place`."""
+        """The topic's records, one by one, as a reconciler reads them, for use within `in_place`."""
         return list(map(self.auditor().sent_of, topics.read_records(self.settings, "readings", self.spans())))
 
     def audit(self, *spans: OffsetRange) -> "Reconciled":
@@ -402,7 +407,7 @@ class Carried:
 
 
 class Reconciled:
-    """An audit, with what only the engine knows."""
+    """A reconciliation, with what only the engine knows."""
 
     def __init__(self, audit: Audit, reconciliation: Reconciliation) -> None:
         self._audit = audit
@@ -424,7 +429,7 @@ class Reconciled:
 
 
 class Rows:
-    """The rows of a table by who wrote them."""
+    """The rows of a table by writer."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         every = list(rows)
@@ -435,7 +440,7 @@ class Rows:
 
 
 def scanned(auditor: Auditor) -> Iterator[Row]:
-    """The rows of a scan, of which the time of a change by hand is known to the second."""
+    """The rows of a scan, in which the time of a change by hand is known to the second."""
     for columns in auditor.row_columns():
         for name, writer, partition, offset, order_us, is_mixed, changed_at in zip(*columns, strict=True):
             place = None if partition is None else RowPlace(partition, offset, order_us - offset)

@@ -1,4 +1,4 @@
-"""Every unit test runs without the settings, the caches and the log configuration of anyone else."""
+"""Every unit test runs without the settings, the caches and the log configuration of any other."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the modules and tests, which live as long as the process."""
+    """Exclude modules and tests, which live as long as the process, from garbage collection."""
     gc.freeze()
     gc.enable()
 
@@ -56,19 +56,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(scope="session")
 def captured_users() -> list[dict[str, Any]]:
-    """The users of a real answer of the API, never to be changed: `changed` gives a copy."""
+    """The users of a real response of the API, which must not be changed: `changed` returns a copy."""
     return msgspec.json.decode(CAPTURED.read_bytes())["results"]
 
 
 @pytest.fixture
 def entry(captured_users: list[dict[str, Any]]) -> dict[str, Any]:
-    """A copy of one user of the API, to change."""
+    """A copy of one user of the API, to be changed."""
     return msgspec.json.decode(msgspec.json.encode(captured_users[0]))
 
 
 @pytest.fixture
 def changed(captured_users: list[dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Makes a copy of a user of the API in which the field at a dotted path is another, or gone."""
+    """Return a factory of copies of an API user in which the field at a dotted path is changed, or removed."""
 
     def change(path: str, *value: Any) -> dict[str, Any]:
         user = msgspec.json.decode(msgspec.json.encode(captured_users[0]))

@@ -1,4 +1,4 @@
-"""Spark DDL as an Arrow schema, for what of it penstock uses: Spark's own parser needs a JVM."""
+"""Spark DDL as an Arrow schema, for the parts that penstock uses: Spark's own parser needs a JVM."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def _type(kind: str) -> pa.DataType:
     if inner := re.fullmatch("MAP<(.*), (.*)>", kind):
         return pa.map_(_type(inner[1]), _type(inner[2]))
     if inner := re.fullmatch("STRUCT<(.*)>", kind):
-        return pa.struct([(name, _type(one)) for name, one in _columns(inner[1], ": ")])
+        return pa.struct([(name, _type(item)) for name, item in _columns(inner[1], ": ")])
     return _SIMPLE[kind.removesuffix(" NOT NULL")]
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what is on the other end of a connection; `test_fakes.py` holds them to the real ones' calls."""
+"""Stand-ins for remote services; `test_fakes.py` compares their methods with the real ones'."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ JSON_ID, AVRO_ID = 1, 2
 
 
 class Clock:
-    """A clock that sleeping moves."""
+    """A clock that sleeping advances."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -36,7 +36,7 @@ class Clock:
 
 
 def kafka_error(code: int, reason: str = "no reason") -> KafkaException:
-    """What confluent-kafka raises."""
+    """The error that confluent-kafka raises."""
     return KafkaException(KafkaError(code, reason))
 
 
@@ -64,7 +64,7 @@ class FakeSchemas:
 
 
 class FakeRegistry(FakeSchemas):
-    """A schema registry that also takes schemas."""
+    """A schema registry that also registers schemas."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class FakeRegistry(FakeSchemas):
 class FakeProducer:
     """A producer whose records are acknowledged at the next `poll` or `flush`, in one partition.
 
-    `queue` records wait at most; those that `fails` accepts are reported as failed; `held` are never reported. Those
-    that are reported together are a batch: one of more than `limit_bytes` is refused as a whole, as Kafka does it.
+    At most `queue` records are queued; those that `fails` accepts are reported as failed; `held` are never reported.
+    Those that are reported together are a batch: one of more than `limit_bytes` is rejected as a whole, as by Kafka.
     """
 
     def __init__(
@@ -131,9 +131,9 @@ class FakeProducer:
 
     def _report(self, count: int) -> int:
         reported, self._waiting = self._waiting[:count], self._waiting[count:]
-        if self.limit_bytes is not None and sum(_size_bytes(one) for one, _ in reported) > self.limit_bytes:
+        if self.limit_bytes is not None and sum(_size_bytes(item) for item, _ in reported) > self.limit_bytes:
             self._refused += count
-            self.sent = [one for one in self.sent if all(one is not message for message, _ in reported)]
+            self.sent = [item for item in self.sent if all(item is not message for message, _ in reported)]
             for message, on_delivery in reported:
                 on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "too large"), message)
             return count
@@ -149,9 +149,9 @@ def _size_bytes(message: Message) -> int:
 
 
 class FakeConsumer:
-    """A consumer that gives each of `batches` once, then waits in vain; of `partitions` it knows the watermarks.
+    """A consumer that returns each of `batches` once, then waits in vain; it knows the watermarks of `partitions`.
 
-    `times` has the offset that it finds for any time, by partition; -1: no record is so young.
+    `times` has the offset that it finds for any time, by partition; -1: no record is that new.
     """
 
     def __init__(
@@ -184,15 +184,17 @@ class FakeConsumer:
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
         if self._raises:
             raise self._raises
-        self.asked_ms += [one.offset for one in partitions]
-        return [self._at(one.partition, self._times[one.partition]) for one in partitions]
+        self.asked_ms += [partition.offset for partition in partitions]
+        return [self._at(partition.partition, self._times[partition.partition]) for partition in partitions]
 
-    def _at(self, partition: int, found: int | KafkaError) -> Any:
-        is_error = isinstance(found, KafkaError)
-        return SimpleNamespace(partition=partition, offset=-1 if is_error else found, error=found if is_error else None)
+    def _at(self, partition: int, result: int | KafkaError) -> Any:
+        is_error = isinstance(result, KafkaError)
+        return SimpleNamespace(
+            partition=partition, offset=-1 if is_error else result, error=result if is_error else None
+        )
 
     def assign(self, partitions: list[Any]) -> None:
-        self.assigned += [(one.topic, one.partition, one.offset) for one in partitions]
+        self.assigned += [(partition.topic, partition.partition, partition.offset) for partition in partitions]
         self.is_assigned = True
 
     def unassign(self) -> None:
@@ -238,7 +240,7 @@ def event(code: int, offset: int = 0) -> Message:
 
 
 class FakeFuture:
-    """An answer of Cassandra that is there already."""
+    """A response of Cassandra that is available already."""
 
     has_more_pages = False
     _paging_state = None
@@ -267,7 +269,7 @@ Answer = Callable[[str, tuple[Any, ...]], list[dict[str, Any]]]
 
 
 class FakeSession:
-    """A session whose rows are what `answer` gives for a query and its values; it keeps what it was asked."""
+    """A session whose rows are what `answer` returns for a query and its values; it records its queries."""
 
     def __init__(self, answer: Answer = lambda *_: [], error: Exception | None = None) -> None:
         self._answer, self._error = answer, error
@@ -298,7 +300,7 @@ class FakeSession:
         return FakeFuture(_as_tuples(text, rows) if execution_profile == TUPLES else rows, self._error)
 
     def _tables(self, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        """What the schema says of a keyspace's tables."""
+        """The tables of a keyspace, by the schema."""
         keyspace = self.cluster.metadata.keyspaces.get(values[0])
         return [{"table_name": name, "comment": ""} for name in keyspace.tables] if keyspace else []
 
@@ -310,12 +312,12 @@ def _as_tuples(query: str, rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def created(session: FakeSession) -> list[str]:
-    """The statements with which a session was asked to create something."""
+    """The statements with which a session was to create something."""
     return [query for query, _ in session.executed if query.lstrip().startswith("CREATE ")]
 
 
 class FakeCluster:
-    """A cluster of three nodes: a key's replicas are told by its last byte."""
+    """A cluster of three nodes: a key's last byte determines its replicas."""
 
     def __init__(self) -> None:
         self.metadata = FakeMetadata()

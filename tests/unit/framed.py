@@ -1,4 +1,4 @@
-"""What stands in a message to Cassandra, taken apart again (native protocol v5, sections 3 and 4.1.7)."""
+"""The content of a message to Cassandra, parsed (native protocol v5, sections 3 and 4.1.7)."""
 
 from struct import unpack_from
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 
 def values_in(framed: bytes) -> list[bytes | None]:
-    """The values: each stands after its length, and a null is the length -1 alone."""
+    """The values: each follows its length, and a null is only the length -1."""
     values: list[bytes | None] = []
     at = 0
     while at < len(framed):

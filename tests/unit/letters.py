@@ -1,4 +1,4 @@
-"""A queue of rejected records for tests: Kafka with what was sent to it, and the table of what became of them."""
+"""A dead-letter topic for tests: Kafka with what was sent to it, and the table of resolutions."""
 
 import re
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ def reject(offset: int = 5, value: bytes | None = b"{}", **changes: Any) -> Reje
 
 
 class FakeKafka:
-    """Topics of one partition; what the producer was given lies in them. Offsets count over all topics."""
+    """Topics of one partition that contain what the producer was given. Offsets count over all topics."""
 
     def __init__(self, producer: FakeProducer | None = None) -> None:
         self.producer = producer or FakeProducer()
 
     def use(self, monkeypatch: Any) -> "FakeKafka":
-        """Stand for the broker."""
+        """Stand in for the broker."""
         monkeypatch.setattr(topics, "fetch_offset_ranges", self.spans)
         monkeypatch.setattr(topics, "read_records", self.records)
         monkeypatch.setattr(topics, "fetch_topic_id", lambda *_: TOPIC_ID)
@@ -42,7 +42,7 @@ class FakeKafka:
         return self
 
     def lying(self, topic: str) -> list[Message]:
-        return [one for one in self.producer.sent if one.topic() == topic]
+        return [message for message in self.producer.sent if message.topic() == topic]
 
     def spans(self, settings: Any, topic: str) -> list[OffsetRange]:
         lying = self.lying(topic)
@@ -50,26 +50,26 @@ class FakeKafka:
 
     def records(self, settings: Any, topic: str, wanted: list[OffsetRange]) -> Iterator[Message]:
         for span in wanted:
-            yield from (one for one in self.lying(topic) if span.first <= one.offset() < span.end)
+            yield from (item for item in self.lying(topic) if span.first <= item.offset() < span.end)
 
     def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[DeadLetter]:
-        """The letters of `rejects`, now in the queue."""
+        """The dead letters of `rejects`, which are then in the topic."""
         send_dead_letters(self.producer, topic, rejects, GENERATION_US)
-        found = [parse_message(one) for one in self.lying(topic)[-len(rejects) :]]
-        return [one for one in found if one is not None]
+        result = [parse_message(item) for item in self.lying(topic)[-len(rejects) :]]
+        return [item for item in result if item is not None]
 
 
-def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> DeadLetter:
-    """The letter of a reject that the queue does not take whole, its value or more left out."""
+def set_aside_shrunk(kafka: FakeKafka, dead_letter: Reject) -> DeadLetter:
+    """The dead letter of a record that exceeds the topic's limit, with its value or more omitted."""
     kafka.producer.limit_bytes = 2000
-    (letter,) = kafka.set_aside(one)
+    (letter,) = kafka.set_aside(dead_letter)
     kafka.producer.limit_bytes = None
     assert letter.left_out is not None
     return letter
 
 
 class FakeSettled:
-    """The table `settled`, its transactions and its clock; what a `FakeSession` answers."""
+    """The table `settled`, its transactions and its clock; the responses of a `FakeSession`."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int, str], dict[str, Any]] = {}
@@ -93,8 +93,8 @@ class FakeSettled:
         assert self.is_there, "unconfigured table settled"
         if query.startswith("SELECT"):
             wanted = values[2] if len(values) > 2 else None
-            found = {key: row for key, row in self.rows.items() if key[:2] == values[:2]}
-            return [row | {"read_at": self.now} for key, row in found.items() if wanted is None or key[2] in wanted]
+            result = {key: row for key, row in self.rows.items() if key[:2] == values[:2]}
+            return [row | {"read_at": self.now} for key, row in result.items() if wanted is None or key[2] in wanted]
         if query.startswith("INSERT"):
             return self._insert(*values)
         if "SET state = ?" in query:

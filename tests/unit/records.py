@@ -69,21 +69,21 @@ class Scalars(Record, frozen=True, kw_only=True):
 
 
 class Reading(Record, frozen=True, kw_only=True):
-    """A number's key."""
+    """A record with an integer key."""
 
     sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
     celsius: float
 
 
 class Versioned(Record, frozen=True, kw_only=True):
-    """A number that says which version of its id it is."""
+    """A number that is the version of its id."""
 
     id: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
     number: Int64
 
 
 def reading_of(entry: dict) -> dict:
-    """The fields of a `Reading`: the entry itself, when it is one."""
+    """The fields of a `Reading`: the entry itself, if it is one."""
     return msgspec.convert(entry, dict)
 
 

@@ -1,4 +1,4 @@
-"""Records, made by hypothesis, and the number of examples."""
+"""Hypothesis strategies for records, and the number of examples."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Context, Decimal
@@ -50,7 +50,7 @@ _solid = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"], exc
 
 
 def users(when: st.SearchStrategy[datetime] = past_moments) -> st.SearchStrategy[User]:
-    """Users that keep the contract."""
+    """Users that satisfy the contract."""
     return st.builds(
         User,
         id=st.uuids(),
@@ -124,7 +124,7 @@ def scalars() -> st.SearchStrategy[Scalars]:
 
 
 def to_ms(moment: datetime) -> datetime:
-    """The moment without what is less than a millisecond."""
+    """The time without the fraction of a millisecond."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
@@ -136,7 +136,7 @@ json_values = st.recursive(
 
 
 def _json_texts(depth: int) -> st.SearchStrategy[str]:
-    """JSON texts in which a name may stand twice in an object, spelt in different ways."""
+    """JSON texts whose objects may have duplicate names, spelt in different ways."""
     names = st.sampled_from(['"a"', '"b"', '"id"', r'"\u0061"', r'"\u0069d"', r'"\""', r'"\u0022"', '""', '"text"'])
     simple = st.sampled_from(["1", "null", "true", '"a"', r'"\"a\": 1, \"a\": 2"', "1e999", "9" * 40, "[]", "{}"])
     inner = simple if depth == 0 else simple | _json_texts(depth - 1)
@@ -153,7 +153,7 @@ json_texts = _json_texts(2)
 
 @st.composite
 def changed_bytes(draw: st.DrawFn, values: st.SearchStrategy[bytes]) -> bytes:
-    """A value with bytes changed, put in and taken out, and perhaps its end cut."""
+    """A value with bytes changed, inserted and removed, and possibly truncated."""
     value = bytearray(draw(values))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(value)))

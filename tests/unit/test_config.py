@@ -29,7 +29,7 @@ def test_settings_are_read_once(monkeypatch):
     assert config.load() is before
 
 
-def test_an_override_is_stronger_than_a_variable(monkeypatch):
+def test_an_override_takes_precedence_over_a_variable(monkeypatch):
     """Overrides in code take precedence over the environment."""
     monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
     assert read(wire_format="json").wire_format == "json"
@@ -44,13 +44,13 @@ def test_addresses_follow_the_ports():
     assert settings.airflow_url == "http://127.0.0.1:18080"
 
 
-def test_an_address_that_is_set_stands():
+def test_an_explicit_address_is_used():
     """An explicit address is used instead of the local stack's."""
     settings = read(kafka_bootstrap="k1:9093,k2:9093", kafka_port=19092)
     assert settings.kafka_bootstrap == "k1:9093,k2:9093"
 
 
-def test_the_local_stack_has_the_usual_ports():
+def test_the_local_stack_has_stable_and_distinct_ports():
     """Default ports do not change accidentally, and no two are the same."""
     ports = read().ports()
     assert {name: ports[name] for name in ("kafka_port", "zookeeper_port", "registry_port", "cassandra_port")} == {
@@ -63,7 +63,7 @@ def test_the_local_stack_has_the_usual_ports():
     assert len(set(ports.values())) == len(ports)
 
 
-def test_every_wrong_variable_is_named(monkeypatch):
+def test_every_invalid_variable_is_named(monkeypatch):
     """The error lists all invalid variables with what is expected."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "none")
     monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "xml")
@@ -81,7 +81,7 @@ def test_every_wrong_variable_is_named(monkeypatch):
     assert wrong.value.exit_code == 2
 
 
-def test_a_wrong_port_is_named_alone(monkeypatch):
+def test_an_invalid_port_is_named_alone(monkeypatch):
     """An invalid port causes no second error for the address derived from it."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "70000")
     with pytest.raises(WrongSettings) as wrong:
@@ -90,7 +90,7 @@ def test_a_wrong_port_is_named_alone(monkeypatch):
     assert ";" not in wrong.value.message
 
 
-def test_a_wrong_secret_is_not_shown(monkeypatch):
+def test_an_invalid_secret_is_not_shown(monkeypatch):
     """Errors never show the value of a secret."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
     monkeypatch.setenv("PENSTOCK_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
@@ -101,7 +101,7 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["spark_driver_memory_mib", "spark_executor_memory_mib"])
-def test_a_heap_in_which_spark_does_not_start_is_refused(name):
+def test_a_heap_that_is_too_small_for_spark_is_rejected(name):
     """Heaps below 466 MiB are rejected: the serial collector leaves less than the 471,859,200 bytes Spark requires."""
     usable = LEAST_SPARK_HEAP_MIB * 2**20 * 29 / 30  # young is a third of the heap, a survivor space a tenth of that
     assert usable >= 1.5 * 300 * 2**20 > (LEAST_SPARK_HEAP_MIB - 1) * 2**20 * 29 / 30
@@ -130,7 +130,7 @@ def test_a_heap_in_which_spark_does_not_start_is_refused(name):
         ("kafka_sasl_mechanism", ["PLAIN", "SCRAM-SHA-256"], ["OAUTHBEARER", "scram"]),
     ],
 )
-def test_a_setting_that_cannot_work_is_refused(name, right, wrong):
+def test_a_setting_that_cannot_work_is_rejected(name, right, wrong):
     """An invalid setting is reported when settings are read, not by the service or client that uses it."""
     for value in right:
         assert getattr(read(**{name: value}), name) == value
@@ -139,14 +139,14 @@ def test_a_setting_that_cannot_work_is_refused(name, right, wrong):
             read(**{name: value})
 
 
-def test_a_port_that_is_set_twice_names_both():
+def test_a_port_that_is_used_twice_names_both_settings():
     """Two services cannot share a port. The error names both settings."""
     with pytest.raises(WrongSettings, match="PENSTOCK_REGISTRY_PORT and PENSTOCK_KAFKA_PORT both use port 9092"):
         read(registry_port=9092)
 
 
 @pytest.mark.parametrize("name", ["CACHE", "KAFKA_CA_FILE", "CASSANDRA_CA_FILE", "KAFKA_PARTITIONS", "PIPELINE"])
-def test_an_empty_variable_is_one_that_is_not_set(monkeypatch, name):
+def test_an_empty_variable_counts_as_unset(monkeypatch, name):
     """An empty variable, as in an env file, leaves the default."""
     default = getattr(read(), name.lower())
     monkeypatch.setenv(PREFIX + name, "")
@@ -166,7 +166,7 @@ def test_paths_are_absolute(monkeypatch, tmp_path):
     assert settings.pipeline == str(tmp_path / "mine.py")
 
 
-def test_the_checkpoint_lies_in_home_unless_set(tmp_path):
+def test_the_checkpoint_is_in_the_data_directory_by_default(tmp_path):
     """The checkpoint is in the data directory by default."""
     assert read(home=tmp_path).checkpoint == str(tmp_path / "data" / "checkpoint-kraft")
     assert read(spark_checkpoint="s3://b/c").checkpoint == "s3://b/c"
@@ -180,14 +180,14 @@ def test_secrets_are_hidden():
     assert settings.kafka_password.get_secret_value() == "one-secret"
 
 
-def test_secrets_are_secret():
+def test_passwords_are_secrets():
     """Every setting named password is a secret."""
     names = [name for name in Settings.model_fields if "password" in name]
     assert names
     assert all("SecretStr" in str(Settings.model_fields[name].annotation) for name in names)
 
 
-def test_settings_cannot_be_changed():
+def test_settings_are_immutable():
     """Settings are immutable, so they stay valid and can be cache keys."""
     settings = read()
     with pytest.raises(ValidationError):
@@ -227,10 +227,10 @@ def test_a_child_process_reads_the_same_settings(overrides):
 
 @pytest.mark.parametrize("error", [KeyError("uid"), OSError("no user")])
 def test_a_user_without_a_name_is_unknown(monkeypatch, error):
-    """A container may have none."""
+    """A user of a container may have none."""
 
-    def nobody():
+    def raise_unknown():
         raise error
 
-    monkeypatch.setattr(getpass, "getuser", nobody)
+    monkeypatch.setattr(getpass, "getuser", raise_unknown)
     assert config.current_user() == "unknown"

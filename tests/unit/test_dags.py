@@ -1,4 +1,4 @@
-"""The DAG's file with stand-ins for Airflow: importing the real one takes seconds, and integration tests do."""
+"""The DAG's file with stand-ins for Airflow: importing the real one takes seconds, and integration tests do it."""
 
 import ast
 import sys
@@ -19,7 +19,7 @@ FILE = Path(__file__).parents[2] / "dags" / "kafka_producer.py"
 
 
 def keep(name: str, made: dict):
-    """A stand-in for one of Airflow's decorators: keeps its arguments, and gives the function."""
+    """A stand-in for one of Airflow's decorators: it records its arguments, and returns the function."""
 
     def decorator(**arguments):
         made[name] = arguments
@@ -30,7 +30,7 @@ def keep(name: str, made: dict):
 
 @pytest.fixture
 def dag(monkeypatch):
-    """The DAG's module, and what it told Airflow."""
+    """The DAG's module, and what it passed to Airflow."""
     made: dict = {}
     sdk = ModuleType("airflow.sdk")
     sdk.Asset = lambda name: SimpleNamespace(name=name)
@@ -61,7 +61,7 @@ class Told:
 
 
 def test_the_file_is_short_and_imports_nothing_heavy():
-    """At most 60 lines, and at import nothing of penstock's: the DAG is parsed again and again."""
+    """At most 60 lines, and at import nothing of penstock's: the DAG is parsed repeatedly."""
     text = FILE.read_text()
     assert len([line for line in text.splitlines() if line.strip()]) <= 60
     imported = {
@@ -74,7 +74,7 @@ def test_the_file_is_short_and_imports_nothing_heavy():
     assert imported == {"datetime", "typing", "pendulum", "airflow.sdk", "airflow.sdk.exceptions"}
 
 
-def test_the_dag_runs_daily_without_catching_up(dag):
+def test_the_dag_runs_daily_without_catch_up(dag):
     """The names and the schedule are the user's."""
     module, made = dag
     assert module.user_automation.__name__ == "user_automation"
@@ -82,24 +82,24 @@ def test_the_dag_runs_daily_without_catching_up(dag):
     assert (made["dag"]["schedule"], made["dag"]["catchup"]) == ("@daily", False)
 
 
-def test_the_task_is_tried_again_later_and_later(dag):
-    """Retries with back-off; its outlet is the topic."""
+def test_the_task_is_retried_with_back_off(dag):
+    """Its outlet is the topic."""
     _, made = dag
     assert made["task"]["retries"] > 0
     assert made["task"]["retry_exponential_backoff"] is True
     assert [asset.name for asset in made["task"]["outlets"]] == ["users_created"]
 
 
-def test_every_parameter_is_one_of_an_order(dag):
-    """What can be given to the DAG is what a run can be asked for; as they stand, they ask for 500 records."""
+def test_every_parameter_is_one_of_a_run(dag):
+    """The DAG has exactly the parameters of a run; by default, they request 500 records."""
     module, _ = dag
-    parameters = {name: one.default for name, one in module.PARAMETERS.items()}
+    parameters = {name: value.default for name, value in module.PARAMETERS.items()}
     assert ingest.RunOrder(run_id="r", **parameters).asked == 500
     assert {"run_id", *parameters} == set(ingest.RunOrder.__dataclass_fields__)
 
 
-def test_the_task_runs_what_it_is_asked_for(dag):
-    """The task's run id and parameters are the order's; what the run says is the task's return value."""
+def test_the_task_runs_what_is_requested(dag):
+    """The task's run id and parameters are passed on; the run's summary is the task's return value."""
     module, made = dag
     assert module.stream_data(params={"records": 5, "source_url": None}, run_id="manual__1") == {"asked": 5}
     ((_, pipeline, order),) = made["runs"]
@@ -108,7 +108,7 @@ def test_the_task_runs_what_it_is_asked_for(dag):
 
 
 def test_the_tasks_clock_can_be_set_wrong(dag):
-    """A drill gives the parameter; nobody else does."""
+    """Only a drill passes the parameter."""
     module, made = dag
     assert module.PARAMETERS["clock_offset_s"].default is None
     module.stream_data(params={"records": 5, "clock_offset_s": -3600}, run_id="r")
@@ -116,8 +116,8 @@ def test_the_tasks_clock_can_be_set_wrong(dag):
     assert order == ingest.RunOrder(run_id="r", records=5, clock_offset_s=-3600)
 
 
-def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):
-    """What another attempt would not mend fails the task at once, with what is wrong."""
+def test_invalid_parameters_are_not_retried(dag, monkeypatch):
+    """What another attempt would not fix fails the task at once, with what is wrong."""
     module, _ = dag
     monkeypatch.setattr(ingest, "run", lambda _settings, _pipeline, order: order.asked)
     with pytest.raises(GiveUp, match="either `records`, or `seconds` and `rate`"):
@@ -135,8 +135,8 @@ def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):
         module.stream_data(params={"records": 1}, run_id="r")
 
 
-def test_a_pipeline_that_cannot_work_is_not_tried_again(dag, monkeypatch, tmp_path):
-    """A wrong file stays wrong: the task fails at once, and says file, field and what to write."""
+def test_an_invalid_pipeline_is_not_retried(dag, monkeypatch, tmp_path):
+    """An invalid file stays invalid: the task fails at once, and says file, field and what to write."""
     module, made = dag
     file = tmp_path / "orders.py"
     text = Path(users.__file__).read_text()
@@ -148,7 +148,7 @@ def test_a_pipeline_that_cannot_work_is_not_tried_again(dag, monkeypatch, tmp_pa
     assert made["runs"] == []
 
 
-def test_a_run_with_too_many_failed_entries_is_not_tried_again(dag, monkeypatch):
+def test_a_run_with_too_many_failed_entries_is_not_retried(dag, monkeypatch):
     """The same entries would fail again; Airflow shows how many failed, why, and what to do."""
     module, _ = dag
 
@@ -160,8 +160,8 @@ def test_a_run_with_too_many_failed_entries_is_not_tried_again(dag, monkeypatch)
         module.stream_data(params={"records": 1}, run_id="r")
 
 
-def test_any_other_error_is_tried_again(dag, monkeypatch):
-    """A service that is away may be back at the next attempt: the error stays as it is."""
+def test_any_other_error_is_retried(dag, monkeypatch):
+    """An unavailable service may be back at the next attempt: the error is unchanged."""
     module, _ = dag
 
     def run(*_):
@@ -172,8 +172,8 @@ def test_any_other_error_is_tried_again(dag, monkeypatch):
         module.stream_data(params={"records": 1}, run_id="r")
 
 
-def test_airflow_2_is_refused_by_name(monkeypatch):
-    """The list of import errors says what is needed, not which module is missing."""
+def test_airflow_2_is_rejected_by_name(monkeypatch):
+    """The list of import errors says what is required, not which module is missing."""
     monkeypatch.setitem(sys.modules, "airflow.sdk", None)
     with pytest.raises(ImportError, match="needs Airflow 3 or newer"):
         exec(compile(FILE.read_text(), str(FILE), "exec"), {"__name__": "user_automation"})

@@ -18,26 +18,26 @@ def test_every_error_pickles(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_without_a_message_says_what_its_class_says(kind):
+def test_the_default_message_is_that_of_the_class(kind):
     """The default message is the docstring of the class."""
     assert str(kind()) == inspect.getdoc(kind)
     assert kind().hint == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_exit_code_follows_from_the_branch(kind):
+def test_the_exit_code_depends_on_the_branch(kind):
     """The exit code is 2 for usage errors, 3 for unavailable services, 1 otherwise."""
     expected = 2 if issubclass(kind, UsageError) else 3 if issubclass(kind, Unreachable) else 1
     assert kind.exit_code == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_tree_in_the_docstring_is_whole(kind):
+def test_the_tree_in_the_docstring_is_complete(kind):
     """The tree in the module's docstring lists every error."""
     assert kind.__name__ in inspect.getdoc(errors)
 
 
-def test_text_of_others_is_one_printable_line():
+def test_untrusted_text_is_one_printable_line():
     """Untrusted text becomes one line of bounded length. Unprintable characters are replaced."""
     assert clean_line(" a\r\n\tb  c\u2028d ", 100) == "a b c d"
     assert clean_line("\x1b[0m\ud800\u202e\x00é", 100) == "\ufffd[0m\ufffd\ufffd\ufffdé"
@@ -54,7 +54,7 @@ def test_facts_are_attributes():
         _ = error.pid
 
 
-def test_no_error_tells_the_password_in_a_url():
+def test_no_error_shows_the_password_in_a_url():
     """Neither message nor hint shows the password of a URL."""
     error = UsageError("no answer from http://me:secret@host/a", hint="curl https://me:secret@host")
     assert str(error) == "no answer from http://******@host/a\n  try: curl https://******@host"

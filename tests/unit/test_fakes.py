@@ -21,8 +21,8 @@ from tests.unit import fakes
         (fakes.FakeRegistry, Registry),
     ],
 )
-def test_calls_of_a_fake_are_calls_of_the_real_one(fake, real):
-    """A fake has no public call that the real one does not have, and takes no arguments that it does not take."""
+def test_fakes_have_the_signatures_of_the_real_ones(fake, real):
+    """A fake has no public method that the real one lacks, and accepts no other arguments."""
     for name, call in inspect.getmembers(fake, inspect.isfunction):
         if name.startswith("_"):
             continue
@@ -31,5 +31,5 @@ def test_calls_of_a_fake_are_calls_of_the_real_one(fake, real):
             known = inspect.signature(getattr(real, name)).parameters
         except ValueError:  # written in C
             continue
-        if not any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in known.values()):
+        if not any(item.kind in (item.VAR_POSITIONAL, item.VAR_KEYWORD) for item in known.values()):
             assert set(inspect.signature(call).parameters) <= set(known), name

@@ -40,7 +40,7 @@ def finish(process: subprocess.Popen[bytes]) -> int:
 @pytest.mark.usefixtures("usual_umask")
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o700, 0o444])
 def test_a_file_has_its_mode_and_its_bytes(path: Path, mode: int) -> None:
-    """Also if it replaces a file with another mode; line feeds are written as they are, text as UTF-8."""
+    """Also if it replaces a file with another mode; line feeds are unchanged, text is UTF-8."""
     write_atomically(path, b"before", 0o666)
     write_atomically(path, "ü\r\n\n", mode)
     assert path.read_bytes() == b"\xc3\xbc\r\n\n"
@@ -55,8 +55,8 @@ def test_a_file_is_private_and_in_new_folders_by_default(path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-def test_others_cannot_read_what_is_being_written(path: Path) -> None:
-    """The temporary file has the mode of the finished one from the start."""
+def test_others_cannot_read_a_file_while_it_is_written(path: Path) -> None:
+    """The temporary file has the mode of the final one from the start."""
     write_atomically(path, "before")
     with open_atomically(path) as file:
         file.write(b"half")
@@ -67,7 +67,7 @@ def test_others_cannot_read_what_is_being_written(path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_file_as_it_was(path: Path, error: BaseException) -> None:
+def test_a_failed_write_leaves_the_file_unchanged(path: Path, error: BaseException) -> None:
     """No temporary file is left."""
 
     def fail() -> None:
@@ -82,8 +82,8 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(path: Path, error: BaseExc
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_process_killed_while_it_writes_leaves_the_file_as_it_was(path: Path) -> None:
-    """What it leaves is hidden, has another suffix, and does not disturb the next write."""
+def test_a_process_killed_during_a_write_leaves_the_file_unchanged(path: Path) -> None:
+    """Its temporary file is hidden, has another suffix, and does not disturb the next write."""
     write_atomically(path, "before")
     killed = run_python(
         "with open_atomically(pathlib.Path(sys.argv[1])) as file:\n"
@@ -100,7 +100,7 @@ def test_a_process_killed_while_it_writes_leaves_the_file_as_it_was(path: Path) 
 
 
 def test_concurrent_writers_never_mix(path: Path) -> None:
-    """The file is always one that somebody wrote as a whole."""
+    """The file is always one that a single writer wrote completely."""
     contents = [str(number) * 50_000 for number in range(4)]
     write_atomically(path, contents[0])
     with ThreadPoolExecutor(4) as pool:
@@ -123,7 +123,7 @@ def test_file_and_folder_are_on_disk_before_a_write_returns(path: Path, monkeypa
 
 
 @pytest.mark.parametrize(("code", "is_error"), [(errno.EINVAL, False), (errno.EIO, True)])
-def test_a_file_system_that_cannot_sync_folders_is_enough(
+def test_a_file_system_that_cannot_sync_folders_is_accepted(
     path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_error: bool
 ) -> None:
     """A disk that fails is an error."""
@@ -141,7 +141,7 @@ def test_a_file_system_that_cannot_sync_folders_is_enough(
     assert path.read_text() == "x"
 
 
-def test_windows_which_cannot_open_folders_is_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_which_cannot_open_folders_is_accepted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`compose init` writes .env there."""
     really_open = os.open
 
@@ -160,7 +160,7 @@ HOLD = "with hold_lock(pathlib.Path(sys.argv[1])):\n print('held', flush=True); 
 
 @pytest.fixture(params=["file", "folder"])
 def lock(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What can be locked."""
+    """A path that can be locked."""
     path = tmp_path / "lock"
     path.touch() if request.param == "file" else path.mkdir()
     return path
@@ -205,7 +205,7 @@ def test_two_processes_that_contend_lose_no_update(tmp_path: Path) -> None:
 
 
 def test_a_lock_ends_with_its_block_although_a_program_started_in_it_runs(lock: Path) -> None:
-    """The supervisor is started under the lock of `up` and outlives it."""
+    """The supervisor is started under the lock of `up` and survives it."""
     with hold_lock(lock):
         assert is_held(lock)
         program = run_python("sys.stdin.read()")
@@ -213,8 +213,8 @@ def test_a_lock_ends_with_its_block_although_a_program_started_in_it_runs(lock: 
     assert finish(program) == 0
 
 
-def test_a_lock_makes_no_file(tmp_path: Path) -> None:
-    """A folder that was removed in between does not come back as a file."""
+def test_a_lock_creates_no_file(tmp_path: Path) -> None:
+    """A folder that was removed in between does not return as a file."""
     with pytest.raises(FileNotFoundError), hold_lock(tmp_path / "gone"):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -245,7 +245,7 @@ def test_a_log_is_rotated_before_it_exceeds_its_bound(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_lines_above_the_bound_are_written_all_the_same(tmp_path: Path) -> None:
+def test_a_line_above_the_bound_is_written_nevertheless(tmp_path: Path) -> None:
     """An empty file is not rotated."""
     log = RotatedLog(tmp_path / "log.jsonl", max_bytes=2)
     log.append(b"long\n")
@@ -254,16 +254,16 @@ def test_lines_above_the_bound_are_written_all_the_same(tmp_path: Path) -> None:
     assert read(log) == [b"long", b"longer"]
 
 
-def test_a_new_file_begins_with_what_is_carried_over(tmp_path: Path) -> None:
-    """It is asked for while both files can still be read."""
+def test_a_new_file_starts_with_what_is_carried_over(tmp_path: Path) -> None:
+    """It is requested while both files can still be read."""
     log = RotatedLog(tmp_path / "log.jsonl", max_bytes=6, carry_over=lambda: b"%d kept\n" % len(read(log)))
     for number in range(4):
         log.append(b"%d\n" % number)
     assert log.path.read_bytes() == b"3 kept\n3\n"
 
 
-def test_an_incomplete_line_spoils_none_that_comes_after(tmp_path: Path) -> None:
-    """A killed writer leaves one, which is a line of its own then."""
+def test_an_incomplete_line_affects_no_later_one(tmp_path: Path) -> None:
+    """A killed writer leaves one, which becomes a separate line."""
     log = RotatedLog(tmp_path / "log.jsonl")
     log.append(b"a\n")
     with log.path.open("ab") as file:

@@ -1,4 +1,4 @@
-"""The versions of what is stored: what was written without them is read, what a newer penstock wrote is refused.
+"""Versions of stored data: what was written without them is read, what a newer penstock wrote is rejected.
 
 `tests/data/unversioned` was written by the code of commit 01f13c7.
 """
@@ -39,14 +39,14 @@ TOPIC_ID = "Xk3Z9q1wTmS0yB7dVhJ2Lg"
 
 
 def copied(name: str, target: Path) -> Path:
-    """A file of commit 01f13c7 in the place where penstock looks for it."""
+    """A file of commit 01f13c7 at the path where penstock expects it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(UNVERSIONED / name, target)
     return target
 
 
 def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
-    """Its acknowledgements count in receipts, and its progress on the page, as those of today do."""
+    """Its acknowledgements count in receipts, and its progress on the page, like current ones."""
     copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{delivery_log._build_suffix(RUN)}")
     (attempt,) = delivery_log.list_attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id, attempt.finished) == (RUN, TOPIC, TOPIC_ID, True)
@@ -54,21 +54,21 @@ def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
     assert delivery_log.read_progress(tmp_path, RUN) == AttemptProgress(fetched=2, acknowledged=2)
 
 
-def test_a_staged_answer_without_a_version_is_sent_again(tmp_path: Path) -> None:
-    """A run that a newer penstock tries again sends what the older one fetched."""
+def test_a_staged_response_without_a_version_is_sent_again(tmp_path: Path) -> None:
+    """A run that a newer penstock retries sends what the older one fetched."""
     copied("staging.json", Staging(tmp_path, RUN).folder / "000000.json")
     ((answer, _),) = Staging(tmp_path, RUN).read_responses()
     assert answer == [{"name": "Ann"}, {"name": "Bob"}]
 
 
 def test_a_checkpoint_without_a_version_is_read(tmp_path: Path) -> None:
-    """The query starts where the older penstock was told to."""
+    """The query starts where the older penstock was to start."""
     copied("checkpoint.json", tmp_path / "penstock.json")
     assert Checkpoint(LocalFiles(), str(tmp_path), TOPIC).origin() == CheckpointOrigin(topic_id=TOPIC_ID, start={0: 3})
 
 
 def test_alerts_and_audit_log_without_a_version_are_read(tmp_path: Path) -> None:
-    """An alert that fired before stays open, and what was done before is still listed; lines of today follow."""
+    """An alert that fired before stays open, and earlier actions are still listed; new lines follow."""
     settings = read(home=tmp_path)
     for name in ("alerts.jsonl", "audit.jsonl"):
         copied(name, tmp_path / "data" / name)
@@ -82,7 +82,7 @@ def test_alerts_and_audit_log_without_a_version_are_read(tmp_path: Path) -> None
 
 
 def letter(**changes: str) -> DeadLetter | None:
-    """The dead letter in a message with the headers of commit 01f13c7, and these of today."""
+    """The dead letter in a message with the headers of commit 01f13c7, and these current ones."""
     headers = [(name, value.encode()) for name, value in json.loads((UNVERSIONED / "dead-letter.json").read_text())]
     headers += [(PREFIX + name, value.encode()) for name, value in changes.items()]
     return parse_message(Message(topic=f"{TOPIC}.dlq", partition=0, offset=7, value=b"v", key=b"k", headers=headers))
@@ -90,10 +90,15 @@ def letter(**changes: str) -> DeadLetter | None:
 
 def test_a_dead_letter_without_a_version_is_read() -> None:
     """It can be listed and redriven."""
-    found = letter()
-    assert found is not None
-    assert found.identity == f"{TOPIC}/1780272000000000/0/4"
-    assert (found.reason, found.rules, found.run, found.left_out) == ("contract_broken", ("email:pattern",), RUN, None)
+    dead_letter = letter()
+    assert dead_letter is not None
+    assert dead_letter.identity == f"{TOPIC}/1780272000000000/0/4"
+    assert (dead_letter.reason, dead_letter.rules, dead_letter.run, dead_letter.left_out) == (
+        "contract_broken",
+        ("email:pattern",),
+        RUN,
+        None,
+    )
 
 
 def receipt_session(receipt: str) -> FakeSession:
@@ -102,17 +107,17 @@ def receipt_session(receipt: str) -> FakeSession:
     return session
 
 
-def test_a_receipt_without_a_version_is_what_the_next_one_is_compared_with() -> None:
-    """Its counts are there."""
+def test_a_receipt_without_a_version_is_compared_with_the_next_one() -> None:
+    """It has its counts."""
     rows = json.loads((UNVERSIONED / "rows.json").read_text())
     (text,) = [values[2] for query, values in rows if ".receipts " in query]
-    found = receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
-    assert found is not None
-    assert (found["counts"], found["counted"]) == ({"": 3, "state": 2}, {"0": 5})
+    receipt = receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
+    assert receipt is not None
+    assert (receipt["counts"], receipt["counted"]) == ({"": 3, "state": 2}, {"0": 5})
 
 
 def renumbered(text: str, version: int) -> str:
-    """JSON objects, one a line or one in all, as a penstock 9.1 with this version of their format writes them."""
+    """JSON objects, one per line or a single one, as a penstock 9.1 with this version of their format writes them."""
     changed = re.sub(r'"format":\d+', f'"format":{version}', text)
     assert changed != text
     return changed.replace(f'"penstock":"{__version__}"', '"penstock":"9.1"')
@@ -167,8 +172,8 @@ FILES = [
 
 
 @pytest.mark.parametrize(("stored", "write"), FILES)
-def test_a_file_says_which_version_it_is_in(stored: Format, write: Any, tmp_path: Path) -> None:
-    """Number and writer stand in it, and it is read as it was written."""
+def test_a_file_has_its_version(stored: Format, write: Any, tmp_path: Path) -> None:
+    """It contains number and writer, and is read as it was written."""
     path, reading = write(tmp_path)
     head = json.loads(path.read_text().splitlines()[0])
     assert (head["format"], head["penstock"]) == (stored.version, __version__)
@@ -176,8 +181,8 @@ def test_a_file_says_which_version_it_is_in(stored: Format, write: Any, tmp_path
 
 
 @pytest.mark.parametrize(("stored", "write"), FILES)
-def test_a_file_of_a_newer_penstock_is_refused(stored: Format, write: Any, tmp_path: Path) -> None:
-    """Nothing of it is read, or moved aside as torn: the error names the file, both versions and the way out."""
+def test_a_file_of_a_newer_penstock_is_rejected(stored: Format, write: Any, tmp_path: Path) -> None:
+    """None of it is read, or moved aside as corrupt: the error names the file, both versions and the way out."""
     path, reading = write(tmp_path)
     path.write_text(renumbered(path.read_text(), stored.version + 1))
     before = path.read_bytes()
@@ -190,7 +195,7 @@ def test_a_file_of_a_newer_penstock_is_refused(stored: Format, write: Any, tmp_p
     assert path.read_bytes() == before
 
 
-def test_a_newer_checkpoint_is_not_taken_for_torn(tmp_path: Path) -> None:
+def test_a_newer_checkpoint_does_not_count_as_corrupt(tmp_path: Path) -> None:
     """The repair at the job's start leaves it where it is."""
     path, _ = a_checkpoint(tmp_path)
     path.write_text(renumbered(path.read_text(), 9))
@@ -199,8 +204,8 @@ def test_a_newer_checkpoint_is_not_taken_for_torn(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_staged_answer_of_another_shape_is_refused_for_its_version(tmp_path: Path) -> None:
-    """Its version counts before its content."""
+def test_a_staged_response_of_another_shape_is_rejected_for_its_version(tmp_path: Path) -> None:
+    """Its version is checked before its content."""
     path, reading = a_staged_answer(tmp_path)
     path.write_text('{"format":9,"entries":{"no":"list"}}')
     with pytest.raises(FormatTooNew, match="the staged response has format 9; this version"):
@@ -210,22 +215,22 @@ def test_a_staged_answer_of_another_shape_is_refused_for_its_version(tmp_path: P
         reading()
 
 
-def test_a_dead_letter_of_a_newer_penstock_is_refused() -> None:
-    """It is named by its position; a version that is no number is nobody's dead letter."""
+def test_a_dead_letter_of_a_newer_penstock_is_rejected() -> None:
+    """It is named by its position; a message whose version is not a number is not a dead letter."""
     assert letter(format="2") is not None
     with pytest.raises(FormatTooNew, match=rf"{TOPIC}.dlq 0:7: the dead letter has format 3, written by penstock 9.1"):
         letter(format="3", version="9.1")
     assert letter(format="x") is None
 
 
-def test_a_receipt_of_a_newer_penstock_is_refused() -> None:
+def test_a_receipt_of_a_newer_penstock_is_rejected() -> None:
     """It is neither compared with, nor overwritten."""
     text = renumbered(formats.encode_marked(formats.RECEIPT, {"produced": 1}).decode(), 2)
     with pytest.raises(FormatTooNew, match=r"the receipt has format 2, written by penstock 9\.1"):
         receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
 
 
-def test_every_table_of_penstocks_own_is_created_with_its_version() -> None:
+def test_every_table_of_penstock_is_created_with_its_version() -> None:
     """As a comment, which needs no column and no query; the pipeline's table, which is its owner's, has none."""
     session = FakeSession()
     settings = read()
@@ -246,8 +251,8 @@ def tables(**comments: str | None) -> FakeSession:
     return FakeSession(lambda query, _: answer if "system_schema.tables" in query else [])
 
 
-def test_a_keyspace_of_a_newer_penstock_is_refused() -> None:
-    """By the job before it creates anything, and by whoever looks for a table, whichever table is newer."""
+def test_a_keyspace_of_a_newer_penstock_is_rejected() -> None:
+    """By the job before it creates anything, and by every reader of a table, whichever table is newer."""
     session = tables(ledger="penstock 9.1, format 2", receipts="penstock 0.1.0, format 1")
     with pytest.raises(FormatTooNew, match="keyspace ks: the table ledger has format 2") as failed:
         cassandra.has_table(session, "ks", "receipts")
@@ -258,13 +263,13 @@ def test_a_keyspace_of_a_newer_penstock_is_refused() -> None:
 
 
 def test_a_table_without_a_version_is_used() -> None:
-    """Whoever made it: an administrator, another program, or a penstock before versions."""
+    """Whoever created it: an administrator, another program, or a penstock before versions."""
     session = tables(ledger="", receipts="ours, format 9", leases=None, users="penstock 9.1, format 9")
     assert cassandra.table_names(session, "ks") == {"ledger", "receipts", "leases", "users"}
 
 
-def test_the_schema_is_asked_once_for_all_tables() -> None:
-    """Versions cost no query: the one that finds what is missing reads them."""
+def test_one_schema_query_covers_all_tables() -> None:
+    """Versions need no query of their own: the one that finds missing tables reads them."""
     columns = [{"column_name": "partitioners"}]
     session = FakeSession(lambda query, _: columns if "system_schema.columns" in query else [])
     job.create_tables(session, read())

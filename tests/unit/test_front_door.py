@@ -22,15 +22,15 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found, tool
-        (tmp_path / "bin" / tool).symlink_to(found)
+        result = shutil.which(tool)
+        assert result, tool
+        (tmp_path / "bin" / tool).symlink_to(result)
     return tmp_path
 
 
 @pytest.fixture
 def program(project: Path) -> Callable[[str, str], None]:
-    """Puts a shell script on the PATH."""
+    """Return a function that puts a shell script on the PATH."""
 
     def put(name: str, body: str) -> None:
         path = project / "bin" / name
@@ -43,7 +43,7 @@ def program(project: Path) -> Callable[[str, str], None]:
 
 @pytest.fixture
 def working(project: Path, program: Callable[[str, str], None]) -> None:
-    """A python3 that is new enough, and a uv that notes its calls and makes a .venv whose python echoes."""
+    """A python3 that is new enough, and a uv that records its calls and creates a .venv whose python echoes."""
     program("python3", "exit 0")
     program(
         "uv",
@@ -68,8 +68,8 @@ def run(project: Path, *arguments: str, **environment: str) -> "subprocess.Compl
 
 
 @pytest.mark.usefixtures("working")
-def test_the_first_call_installs_and_the_second_does_not(project: Path) -> None:
-    """What is locked is installed once, with hashes; arguments go to the command."""
+def test_only_the_first_call_installs(project: Path) -> None:
+    """The lock is installed once, with hashes; arguments go to the command."""
     first = run(project, "rows", "--limit", "3")
     assert (first.returncode, first.stdout) == (0, "ran -m penstock.cli rows --limit 3\n"), first.stderr
     calls = (project / "uv-calls").read_text()
@@ -97,8 +97,8 @@ def test_help_and_version_are_printed_before_anything_is_installed(project: Path
 
 
 @pytest.mark.usefixtures("working")
-def test_help_of_no_command_installs(project: Path) -> None:
-    """The installed commands then say that there is no such command."""
+def test_help_for_an_unknown_command_installs(project: Path) -> None:
+    """The installed command then says that there is no such command."""
     (project / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "cli.md", project / "docs" / "cli.md")
     assert run(project, "nonsense", "--help").stdout == "ran -m penstock.cli nonsense --help\n"
@@ -106,7 +106,7 @@ def test_help_of_no_command_installs(project: Path) -> None:
 
 @pytest.mark.usefixtures("working")
 def test_a_changed_lock_is_installed(project: Path) -> None:
-    """Only then is anything done again."""
+    """Only then is anything installed again."""
     run(project)
     before = (project / "uv-calls").read_text().count("pip sync")
     with (project / "requirements.txt").open("a") as lock:
@@ -125,10 +125,10 @@ def test_a_changed_lock_is_installed(project: Path) -> None:
         ("error: it rains", "the installation failed"),
     ],
 )
-def test_an_installation_that_fails_says_why(
+def test_a_failed_installation_says_why(
     project: Path, program: Callable[[str, str], None], said: str, message: str
 ) -> None:
-    """The installer's words, one sentence, and what to type; the next call tries again."""
+    """The installer's message, one sentence, and what to type; the next call retries."""
     program("uv", f"echo '{said}' >&2; exit 2")
     done = run(project)
     assert done.returncode == 1
@@ -147,15 +147,15 @@ def test_a_python_that_is_too_old_is_named(project: Path, program: Callable[[str
     assert "apt-get install" in done.stderr
 
 
-def test_no_python_at_all_is_said(project: Path) -> None:
+def test_a_missing_python_is_reported(project: Path) -> None:
     """The message is the script's own, not the shell's."""
     done = run(project)
     assert done.returncode == 1
     assert "Python 3.11 or newer is required" in done.stderr
 
 
-def test_a_python_without_venv_is_said(project: Path, program: Callable[[str, str], None]) -> None:
-    """Where there is no uv it takes venv to get one."""
+def test_a_python_without_venv_is_reported(project: Path, program: Callable[[str, str], None]) -> None:
+    """Without uv, venv is needed to install it."""
     program("python3", 'case "$2" in *ensurepip*) exit 1;; esac; exit 0')
     done = run(project)
     assert done.returncode == 1
@@ -163,7 +163,7 @@ def test_a_python_without_venv_is_said(project: Path, program: Callable[[str, st
     assert "python3-venv" in done.stderr
 
 
-def test_an_unsupported_platform_is_said(project: Path, program: Callable[[str, str], None]) -> None:
+def test_an_unsupported_platform_is_reported(project: Path, program: Callable[[str, str], None]) -> None:
     """Before anything is installed."""
     program("uname", '[ "$1" = -s ] && echo Darwin || echo arm64')
     done = run(project)
@@ -183,7 +183,7 @@ def test_an_unsupported_platform_is_said(project: Path, program: Callable[[str, 
     ids=" ".join,
 )
 @pytest.mark.parametrize("name", ["python3", "python", "py"])
-def test_what_compose_needs_runs_anywhere(
+def test_commands_for_compose_run_anywhere(
     project: Path, program: Callable[[str, str], None], typed: list[str], run_as: str, name: str
 ) -> None:
     """On macOS and Windows too, by whatever name Python has there, and nothing is installed."""
@@ -197,8 +197,8 @@ def test_what_compose_needs_runs_anywhere(
 
 
 @pytest.mark.usefixtures("working")
-def test_too_little_disk_is_said(project: Path) -> None:
-    """With what is free and what is needed."""
+def test_too_little_disk_space_is_reported(project: Path) -> None:
+    """With the free and the required space."""
     done = run(project, PENSTOCK_MIN_FREE_KIB="999999999999")
     assert done.returncode == 1
     assert "not enough disk space" in done.stderr

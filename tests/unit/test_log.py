@@ -8,7 +8,7 @@ import pytest
 from penstock import log
 
 
-def test_events_go_to_stderr_as_lines_for_people(capsys):
+def test_events_are_readable_lines_on_stderr(capsys):
     """An event is one line on stderr with its name and fields. Nothing is written to stdout."""
     log.configure("INFO")
     log.get_logger("x").info("run_finished", produced=5)
@@ -19,7 +19,7 @@ def test_events_go_to_stderr_as_lines_for_people(capsys):
     assert "produced=5" in shown.err
 
 
-def test_events_go_to_stderr_as_json_for_machines(capsys):
+def test_events_can_be_json(capsys):
     """With `json` an event is a JSON object with name, level, time, fields and exception."""
     log.configure("INFO", json=True)
     try:
@@ -34,7 +34,7 @@ def test_events_go_to_stderr_as_json_for_machines(capsys):
 
 
 @pytest.mark.parametrize(("level", "shown"), [("DEBUG", 3), ("INFO", 2), ("WARNING", 1), ("ERROR", 0)])
-def test_what_is_below_the_level_is_not_told(capsys, level, shown):
+def test_events_below_the_level_are_dropped(capsys, level, shown):
     """Only events of at least the level are logged."""
     log.configure(level)
     logger = log.get_logger("x")
@@ -44,7 +44,7 @@ def test_what_is_below_the_level_is_not_told(capsys, level, shown):
     assert len(capsys.readouterr().err.splitlines()) == shown
 
 
-def test_a_process_goes_on_when_nobody_reads_its_log():
+def test_a_process_survives_a_closed_log_pipe():
     """Events that are logged into a pipe without a reader are dropped; the process does its work."""
     program = """
 import sys

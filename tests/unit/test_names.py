@@ -1,4 +1,4 @@
-"""The names of fields on their way: in messages as `rename` has them, in Python and in the table as written."""
+"""The names of a field: in messages as set by `rename`, in Python and in the table as written."""
 
 import json
 from dataclasses import replace
@@ -49,16 +49,16 @@ IN_TABLES = ["order_id", "created_at", "sold_by", "from_", "limit"]
 DECODER = Decoder(Item, FakeSchemas.of(Item))
 
 
-def test_such_a_record_has_no_problem():
-    """`rename` and `field(name=)` are the ways in which a topic's names become columns."""
+def test_a_renamed_record_has_no_problem():
+    """`rename` and `field(name=)` are the ways to map a topic's names to columns."""
     assert find_problems(replace(READINGS, record=Item)) == []
 
 
-def test_messages_have_one_name_and_tables_the_other():
+def test_messages_and_tables_have_their_own_names():
     """JSON, JSON Schema and Avro have the message's names; Spark and Cassandra the columns'."""
     assert list(msgspec.json.decode(msgspec.json.encode(ITEM))) == IN_MESSAGES
     assert list(json_schema(Item)["properties"]) == IN_MESSAGES
-    assert [one["name"] for one in avro_schema(Item)["fields"]] == IN_MESSAGES
+    assert [field["name"] for field in avro_schema(Item)["fields"]] == IN_MESSAGES
     assert [part.split()[0] for part in spark_ddl(Item).split(", ")] == IN_TABLES
     assert list(cql.column_types(Item))[:-3] == IN_TABLES
     jsonschema.validate(json.loads(msgspec.json.encode(ITEM)), json_schema(Item))
@@ -67,7 +67,7 @@ def test_messages_have_one_name_and_tables_the_other():
 
 
 @pytest.mark.parametrize(("wire_format", "schema_id"), [("json", JSON_ID), ("avro", AVRO_ID)])
-def test_what_is_produced_is_read_and_bound(wire_format, schema_id):
+def test_a_produced_record_is_read_and_bound(wire_format, schema_id):
     """From the source's fields through either format to the values of the INSERT, nothing is lost or mixed up."""
     record = validate_record(json.loads(msgspec.json.encode(ITEM)), Item, latest_past())
     assert record == ITEM
@@ -77,22 +77,22 @@ def test_what_is_produced_is_read_and_bound(wire_format, schema_id):
     assert (values["order_id"], values["sold_by"], values["from_"]) == (b"o-1", b"ann", b"here")
 
 
-def test_foreign_messages_have_the_names_of_messages():
-    """What others send without a frame, in JSON, is read; fastavro takes the schema."""
+def test_messages_of_other_producers_have_the_message_names():
+    """JSON of other producers without a header is read; fastavro accepts the schema."""
     value = b'{"orderId": "o-1", "createdAt": "2026-01-01T00:00:00Z", "other": 1}'
     assert DECODER.decode(value) == Item(order_id="o-1", created_at=ITEM.created_at)
     fastavro.parse_schema(avro_schema(Item))
 
 
 def test_the_key_is_found_by_either_name():
-    """The Kafka key is the id, and back."""
+    """The Kafka key is the id, and the reverse."""
     assert (key_of(Item).name, key_of(Item).column) == ("orderId", "order_id")
     assert build_key_reader(Item)(build_key_writer(Item)(ITEM)) == "o-1"
     assert cql.build_key_encoder(Item)(ITEM) == b"o-1"
 
 
-def test_broken_rules_have_the_names_of_messages():
-    """A dead letter names the fields as its value does, each with its own fault, and says where names were mixed up."""
+def test_broken_rules_have_the_message_names():
+    """A dead letter names the fields as in its value, each with its own fault, and says where names were mixed up."""
     fault = DECODER.decode(b'{"createdAt": "2999-01-01T00:00:00Z", "order_id": "x", "soldBy": "A", "from": 1}')
     assert isinstance(fault, Fault)
     assert fault.rules == ("orderId:required", "soldBy:pattern", "from:type")
@@ -104,7 +104,7 @@ def test_broken_rules_have_the_names_of_messages():
     assert demand(Item, "soldBy") == "text that matches ^[a-z]+$, or null"
 
 
-def test_a_transform_is_given_columns():
+def test_a_transform_gets_columns():
     """Records become columns of a DataFrame under the columns' names, and rows again."""
     schema = arrow_schema(decoded_ddl(Item))
     decoded = Decoded(rows=[(ITEM, 1000, 1, 5)], deletions=[Deletion("o-2", 1000, 1, 6)])
@@ -114,7 +114,7 @@ def test_a_transform_is_given_columns():
 
 
 def test_nulls_are_counted_by_column():
-    """The ledger counts what is null in the table."""
+    """The ledger counts nulls in the table."""
     row = (Item(order_id="o", created_at=ITEM.created_at), 1, 0, 0)
     assert summarize_batch(Decoded(rows=[row]), 1)[0].nulls == {"sold_by": 1, "from_": 1, "limit": 1}
 
@@ -133,13 +133,13 @@ class Crossed(Record, frozen=True, kw_only=True, rename={"a": "b", "b": "a"}):
     b: str
 
 
-def test_a_name_that_stands_for_a_personal_field_too_is_hidden():
+def test_a_name_that_also_belongs_to_a_personal_field_is_hidden():
     """Whether a value is from a message or a row, nothing personal is shown."""
     assert mask_personal({"id": "1", "a": "x", "b": "y"}, Crossed) == {"id": "1", "a": MASK, "b": MASK}
 
 
-def test_messages_are_written_and_mended_by_their_own_names():
-    """The template of a message, and `--set`, have the names that the value has."""
+def test_messages_are_written_and_repaired_by_their_own_names():
+    """The template of a message, and `--set`, have the names in the value."""
     made = json.loads(build_template(Item))
     assert list(made) == IN_MESSAGES
     assert DECODER.decode(json.dumps(made).encode()) == msgspec.convert(made, Item)
@@ -147,10 +147,10 @@ def test_messages_are_written_and_mended_by_their_own_names():
 
 
 def test_a_table_is_compared_by_columns_and_a_schema_by_messages():
-    """A record that is renamed alone changes no table, and its schema is another."""
+    """A record that is only renamed changes no table, and its schema is another."""
     table = Table(cql.column_types(Item), ("order_id",))
     assert compare_table(table, Item) == []
-    plain = msgspec.defstruct("Item", [(one.column, str) for one in fields(Item)], bases=(Record,), kw_only=True)
+    plain = msgspec.defstruct("Item", [(field.column, str) for field in fields(Item)], bases=(Record,), kw_only=True)
     assert {change.field for change in compare_schemas(json_schema(plain), json_schema(Item))} >= {
         "orderId",
         "order_id",

@@ -1,4 +1,4 @@
-"""The oldest Python that is promised: 3.11, its first releases too; 3.9 for what runs before anything is installed."""
+"""The oldest supported Python: 3.11 from its first release; 3.9 for code that runs before the installation."""
 
 import ast
 import hashlib
@@ -31,8 +31,8 @@ SINCE_A_BUGFIX = {("extractall", "filter"), ("extract", "filter"), ("unpack_arch
 """Arguments that a bugfix release of 3.11 added: Debian 12 has 3.11.2, and no tool knows such."""
 
 
-def test_one_version_is_the_oldest_everywhere() -> None:
-    """For the linter, the type checker, the front door and the forge's matrix."""
+def test_the_oldest_version_is_the_same_everywhere() -> None:
+    """In the linter, the type checker, the script and the CI matrix."""
     assert OLDEST == "3.11"
     assert PROJECT["tool"]["ruff"]["target-version"] == "py311"
     assert PROJECT["tool"]["mypy"]["python_version"] == OLDEST
@@ -46,7 +46,7 @@ def python_files() -> list[Path]:
 
 
 def run_vermin(config: pytest.Config, target: str, paths: Iterable[Path]) -> None:
-    """Assert that vermin finds nothing newer than `target`. Files that have passed before, as they are, are skipped."""
+    """Assert that vermin finds nothing newer than `target`. Unchanged files that have passed before are skipped."""
     tool = [str(Path(sys.executable).parent / "vermin"), f"--target={target}-", *VERMIN_OPTIONS]
     salt = " ".join([version("vermin"), *tool[1:]]).encode()
     digests = {str(path): hashlib.sha256(salt + path.read_bytes()).hexdigest() for path in paths}
@@ -62,13 +62,13 @@ def run_vermin(config: pytest.Config, target: str, paths: Iterable[Path]) -> Non
         cache.set(key, sorted(digests.values()))
 
 
-def test_nothing_is_newer_than_the_oldest_python(pytestconfig: pytest.Config) -> None:
+def test_nothing_requires_a_newer_python(pytestconfig: pytest.Config) -> None:
     """No syntax, module, function or argument of a later one."""
     run_vermin(pytestconfig, OLDEST, [*python_files(), ROOT / "spark_stream.py"])
 
 
-def test_what_runs_before_the_installation_runs_on_an_older_python(pytestconfig: pytest.Config) -> None:
-    """3.9 is the one that macOS brings."""
+def test_code_that_runs_before_the_installation_supports_an_older_python(pytestconfig: pytest.Config) -> None:
+    """macOS includes 3.9."""
     run_vermin(pytestconfig, "3.9", [ROOT / path for path in STANDARD_ALONE])
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_too_new_is_found_each_time(tmp_path: Path, pytestconfig:
 
 
 def later_arguments(source: str) -> list[str]:
-    """The calls that give an argument which a bugfix release added."""
+    """The calls with an argument that a bugfix release added."""
     if not any(name in source for name, _ in SINCE_A_BUGFIX):
         return []
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
@@ -98,15 +98,15 @@ def later_arguments(source: str) -> list[str]:
     ]
 
 
-def test_no_argument_is_one_of_a_bugfix_release() -> None:
-    """It would fail on Debian's Python, and nowhere else."""
+def test_no_argument_requires_a_bugfix_release() -> None:
+    """It would fail only on Debian's Python."""
     assert later_arguments("archive.extractall(folder, filter='data')") == ["extractall(filter=), line 1"]
-    assert {str(path): found for path in python_files() if (found := later_arguments(path.read_text()))} == {}
+    assert {str(path): result for path in python_files() if (result := later_arguments(path.read_text()))} == {}
 
 
 @pytest.mark.parametrize("command", [["compose", "init"], ["doctor", "--compose", "--json"]], ids=" ".join)
-def test_compose_commands_need_the_standard_library_alone(tmp_path: Path, command: list[str]) -> None:
-    """The front door runs them in a clone where nothing is installed, by a Python without packages."""
+def test_compose_commands_need_only_the_standard_library(tmp_path: Path, command: list[str]) -> None:
+    """The script runs them in a clone without an installation, with a Python without packages."""
     for name in ("penstock", *STANDARD_ALONE):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -1,4 +1,4 @@
-"""What errors, alerts and pages advise can be typed, and is worded in one module."""
+"""Commands in errors, alerts and pages can be typed, and are worded in one module."""
 
 import ast
 import inspect
@@ -91,7 +91,7 @@ def exit_code_of(arguments: list[str]) -> object:
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - FRAGMENTS))
-def test_every_command_that_is_advised_is_accepted(name: str) -> None:
+def test_every_advised_command_is_accepted(name: str) -> None:
     """Each text names at least one command, and the command line accepts each with its options and arguments."""
     for text in advise_all(name):
         commands = find_commands(text)
@@ -115,7 +115,7 @@ def test_every_command_that_is_advised_is_accepted(name: str) -> None:
         "run --records many",
     ],
 )
-def test_a_wrong_command_is_not_accepted(wrong: str) -> None:
+def test_an_invalid_command_is_not_accepted(wrong: str) -> None:
     """An unknown command, option or choice, a missing and an extra argument are each a usage error."""
     assert find_commands(f"{remedies.PROGRAM} {wrong}, or something else") == [wrong.split()]
     assert exit_code_of(wrong.split()) == 2
@@ -132,19 +132,19 @@ def test_a_wrong_command_is_not_accepted(wrong: str) -> None:
         ),
     ],
 )
-def test_every_option_that_is_advised_is_accepted(fragment: str, command: str) -> None:
+def test_every_advised_option_is_accepted(fragment: str, command: str) -> None:
     """Options that are advised without their command belong to it."""
     assert fragment.startswith("--")
     assert exit_code_of([*command.split(), *fragment.split()]) == 0
 
 
-def test_what_comes_from_data_is_quoted() -> None:
-    """A shell passes an id on as it is, whatever it holds: nothing in it is run."""
+def test_data_in_commands_is_quoted() -> None:
+    """A shell passes an id on unchanged, whatever it contains: no part of it is run."""
     hostile = "x'; $(touch y) `z` \"&& rm"
     assert shlex.split(remedies.trace_record(hostile)) == [remedies.PROGRAM, "trace", hostile]
 
 
-def test_every_setting_that_is_advised_exists() -> None:
+def test_every_advised_setting_exists() -> None:
     """Each variable is a field of the settings."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     advised = set(re.findall(r"PENSTOCK_[A-Z_]+", " ".join(text for name in FUNCTIONS for text in advise_all(name))))
@@ -163,14 +163,14 @@ def find_calls(source: str) -> Iterator[tuple[str, list[object]]]:
 CALLS = [call for path in BELOW_THE_CLI for call in find_calls(path.read_text())]
 
 
-def test_every_remedy_is_advised_somewhere() -> None:
-    """None is left over, here or within another remedy."""
+def test_every_remedy_is_used() -> None:
+    """Here or within another remedy."""
     own = ast.parse((SOURCES / "remedies.py").read_text())
     within = {node.func.id for node in ast.walk(own) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert FUNCTIONS.keys() - {name for name, _ in CALLS} - within == set()
 
 
-def test_every_service_that_is_advised_exists(settings: Settings) -> None:
+def test_every_advised_service_exists(settings: Settings) -> None:
     """A service that a call names literally is one of the local stack, with either coordination of Kafka."""
     of_services = {"start", "stop", "restart", "show_status", "show_logs", "check_address"}
     named = {service for name, arguments in CALLS if name in of_services for service in arguments}

@@ -12,18 +12,18 @@ from tests.unit.fakes import FakeSession, created
 
 @pytest.fixture(autouse=True)
 def settings_in_force(settings, monkeypatch):
-    """The job's settings, not those that were in force when its module was imported."""
+    """The job's settings, not those that were effective when its module was imported."""
     monkeypatch.setattr(spark_stream, "settings", lambda: settings)
     return settings
 
 
 def test_the_file_is_short():
-    """The user's file delegates: at most 60 lines, but for blank ones."""
+    """The user's file delegates: at most 60 lines, without blank ones."""
     lines = Path(spark_stream.__file__).read_text().splitlines()
     assert len([line for line in lines if line.strip()]) <= 60
 
 
-def test_the_names_that_users_know_are_there():
+def test_the_well_known_functions_exist():
     """The functions of such jobs keep their names."""
     for name in (
         "create_spark_connection",
@@ -36,8 +36,8 @@ def test_the_names_that_users_know_are_there():
         assert callable(getattr(spark_stream, name))
 
 
-def test_keyspace_and_tables_are_made():
-    """Making keyspace and table makes them, and the ledger's tables too."""
+def test_keyspace_and_tables_are_created():
+    """Including the ledger's tables."""
     session = FakeSession()
     spark_stream.create_keyspace(session)
     spark_stream.create_table(session)
@@ -60,13 +60,13 @@ def test_keyspace_and_tables_are_made():
     ]
 
 
-def test_a_session_on_spark_is_that_of_the_settings(settings_in_force, monkeypatch):
-    """The session is named after the topic, on the master of the settings."""
+def test_a_spark_session_has_the_settings(settings_in_force, monkeypatch):
+    """The session is named after the topic, on the configured master."""
     monkeypatch.setattr(spark_stream.spark_session, "spark_session", lambda *arguments: arguments)
     assert spark_stream.create_spark_connection() == (settings_in_force, "penstock users_created")
 
 
-def test_the_stream_is_the_topics(settings_in_force, monkeypatch):
+def test_the_stream_reads_the_topic(settings_in_force, monkeypatch):
     """The stream reads the pipeline's topic."""
     monkeypatch.setattr(spark_stream.spark_session, "kafka_stream", lambda *arguments: arguments)
     assert spark_stream.connect_to_kafka("spark") == ("spark", settings_in_force, "users_created")
@@ -82,8 +82,8 @@ def test_the_selection_is_the_decoded_records(settings_in_force, monkeypatch):
     assert plan == (settings_in_force, 0)
 
 
-def test_the_job_waits_then_makes_then_streams(monkeypatch):
-    """First the services are waited for, then keyspace and tables are made, then the stream runs."""
+def test_the_job_waits_then_creates_tables_then_streams(monkeypatch):
+    """First it waits for the services, then keyspace and tables are created, then the stream runs."""
     done = []
     for name in ("create_keyspace", "create_table", "connect_to_kafka"):
         monkeypatch.setattr(spark_stream, name, lambda *_, name=name: done.append(name))
@@ -96,8 +96,8 @@ def test_the_job_waits_then_makes_then_streams(monkeypatch):
     assert done[-1] == ("spark", "session")
 
 
-def test_a_role_that_lacks_a_permission_is_told_which(monkeypatch):
-    """The job ends with a message of ours instead of the driver's traceback."""
+def test_a_missing_permission_is_named(monkeypatch):
+    """The job ends with our message instead of the driver's traceback."""
 
     def denied(*_):
         raise Unauthorized("User app has no SELECT permission on <table spark_streams.ledger> or any of its parents")
@@ -111,8 +111,8 @@ def test_a_role_that_lacks_a_permission_is_told_which(monkeypatch):
     assert "GRANT SELECT ON TABLE spark_streams.ledger TO app" in failed.value.hint
 
 
-def test_services_that_stay_away_end_the_job(monkeypatch):
-    """When Kafka does not come, nothing is made and the error comes out."""
+def test_services_that_stay_unavailable_end_the_job(monkeypatch):
+    """If Kafka does not become available, nothing is created and the error is raised."""
 
     def wait(_settings):
         raise KafkaUnreachable("away")

@@ -106,5 +106,5 @@ def _avro_value(body: bytes, reader: AvroReader) -> Any:
         raise ValueError(f"its bytes are no Avro of that schema: {result.message}")  # noqa: TRY004  a value error
     value, left_bytes = result
     if left_bytes:
-        raise ValueError("bytes are left after the Avro value")
+        raise ValueError("extra bytes after the Avro value")
     return value

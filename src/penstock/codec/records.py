@@ -133,7 +133,7 @@ class Decoder:
             return result
         fields, left_bytes = result
         if left_bytes:
-            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
+            return Fault(Reason.AVRO_MALFORMED, "extra bytes after the record", schema_id=reader.schema_id)
         if self._has_durations:
             fields = from_avro(fields, self._record)
         record = validate_record(fields, self._record, latest_past())
@@ -160,7 +160,7 @@ def check_names(body: bytes) -> list[Violation]:
     try:
         names = count_names(bytes(body))
     except DuplicateName as error:
-        raise msgspec.DecodeError(f"the name {error.name!r} stands twice in an object") from None
+        raise msgspec.DecodeError(f"duplicate field name {error.name!r} in an object") from None
     if names <= MAX_FIELDS:
         return []
     return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]

@@ -88,9 +88,9 @@ def parse_json(text: str) -> Any:
         count_names(text)
         return msgspec.json.decode(text)
     except DuplicateName:
-        raise ValueError("JSON that names a field twice") from None
+        raise ValueError("duplicate field name in JSON") from None
     except RecursionError:
-        raise ValueError("duplicate is nested too deeply") from None
+        raise ValueError("JSON is nested too deeply") from None
 
 
 TextFormat = Callable[[IdReader, str], Any]

@@ -17,7 +17,7 @@ TASK = f"{DAG}/dagRuns/r1/taskInstances/stream_data"
 
 
 class FakeServer:
-    """Airflow's API: answers by method and path; of a list one after the other."""
+    """Airflow's API: responses by method and path; of a list one after the other."""
 
     def __init__(self) -> None:
         self.answers = {("POST", "/auth/token"): {"access_token": "t0ken"}}
@@ -47,8 +47,8 @@ def server(monkeypatch):
     return server
 
 
-def test_signing_in(server):
-    """The user of the settings gets a token, and every call carries it."""
+def test_the_client_signs_in(server):
+    """The configured user gets a token, and every request has it."""
     server.answers["GET", f"{DAG}/dagRuns/r1"] = {"state": "running"}
     with Airflow(read(airflow_username="me", airflow_password="secret", airflow_url="http://af:1")) as client:
         client.describe_run("r1")
@@ -59,7 +59,7 @@ def test_signing_in(server):
 
 
 def test_a_run_is_triggered_with_its_parameters(server):
-    """Unpause, then a run now, with the parameters as its conf, and the pipeline that it is triggered for."""
+    """Unpause, then a run now, with the parameters as its conf, and the pipeline for which it is triggered."""
     server.answers |= {("PATCH", DAG): {}, ("POST", f"{DAG}/dagRuns"): {"dag_run_id": "manual__1"}}
     with Airflow(read()) as client:
         client.unpause_dag()
@@ -70,17 +70,17 @@ def test_a_run_is_triggered_with_its_parameters(server):
     assert json.loads(trigger.content) == {"logical_date": None, "conf": {"records": 5, "pipeline": expected}}
 
 
-def test_the_runs_that_have_not_ended_are_named(server):
+def test_unfinished_runs_are_listed(server):
     """The newest first; a client that only mentions them waits a few seconds at most."""
     states = {"r4": "queued", "r3": "success", "r2": "running", "r1": "failed"}
-    found = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
-    server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": found}
+    result = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
+    server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": result}
     assert runs.list_unfinished(read()) == ["r4", "r2"]
     assert server.requests[-1].extensions["timeout"]["read"] == runs.ASKING_S
 
 
-def test_a_dag_that_airflow_has_not_read_yet_is_waited_for(server):
-    """Airflow answers some seconds before it has read its first DAG file."""
+def test_a_dag_that_airflow_has_not_parsed_yet_is_awaited(server):
+    """Airflow responds some seconds before it has parsed its first DAG file."""
     server.answers["PATCH", DAG] = [404, 404, {}]
     with stamina.set_testing(True, attempts=5, cap=True), Airflow(read()) as client:
         client.unpause_dag()
@@ -90,14 +90,14 @@ def test_a_dag_that_airflow_has_not_read_yet_is_waited_for(server):
 @pytest.mark.parametrize(
     ("state", "ended"), [("queued", False), ("running", False), ("success", True), ("failed", True)]
 )
-def test_a_run_has_ended_when_it_will_not_change(server, state, ended):
+def test_a_run_has_ended_in_a_final_state(server, state, ended):
     """Success and failure are the ends of a run."""
     with Airflow(read()) as client:
         assert client.has_ended({"state": state}) is ended
 
 
-def test_what_the_task_returned(server):
-    """The task's return value is read as it was given; a task that did not get so far has none."""
+def test_the_return_value_of_the_task_is_read(server):
+    """Unchanged; a task that did not get so far has none."""
     with Airflow(read()) as client:
         assert client.fetch_summary("r1") == {}
         server.answers["GET", f"{TASK}/xcomEntries/return_value"] = {"value": {"asked": 5}}
@@ -105,8 +105,8 @@ def test_what_the_task_returned(server):
     assert server.requests[-1].url.params["deserialize"] == "true"
 
 
-def test_summaries_of_the_newest_successful_runs(server):
-    """Each with its id, in Airflow's order; one whose task returned nothing is passed over."""
+def test_summaries_of_the_newest_successful_runs_are_listed(server):
+    """Each with its id, in Airflow's order; one whose task returned nothing is skipped."""
     given = f"{DAG}/dagRuns/{{}}/taskInstances/stream_data/xcomEntries/return_value"
     server.answers |= {
         ("GET", f"{DAG}/dagRuns"): {"dag_runs": [{"dag_run_id": run} for run in ("r3", "r2", "r1")]},
@@ -115,12 +115,12 @@ def test_summaries_of_the_newest_successful_runs(server):
     }
     with Airflow(read()) as client:
         assert list(client.iter_summaries(7)) == [("r3", {"produced": 3}), ("r1", {"produced": 1})]
-    asked = next(one for one in server.requests if one.url.path == f"{DAG}/dagRuns")
+    asked = next(request for request in server.requests if request.url.path == f"{DAG}/dagRuns")
     assert dict(asked.url.params) == {"limit": "7", "order_by": "-run_after", "state": "success"}
 
 
-def test_the_state_and_number_of_the_newest_attempt(server):
-    """A task that no worker has taken yet has no state: it waits."""
+def test_the_state_and_number_of_the_newest_attempt_are_read(server):
+    """A task that no worker has taken yet has no state: it is queued."""
     server.answers["GET", TASK] = {"state": "running", "try_number": 2}
     with Airflow(read()) as client:
         assert client.fetch_task_state("r1") == ("running", 2)
@@ -128,8 +128,8 @@ def test_the_state_and_number_of_the_newest_attempt(server):
         assert client.fetch_task_state("r1") == ("pending", 0)
 
 
-def test_the_error_that_ended_an_attempt(server):
-    """The last error of the attempt's log, its kind and its words; none when the log has none."""
+def test_the_error_that_ended_an_attempt_is_read(server):
+    """The last error of the attempt's log, its type and its message; None if the log has none."""
     detail = [{"exc_type": "SourceUnreachable", "exc_value": "did not answer"}, {"exc_type": "OSError"}]
     content = ["first", {"event": "x"}, {"event": "failed", "error_detail": detail}, {"event": "::endgroup::"}]
     server.answers |= {("GET", f"{TASK}/logs/2"): {"content": content}, ("GET", f"{TASK}/logs/1"): {"content": []}}
@@ -138,8 +138,8 @@ def test_the_error_that_ended_an_attempt(server):
         assert client.find_error("r1", 1) == ""
 
 
-def test_pausing(server):
-    """The DAG is told to pause or to go on, and tells which it is."""
+def test_the_dag_is_paused_and_unpaused(server):
+    """And its state is read."""
     server.answers |= {("PATCH", DAG): {}, ("GET", DAG): {"is_paused": True}}
     with Airflow(read()) as client:
         client.set_paused(True)
@@ -147,22 +147,22 @@ def test_pausing(server):
     assert json.loads(server.requests[1].content) == {"is_paused": True}
 
 
-def test_the_attempts_of_a_run(server):
+def test_the_attempts_of_a_run_are_listed(server):
     """As Airflow lists them."""
     server.answers["GET", f"{TASK}/tries"] = {"task_instances": [{"try_number": 1}, {"try_number": 2}]}
     with Airflow(read()) as client:
-        assert [one["try_number"] for one in client.list_attempts("r1")] == [1, 2]
+        assert [attempt["try_number"] for attempt in client.list_attempts("r1")] == [1, 2]
 
 
-def test_a_log_is_entries(server):
+def test_a_log_is_a_list_of_entries(server):
     """A line that is plain text becomes an entry too."""
     server.answers["GET", f"{TASK}/logs/2"] = {"content": ["first", {"event": "x", "level": "info"}]}
     with Airflow(read()) as client:
         assert client.fetch_log("r1", 2) == [{"event": "first"}, {"event": "x", "level": "info"}]
 
 
-def test_a_token_that_has_expired_is_made_anew(server):
-    """Once: an Airflow that refuses the new one too is told as such."""
+def test_an_expired_token_is_renewed(server):
+    """Once: if Airflow rejects the new one too, that is reported as an error."""
     server.answers["GET", f"{DAG}/dagRuns/r1"] = [401, {"state": "running"}, 401, 401]
     with Airflow(read()) as client:
         assert client.describe_run("r1") == {"state": "running"}
@@ -171,8 +171,8 @@ def test_a_token_that_has_expired_is_made_anew(server):
     assert [request.url.path for request in server.requests].count("/auth/token") == 3
 
 
-def test_a_run_id_names_nothing_but_a_run(server):
-    """It may come from a link: what it holds is quoted, and dots lead nowhere."""
+def test_a_run_id_cannot_escape_its_path(server):
+    """It may come from a link: its content is quoted, and dots have no effect."""
     with Airflow(read()) as client:
         with pytest.raises(RunFailed):
             client.describe_run("../../pools?x=1")
@@ -182,25 +182,25 @@ def test_a_run_id_names_nothing_but_a_run(server):
 
 
 @pytest.mark.parametrize("error", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("late")], ids=repr)
-def test_an_airflow_that_is_away_is_unreachable(server, error):
-    """The error says where it was looked for, and why."""
+def test_an_unavailable_airflow_is_unreachable(server, error):
+    """The error says at which address, and why."""
     server.answers["POST", "/auth/token"] = error
     with pytest.raises(AirflowUnreachable, match=rf"http://127.0.0.1:8080: {error}"), Airflow(read()):
         pass
 
 
-def test_what_airflow_does_not_know(server):
-    """A run or DAG that is not there is named."""
+def test_an_unknown_run_or_dag_is_named(server):
+    """The error names a run or DAG that does not exist."""
     with Airflow(read()) as client, pytest.raises(RunFailed, match=r"not found in Airflow: .*/dagRuns/r9"):
         client.describe_run("r9")
 
 
 @pytest.mark.parametrize("status", [401, 422, 500])
-def test_what_airflow_refuses(server, status):
-    """Any other answer is told with its status and text, and never with the password."""
+def test_other_responses_of_airflow_are_reported(server, status):
+    """With status and text, and never with the password."""
     server.answers["POST", "/auth/token"] = status
-    told = f"responded with HTTP {status} to POST /auth/token: what went wrong"
-    with pytest.raises(PenstockError, match=told) as failed, Airflow(read(airflow_password="secret")):
+    output = f"responded with HTTP {status} to POST /auth/token: what went wrong"
+    with pytest.raises(PenstockError, match=output) as failed, Airflow(read(airflow_password="secret")):
         pass
     assert type(failed.value) is PenstockError
     assert "secret" not in str(failed.value)

@@ -19,13 +19,13 @@ from tests.unit.fakes import message
     ],
     ids=str,
 )
-def test_the_text_of_a_header(found, text):
-    """The first value of the name, as text whatever its bytes; None when there is none."""
+def test_a_header_is_read_as_text(found, text):
+    """The first value of the name, as text whatever its bytes; None without one."""
     assert headers.read_text(message(0, headers=found), headers.RUN) == text
 
 
-def test_names_are_those_that_records_in_kafka_bear():
-    """They are stable: topics hold them."""
+def test_header_names_are_stable():
+    """Stored topics contain them."""
     assert (headers.RUN, headers.FETCHED, headers.REDRIVEN, headers.ORDER) == (
         "penstock.run",
         "penstock.fetched",
@@ -44,6 +44,6 @@ def test_names_are_those_that_records_in_kafka_bear():
     ],
     ids=str,
 )
-def test_the_order_of_a_record_is_its_first_header(found, value):
-    """Spark looks at no other one, so nobody does."""
+def test_the_first_header_determines_the_order_of_a_record(found, value):
+    """Spark reads no other one, so no component does."""
     assert headers.read_order(found) == value

@@ -23,7 +23,7 @@ Sensor = Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
 
 
 class Wider(Record, frozen=True, kw_only=True):
-    """A number's key."""
+    """A record with an integer key."""
 
     sensor: Sensor
     celsius: float
@@ -31,7 +31,7 @@ class Wider(Record, frozen=True, kw_only=True):
 
 
 class Stricter(Record, frozen=True, kw_only=True):
-    """A number's key."""
+    """A record with an integer key."""
 
     sensor: Sensor
     celsius: float
@@ -39,7 +39,7 @@ class Stricter(Record, frozen=True, kw_only=True):
 
 
 class Reordered(Record, frozen=True, kw_only=True):
-    """A number's key."""
+    """A record with an integer key."""
 
     celsius: float
     sensor: Sensor
@@ -54,7 +54,7 @@ def says(status, code, message="no"):
 
 
 class FakeServer:
-    """A registry behind the real client: keeps schemas, checks nothing. `answer` goes before, or is raised."""
+    """A registry behind the real client: it stores schemas and checks nothing. `answer` is returned or raised first."""
 
     def __init__(self) -> None:
         self.subjects: dict[str, list[int]] = {}
@@ -85,8 +85,8 @@ class FakeServer:
             case "GET", ["subjects", subject, "versions", "latest"]:
                 return self._given(self.subjects[subject][-1], version=len(self.subjects[subject]))
             case "POST", ["subjects", subject]:
-                found = [number for number in self.subjects[subject] if self.schemas[number - 1] == self._kept(body)]
-                return self._given(found[0], version=1) if found else says(404, 40403)
+                result = [number for number in self.subjects[subject] if self.schemas[number - 1] == self._kept(body)]
+                return self._given(result[0], version=1) if result else says(404, 40403)
             case "GET", ["config", *subject]:
                 level = self.levels.get("".join(subject))
                 return httpx2.Response(200, json={"compatibilityLevel": level}) if level else says(404, 40408)
@@ -111,7 +111,7 @@ class FakeServer:
         return httpx2.Response(200, json={"subject": "s", "id": number, "guid": "g"} | self.schemas[number - 1] | more)
 
     def holds(self, subject, schema, kind):
-        """Put a schema there as somebody else did."""
+        """Register a schema as another program would."""
         self._register(subject, {"schema": json.dumps(schema), "schemaType": kind})
         return self.subjects[subject][-1]
 
@@ -123,7 +123,7 @@ def server():
 
 @pytest.fixture
 def made(monkeypatch, server):
-    """Makes a registry whose real client asks the fake server."""
+    """Return a factory of registries whose real client uses the fake server."""
     real = httpx2.Client
 
     def client(**conf):
@@ -134,16 +134,16 @@ def made(monkeypatch, server):
     return lambda **overrides: Registry(read(**overrides))
 
 
-def test_where_the_registry_is_asked(made, server):
-    """Address and timeout come from the settings; there is no password unless a user is set."""
+def test_the_registry_is_configured_by_settings(made, server):
+    """Address and timeout; there is no password unless a user is set."""
     server.holds(SUBJECT, {}, "JSON")
     made(registry_timeout_s=7).writer(1)
     assert server.asked == ["GET schemas/ids/1"]
     assert (server.timeout, server.authorization) == (7, None)
 
 
-def test_a_user_and_password_are_given(made, server):
-    """With a user, the registry is asked as that user."""
+def test_a_user_and_password_are_sent(made, server):
+    """With a user, the registry gets that user's credentials."""
     server.holds(SUBJECT, {}, "JSON")
     made(registry_username="me", registry_password="secret").writer(1)
     assert server.authorization == "Basic bWU6c2VjcmV0"
@@ -160,8 +160,8 @@ def test_a_records_schema_is_registered_once(made, server, wire_format, kind):
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_an_optional_field_more_is_a_new_version(made, server, wire_format):
-    """It is told as a change, and registered."""
+def test_an_additional_optional_field_is_a_new_version(made, server, wire_format):
+    """It is logged as a change, and registered."""
     made().register(SUBJECT, Reading, wire_format)
     standing = made().check_subject(SUBJECT, Wider, wire_format)
     assert (standing.schema_id, standing.version) == (None, 1)
@@ -171,8 +171,8 @@ def test_an_optional_field_more_is_a_new_version(made, server, wire_format):
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_an_older_version_is_still_registered(made, wire_format):
-    """A producer of the record as it was goes on under its own id: the change back is none."""
+def test_an_older_version_stays_registered(made, wire_format):
+    """A producer of the earlier record continues under its own id: going back is no change."""
     made().register(SUBJECT, Reading, wire_format)
     made().register(SUBJECT, Wider, wire_format)
     assert made().register(SUBJECT, Reading, wire_format) == 1
@@ -180,8 +180,8 @@ def test_an_older_version_is_still_registered(made, wire_format):
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_what_older_records_cannot_bear_is_refused_before_the_registry_is_asked(made, server, wire_format):
-    """The error names field, rule and way out, on a line, and carries the changes; nothing is registered."""
+def test_an_incompatible_schema_is_rejected_before_the_registry_is_asked(made, server, wire_format):
+    """The error names field, rule and way out, on one line, and has the changes; nothing is registered."""
     made().register(SUBJECT, Reading, wire_format)
     with pytest.raises(SchemaRefused) as failed:
         made().register(SUBJECT, Stricter, wire_format)
@@ -195,8 +195,8 @@ def test_what_older_records_cannot_bear_is_refused_before_the_registry_is_asked(
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_what_the_registry_refuses_is_told_with_the_changes(made, server, wire_format):
-    """A registry that asks for more than we do has the last word, and the changes stand beside it."""
+def test_a_rejection_of_the_registry_is_reported_with_the_changes(made, server, wire_format):
+    """A registry with stricter rules than ours decides, and the changes are next to its message."""
     made().register(SUBJECT, Reading, wire_format)
     server.refuses_new = True
     with pytest.raises(SchemaRefused, match="incompatible") as failed:
@@ -205,7 +205,7 @@ def test_what_the_registry_refuses_is_told_with_the_changes(made, server, wire_f
     assert failed.value.hint == "./penstock schema plan"
 
 
-def test_a_subject_of_another_encoding_is_refused(made, server):
+def test_a_subject_of_another_encoding_is_rejected(made, server):
     """The subject's own kind of schema is named."""
     made().register(SUBJECT, Reading, "json")
     server.holds("other", "x", "PROTOBUF")
@@ -215,7 +215,7 @@ def test_a_subject_of_another_encoding_is_refused(made, server):
         made().register("other", Reading, "json")
 
 
-def test_avro_is_sent_under_the_very_same_schema(made):
+def test_avro_is_sent_under_exactly_its_schema(made):
     """Fields in another order are other bytes, and another id; JSON's are the same."""
     made().register(SUBJECT, Reading, "avro")
     assert made().register(SUBJECT, Reordered, "avro") == 2
@@ -224,8 +224,8 @@ def test_avro_is_sent_under_the_very_same_schema(made):
     assert made().check_subject("json", Reordered, "json") == before
 
 
-def test_an_open_schema_serves_a_record_that_is_the_same(made, server):
-    """A subject of somebody else's is not touched while the record's fields are the same."""
+def test_an_open_schema_is_accepted_for_the_same_record(made, server):
+    """Another author's subject is not changed while the record's fields are the same."""
     schema_id = server.holds(SUBJECT, json_schema(Reading) | {"additionalProperties": True}, "JSON")
     server.refuses_new = True
     assert made().register(SUBJECT, Reading, "json") == schema_id
@@ -233,8 +233,8 @@ def test_an_open_schema_serves_a_record_that_is_the_same(made, server):
 
 
 @pytest.mark.parametrize(("kind", "wire_format"), [("JSON", "json"), ("AVRO", "avro")])
-def test_a_writer_schema_is_asked_for_once(made, server, kind, wire_format):
-    """An id never changes its meaning, so it is looked up once, and known while the registry is away."""
+def test_a_writer_schema_is_requested_once(made, server, kind, wire_format):
+    """An id never changes its meaning, so it is looked up once, and stays known while the registry is unavailable."""
     server.holds(SUBJECT, {"type": "object"}, kind)
     schemas = made()
     expected = WriterSchema(wire_format, {"type": "object"} if wire_format == "avro" else None)
@@ -244,8 +244,8 @@ def test_a_writer_schema_is_asked_for_once(made, server, kind, wire_format):
     assert server.asked == ["GET schemas/ids/1"]
 
 
-def test_a_schema_that_came_later_is_found(made, server):
-    """A running job asks for the newer schema that a record names."""
+def test_a_schema_registered_later_is_found(made, server):
+    """A running job requests the newer schema that a record names."""
     schemas = made()
     server.holds(SUBJECT, avro_schema(Reading), "AVRO")
     schemas.writer(1)
@@ -265,8 +265,8 @@ def test_a_schema_that_came_later_is_found(made, server):
     ],
     ids=lambda value: value[:20],
 )
-def test_a_schema_that_cannot_be_read_is_as_good_as_none(made, server, kind, text, message):
-    """The record is set aside, not the job stopped."""
+def test_an_unreadable_schema_counts_as_unknown(made, server, kind, text, message):
+    """The record is dead-lettered, and the job continues."""
     server.schemas.append({"schema": text, "schemaType": kind})
     with pytest.raises(SchemaUnknown, match=f"schema 1.*{message}"):
         made().writer(1)
@@ -274,7 +274,7 @@ def test_a_schema_that_cannot_be_read_is_as_good_as_none(made, server, kind, tex
 
 @pytest.mark.parametrize("text", ["no json", '{"not": ' * 5000 + "true" + "}" * 5000])
 def test_a_json_schema_is_not_parsed(made, server, text):
-    """Nothing is read by it: a JSON value is JSON, whatever its schema is."""
+    """It is not used for reading: a JSON value is JSON, whatever its schema is."""
     server.schemas.append({"schema": text, "schemaType": "JSON"})
     assert made().writer(1) == WriterSchema("json")
 
@@ -291,7 +291,7 @@ def test_a_json_schema_is_not_parsed(made, server, text):
     ],
     ids=lambda text: text[:20],
 )
-def test_a_subject_whose_latest_schema_cannot_be_read_is_refused(made, server, wire_format, kind, text):
+def test_a_subject_whose_latest_schema_is_unreadable_is_rejected(made, server, wire_format, kind, text):
     """A run ends with the subject and the version, and what to do; nothing is registered."""
     server.schemas.append({"schema": text, "schemaType": kind})
     server.subjects[SUBJECT] = [1]
@@ -301,15 +301,15 @@ def test_a_subject_whose_latest_schema_cannot_be_read_is_refused(made, server, w
     assert len(server.schemas) == 1
 
 
-def test_an_id_that_no_registry_gives_is_not_asked_for(made, server):
-    """A frame holds larger numbers than a registry reads."""
+def test_an_id_that_no_registry_assigns_is_not_requested(made, server):
+    """A header can contain larger numbers than a registry accepts."""
     with pytest.raises(SchemaUnknown, match="4294967295"):
         made().writer(2**32 - 1)
     assert server.asked == []
 
 
-def test_an_unknown_id_is_asked_for_again_after_a_second(made, server, clock):
-    """Many records of one unknown id do not each ask; and it is not unknown for ever."""
+def test_an_unknown_id_is_requested_again_after_a_second(made, server, clock):
+    """Many records with one unknown id cause one request; and the id does not stay unknown."""
     schemas = made()
     for _ in range(100):
         with pytest.raises(SchemaUnknown, match=r"looking up schema 1 at http.*not found"):
@@ -349,7 +349,7 @@ NOT_THE_REGISTRYS = {
 
 
 @pytest.mark.parametrize("case", NOT_THE_REGISTRYS)
-def test_whatever_else_answers_the_registry_is_away(made, server, case, clock):
+def test_with_any_other_response_the_registry_is_unavailable(made, server, case, clock):
     """Only the registry's own 40403 makes a record's schema unknown; and once it is back, it is asked again."""
     server.holds(SUBJECT, avro_schema(Reading), "AVRO")
     schemas = made()
@@ -362,8 +362,8 @@ def test_whatever_else_answers_the_registry_is_away(made, server, case, clock):
 
 
 @pytest.mark.parametrize("case", sorted(set(NOT_THE_REGISTRYS) - {"404 of a subject"}))
-def test_nothing_is_registered_past_what_is_not_the_registry(made, server, case, clock):
-    """A subject is new when the registry says so itself; otherwise the run fails before anything is sent."""
+def test_nothing_is_registered_without_the_registrys_own_response(made, server, case, clock):
+    """A subject is only new if the registry itself says so; otherwise the run fails before anything is sent."""
     made_registry = made()
     server.answer = NOT_THE_REGISTRYS[case]
     with pytest.raises(RegistryUnreachable, match=f"looking up {SUBJECT}"):
@@ -371,8 +371,8 @@ def test_nothing_is_registered_past_what_is_not_the_registry(made, server, case,
     assert not any(asked.startswith("POST") for asked in server.asked)
 
 
-def test_a_registry_that_is_away_is_asked_a_few_times(made, server, clock, monkeypatch):
-    """With back-off, within the time that is set; the error of the last time is raised."""
+def test_an_unavailable_registry_is_retried(made, server, clock, monkeypatch):
+    """With back-off, within the configured time; the last error is raised."""
     monkeypatch.setattr(stamina, "is_testing", lambda: False)
     server.answer = says(503, 503)
     began = time.monotonic()
@@ -383,8 +383,8 @@ def test_a_registry_that_is_away_is_asked_a_few_times(made, server, clock, monke
     assert time.monotonic() - began <= read().registry_timeout_s
 
 
-def test_a_registry_that_comes_back_is_not_noticed(made, server):
-    """An answer that fails once is asked for again."""
+def test_a_registry_that_recovers_is_not_noticed(made, server):
+    """A request that fails once is retried."""
     server.holds(SUBJECT, avro_schema(Reading), "AVRO")
     answers = iter([httpx2.ConnectError("refused"), None])
     real = server._answer

@@ -1,4 +1,4 @@
-"""Bytes per topic, as a broker in memory tells them."""
+"""Bytes per topic, as reported by a broker in memory."""
 
 import socket
 import struct
@@ -27,7 +27,7 @@ REFUSED = struct.pack(">iii", 1, 0, 1) + struct.pack(">h", 31) + text("") + stru
 
 @pytest.fixture
 def broker() -> Iterator:
-    """Starts a broker that gives each answer once."""
+    """Start a broker that sends each response once."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -50,24 +50,26 @@ def broker() -> Iterator:
     listener.close()
 
 
-def framed(answer: bytes) -> bytes:
+def add_length(answer: bytes) -> bytes:
     return struct.pack(">i", len(answer)) + answer
 
 
-def test_partitions_and_brokers_are_added_up(broker):
+def test_sizes_are_summed_over_partitions_and_brokers(broker):
     """Every replica counts."""
-    place = broker(framed(WHOLE), framed(WHOLE))
+    place = broker(add_length(WHOLE), add_length(WHOLE))
     assert fetch_sizes(read(home="unused"), [place, place]) == {"a": 30, "b": 14}
 
 
-@pytest.mark.parametrize("answer", [b"", framed(WHOLE)[:-3], framed(WHOLE[:-3]), framed(REFUSED), b"\x7f\xff\xff\xff"])
-def test_an_answer_that_is_none_leaves_it_unknown(broker, answer):
-    """Cut, refused, or longer than any answer is."""
+@pytest.mark.parametrize(
+    "answer", [b"", add_length(WHOLE)[:-3], add_length(WHOLE[:-3]), add_length(REFUSED), b"\x7f\xff\xff\xff"]
+)
+def test_an_invalid_response_leaves_the_size_unknown(broker, answer):
+    """Truncated, rejected, or longer than any valid one."""
     assert fetch_sizes(read(home="unused"), [broker(answer)]) is None
 
 
-def test_a_broker_that_cannot_be_asked_leaves_it_unknown(free_port):
-    """One that is away, and one that wants SASL."""
+def test_an_unreachable_broker_leaves_the_size_unknown(free_port):
+    """One that is unavailable, and one that requires SASL."""
     assert fetch_sizes(read(home="unused"), [("127.0.0.1", free_port)]) is None
     sasl = read(home="unused", kafka_security_protocol="SASL_PLAINTEXT", kafka_username="u", kafka_password="p")
     assert fetch_sizes(sasl, [("127.0.0.1", free_port)]) is None

@@ -60,7 +60,7 @@ def test_show_compares_the_checkpoint_with_kafka(place):
     }
 
 
-def test_show_says_what_does_not_fit(place):
+def test_show_names_what_does_not_match(place):
     """If the checkpoint does not match Kafka, `show` exits with 1 and prints the partition and the command to run."""
     begun(place, 3)
     result = run("show")
@@ -70,7 +70,7 @@ def test_show_says_what_does_not_fit(place):
 
 
 def test_show_says_why_the_job_started_where_it_did(place):
-    """When it resumed from the ledger, nobody asked for that."""
+    """A resume from the ledger happens without a request."""
     checkpoint_of(read(), TOPIC).begin_at(
         CheckpointOrigin(topic_id="id-1", start={0: 20}, note="resumed from the ledger")
     )
@@ -78,8 +78,8 @@ def test_show_says_why_the_job_started_where_it_did(place):
     assert json.loads(run("show", "--json").stdout)["note"] == "resumed from the ledger"
 
 
-def test_show_without_a_checkpoint(place):
-    """`show` works without a checkpoint, or with only a start position."""
+def test_show_works_without_a_checkpoint(place):
+    """Or with only a start position."""
     assert "starts with the earliest offsets" in run("show").stderr
     checkpoint_of(read(), TOPIC).begin_at(CheckpointOrigin(topic_id="id-1", start={0: 20}))
     result = run("show")
@@ -88,7 +88,7 @@ def test_show_without_a_checkpoint(place):
 
 
 @pytest.mark.parametrize(("to", "start"), [("earliest", None), ("latest", {0: 20})])
-def test_reset_keeps_what_was_and_begins_elsewhere(place, session, to, start):
+def test_reset_keeps_the_old_checkpoint_and_starts_elsewhere(place, session, to, start):
     """`reset` renames the old folder, and the next query starts at the given position of this topic."""
     begun(place, 12)
     result = run("reset", "--to", to, "--yes")
@@ -100,8 +100,8 @@ def test_reset_keeps_what_was_and_begins_elsewhere(place, session, to, start):
     assert checkpoint_of(read(), TOPIC).origin() == CheckpointOrigin(topic_id="id-1", start=start)
 
 
-def test_reset_asks(place, session):
-    """`reset` asks for confirmation and changes nothing without it."""
+def test_reset_asks_for_confirmation(place, session):
+    """`reset` changes nothing without it."""
     begun(place, 12)
     result = run("reset", "--to", "latest", answer="n\n")
     assert result.exit_code == 1
@@ -110,7 +110,7 @@ def test_reset_asks(place, session):
     assert run("reset", "--to", "latest", answer="y\n").exit_code == 0
 
 
-def test_reset_is_refused_while_a_job_runs(place, session, monkeypatch):
+def test_reset_is_rejected_while_a_job_runs(place, session, monkeypatch):
     """While a job runs, `reset` fails at once with the owner's name and changes nothing."""
     begun(place, 12)
 
@@ -144,7 +144,7 @@ def test_a_url_is_left_to_spark(place, session, monkeypatch):
     assert json.loads(text).items() >= {"topic_id": "id-1", "start": {"0": 20}, "query_id": ""}.items()
 
 
-def test_a_place_must_be_named(place):
+def test_a_position_is_required(place):
     """`reset` without `--to`, or with an invalid value, is a usage error."""
     assert run("reset").exit_code == 2
     assert run("reset", "--to", "yesterday").exit_code == 2

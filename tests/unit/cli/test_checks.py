@@ -71,13 +71,13 @@ def test_test_runs_checks_and_then_tests(commands):
     assert "tests/e2e" in commands.run[-1]
 
 
-def test_test_with_arguments_is_pytest(commands):
+def test_test_with_arguments_runs_pytest(commands):
     """`test ARGUMENTS` runs only pytest with these arguments, including pytest's options."""
     assert run("test", "tests/unit", "-k", "cql", "-x").exit_code == 0
     assert commands.run == [[sys.executable, "-m", "pytest", "tests/unit", "-k", "cql", "-x"]]
 
 
-def test_config_shows_what_is_in_force(monkeypatch):
+def test_config_shows_the_effective_settings(monkeypatch):
     """`config` prints each setting as a variable and hides secrets."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
     monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "7")
@@ -88,7 +88,7 @@ def test_config_shows_what_is_in_force(monkeypatch):
     assert "hunter2" not in "".join(lines)
 
 
-def test_config_says_what_is_wrong_with_the_pipeline(monkeypatch, tmp_path):
+def test_config_reports_an_invalid_pipeline(monkeypatch, tmp_path):
     """An invalid pipeline is an error of `config`, after the settings are printed."""
     file = tmp_path / "orders.py"
     file.write_text("PIPELINE = 7\n")
@@ -99,14 +99,14 @@ def test_config_says_what_is_wrong_with_the_pipeline(monkeypatch, tmp_path):
     assert "PIPELINE is a int, not a Pipeline" in str(result.exception)
 
 
-def test_the_page_of_settings_has_each_one():
+def test_the_page_of_settings_lists_each_one():
     """docs/config.md lists each variable with its default and meaning."""
     page = reference.render_config_page()
     assert page.count("\n| `PENSTOCK_") == len(Settings.model_fields)
     assert "| `PENSTOCK_WIRE_FORMAT` | `json` | Encoding of the values in Kafka. |" in page
 
 
-def test_the_page_of_commands_has_each_one():
+def test_the_page_of_commands_lists_each_one():
     """docs/cli.md contains the help of all commands, including those in groups."""
     page = reference.render_cli_page()
     for title in ("penstock demo", "penstock verify", "penstock schema render", "penstock source serve", "penstock up"):

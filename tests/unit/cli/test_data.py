@@ -40,7 +40,7 @@ def run(*words):
     return CliRunner().invoke(app, list(words))
 
 
-def test_rows_are_shown_by_some_columns(table):
+def test_rows_shows_the_main_columns(table):
     """`rows` prints the main columns and queries only the requested number of rows."""
     session = table(ROW)
     result = run("rows", "--limit", "5")
@@ -52,7 +52,7 @@ def test_rows_are_shown_by_some_columns(table):
     assert session.cluster.is_shutdown
 
 
-def test_rows_as_json_are_whole(table):
+def test_rows_as_json_are_complete(table):
     """`rows --json` prints all columns of all rows."""
     table(ROW, ROW)
     assert msgspec.json.decode(run("rows", "--json").stdout) == [ROW | {"id": ID}] * 2
@@ -64,7 +64,7 @@ def test_rows_of_another_table_show_all_columns(table):
     assert run("rows").stdout.splitlines()[0].split() == ["sensor", "celsius"]
 
 
-def test_no_rows_say_what_to_do(table):
+def test_without_rows_the_output_says_what_to_do(table):
     """An empty table is reported on stderr with the command that fills it."""
     table()
     result = run("rows")
@@ -82,14 +82,14 @@ def test_one_row_is_shown_by_column(table):
     assert msgspec.json.decode(run("row", ID, "--json").stdout)["first_name"] == "Åse"
 
 
-def test_a_row_that_is_not_there_is_an_error(table):
+def test_a_missing_row_is_an_error(table):
     """An id without a row is an error that names the id."""
     table()
     with pytest.raises(PenstockError, match=f"no row with id {ID}"):
         raise run("row", ID).exception
 
 
-def test_a_table_that_is_not_there_is_an_error(table):
+def test_a_missing_table_is_an_error(table):
     """Before the job creates the table, the error says so without the driver's traceback."""
     table(error=InvalidRequest("keyspace spark_streams does not exist"))
     failed = run("rows").exception
@@ -97,7 +97,7 @@ def test_a_table_that_is_not_there_is_an_error(table):
     assert "keyspace spark_streams does not exist" in failed.message
 
 
-def test_cql_becomes_cqlsh(monkeypatch):
+def test_cql_runs_cqlsh(monkeypatch):
     """`cql` opens cqlsh on the pipeline's keyspace and passes other arguments to it."""
     monkeypatch.setenv("PENSTOCK_CASSANDRA_HOSTS", "c1,c2")
     became = []
@@ -111,7 +111,7 @@ def test_cql_becomes_cqlsh(monkeypatch):
     ]
 
 
-def test_a_row_is_asked_for_by_quoted_names(table, monkeypatch):
+def test_names_in_row_queries_are_quoted(table, monkeypatch):
     """Queries quote names: a key that is a reserved word, a table with upper case."""
     record = msgspec.defstruct("Item", [("order", Annotated[int, Meta(ge=0, le=9, extra=KEY)])], bases=(Record,))
     pipeline = Pipeline(topic="t", keyspace="lab", table="Items", record=record, from_source=dict)

@@ -23,7 +23,7 @@ GOOD = b'{"sensor":1,"celsius":2.5}'
 
 
 class World:
-    """The dead-letter queue and the states of its records."""
+    """The dead-letter topic and the resolutions of its records."""
 
     def __init__(self, monkeypatch) -> None:
         self.kafka = FakeKafka().use(monkeypatch)
@@ -48,15 +48,15 @@ def world(monkeypatch):
     return world
 
 
-def run(*words, said=None):
-    return CliRunner().invoke(app, ["dlq", *map(str, words)], input=said)
+def run(*words, answer=None):
+    return CliRunner().invoke(app, ["dlq", *map(str, words)], input=answer)
 
 
 @pytest.mark.parametrize(
     "words", [("list",), ("redrive",), ("redrive", "--dry-run"), ("discard", "--all"), ("export", "-")], ids=str
 )
-def test_an_empty_queue_is_no_error(world, words):
-    """An empty queue is reported on stderr, and nothing is queried, sent or created."""
+def test_an_empty_dead_letter_topic_is_no_error(world, words):
+    """It is reported on stderr, and nothing is queried, sent or created."""
     result = run(*words)
     assert (result.exit_code, result.stdout) == (0, "")
     assert any(
@@ -67,9 +67,9 @@ def test_an_empty_queue_is_no_error(world, words):
 
 def test_list_counts_by_reason_and_shows_no_value(world):
     """`list` counts duplicates once and suggests the next command."""
-    one = reject(1, BAD, rules=("sensor:type",))
+    dead_letter = reject(1, BAD, rules=("sensor:type",))
     world.kafka.set_aside(
-        one, one, reject(2, BAD, rules=("sensor:type",)), reject(3, b"{", reason=Reason.JSON_MALFORMED)
+        dead_letter, dead_letter, reject(2, BAD, rules=("sensor:type",)), reject(3, b"{", reason=Reason.JSON_MALFORMED)
     )
     result = run("list")
     heads, *lines = result.stdout.splitlines()
@@ -84,7 +84,7 @@ def test_list_counts_by_reason_and_shows_no_value(world):
     assert len(run("list", "--reason", "json_malformed").stdout.splitlines()) == 2
 
 
-def test_list_cuts_what_is_too_long_for_a_table(world):
+def test_list_truncates_long_rules_in_the_table(world):
     """Long rules are truncated in the table but not in JSON."""
     rules = tuple(f"field{at}:type" for at in range(100))
     world.kafka.set_aside(reject(1, BAD, rules=rules))
@@ -92,7 +92,7 @@ def test_list_cuts_what_is_too_long_for_a_table(world):
     assert msgspec.json.decode(run("list", "--json").stdout)[0]["rules"] == list(rules)
 
 
-def test_list_shows_settled_records_when_asked(world):
+def test_list_shows_resolved_records_on_request(world):
     """By default, `list` shows only groups with pending records."""
     world.kafka.set_aside(reject(1, GOOD))
     assert run("redrive").exit_code == 0
@@ -106,7 +106,7 @@ def test_list_shows_settled_records_when_asked(world):
     assert run("list", "--json").stdout == "[]\n"
 
 
-def test_show_tells_everything_of_one_record(world):
+def test_show_prints_all_details_of_one_record(world):
     """`show` prints facts, key, headers, and the value as indented JSON."""
     world.kafka.set_aside(reject(1, BAD, rules=("sensor:type",), headers=[("h", b"\x1b[2J"), ("n", None)]))
     result = run("show", "0:0")
@@ -117,10 +117,10 @@ def test_show_tells_everything_of_one_record(world):
     assert "\x1b" not in result.stdout
     assert "(null)" in result.stdout
     assert "./penstock dlq redrive --place 0:0 --set FIELD=VALUE" in result.stderr
-    found = msgspec.json.decode(run("show", "0:0", "--json").stdout)
-    assert (found["state"], found["rules"], found["key"]) == ("waiting", ["sensor:type"], "k")
-    assert base64.b64decode(found["value_base64"]) == BAD
-    assert found["headers"][1] == {"name": "n", "value": None, "base64": None}
+    document = msgspec.json.decode(run("show", "0:0", "--json").stdout)
+    assert (document["state"], document["rules"], document["key"]) == ("waiting", ["sensor:type"], "k")
+    assert base64.b64decode(document["value_base64"]) == BAD
+    assert document["headers"][1] == {"name": "n", "value": None, "base64": None}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_show_tells_everything_of_one_record(world):
         (b'{"a":"\xc2\x9b"}', '{\n  "a": "\\x9b"\n}'),
     ],
 )
-def test_show_shows_any_value(world, value, shown):
+def test_show_prints_any_value(world, value, shown):
     """`show` prints any value as text or hex, with control characters escaped and long values truncated."""
     world.kafka.set_aside(reject(1, value, key=b"\xff"))
     result = run("show", "0:0")
@@ -141,14 +141,14 @@ def test_show_shows_any_value(world, value, shown):
     assert "ff" in result.stdout.partition("key")[2]
 
 
-def test_show_says_where_a_record_is_that_was_left_out(world):
-    """`show` prints size, hash and position of a value that was left out, as text and as JSON."""
+def test_show_names_the_position_of_an_omitted_value(world):
+    """`show` prints size, hash and position of a value that was omitted, as text and as JSON."""
     letter = set_aside_shrunk(world.kafka, reject(3, b"x" * 9000))
     shown = run("show", letter.place).stdout
     assert "value, 9000 bytes, too large for the dead-letter topic: the record is in readings, partition 0" in shown
-    found = msgspec.json.decode(run("show", letter.place, "--json").stdout)
-    assert (found["value_bytes"], found["left_out"], found["value_base64"]) == (9000, ["value"], None)
-    assert found["value_sha256"] == hashlib.sha256(b"x" * 9000).hexdigest()
+    document = msgspec.json.decode(run("show", letter.place, "--json").stdout)
+    assert (document["value_bytes"], document["left_out"], document["value_base64"]) == (9000, ["value"], None)
+    assert document["value_sha256"] == hashlib.sha256(b"x" * 9000).hexdigest()
 
 
 def test_show_needs_no_registry(world):
@@ -159,14 +159,14 @@ def test_show_needs_no_registry(world):
 
 
 @pytest.mark.parametrize("words", [("show", "0:9"), ("show", "x"), ("redrive", "--place", "0:9")], ids=str)
-def test_a_place_that_does_not_exist_is_wrong_use(world, words):
+def test_a_position_that_does_not_exist_is_a_usage_error(world, words):
     """A position that does not exist is a usage error that names the available ones."""
     world.kafka.set_aside(reject(1, BAD))
     with pytest.raises(UsageError):
         raise run(*words).exception
 
 
-def test_an_export_is_read_by_its_owner_alone(world, tmp_path):
+def test_an_export_is_readable_only_by_its_owner(world, tmp_path):
     """An export is private and has one JSON object per line, with the value as object and bytes."""
     world.kafka.set_aside(reject(1, BAD), reject(2, b"[1]"), reject(3, None), reject(1, BAD))
     file = tmp_path / "out.jsonl"
@@ -184,17 +184,17 @@ def test_an_export_is_read_by_its_owner_alone(world, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_an_export_that_fails_leaves_the_file_as_it_was(world, tmp_path):
+def test_a_failed_export_leaves_the_file_unchanged(world, tmp_path):
     """A failed export leaves the existing file unchanged and no temporary file."""
     world.kafka.set_aside(reject(1, BAD), reject(2, encode_header(AVRO_ID) + b"\x02"))
     world.registry._error = RegistryUnreachable("away")
     file = tmp_path / "out.jsonl"
     file.write_text("before")
     assert isinstance(run("export", file).exception, RegistryUnreachable)
-    assert [one.read_text() for one in tmp_path.iterdir()] == ["before"]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
-def test_an_export_to_stdout_is_lines_alone(world):
+def test_an_export_to_stdout_contains_only_lines(world):
     """An export to stdout contains only lines. --all includes records that are not pending."""
     world.kafka.set_aside(reject(1, BAD), reject(2, GOOD))
     run("redrive")
@@ -218,8 +218,14 @@ def test_redrive_sets_fields(world):
     assert result.exit_code == 0
     assert "0:0 still invalid: sensor: Expected `int`, got `str`" in result.stdout
     result = run("redrive", "--set", "celsius=1.5", "--set", "sensor=7", "--place", "0:0", "--json")
-    found = msgspec.json.decode(result.stdout)
-    assert (found["selected"], found["sent"], found["still_broken"], found["in_hand"], found["already"]) == (
+    document = msgspec.json.decode(result.stdout)
+    assert (
+        document["selected"],
+        document["sent"],
+        document["still_broken"],
+        document["in_hand"],
+        document["already"],
+    ) == (
         1,
         1,
         0,
@@ -238,7 +244,7 @@ def test_a_dry_run_names_what_would_be_sent(world):
     assert world.sent == []
 
 
-def test_redrive_tells_what_is_superseded(world):
+def test_redrive_reports_superseded_records(world):
     """A newer version is stored: the record is not sent, unless it is to be the newest version."""
     world.table.others["readings"] = [{"sensor": 1, "kafka_partition": 0, "kafka_offset": 9, "written_us": 7 + 9}]
     world.kafka.set_aside(reject(1, GOOD), reject(2, GOOD))
@@ -265,7 +271,7 @@ def test_redrive_takes_an_edited_export(world, tmp_path):
     file.write_bytes(b"\n".join(map(msgspec.json.encode, (first, second))))
     result = run("redrive", "--edit", file, "--json")
     assert msgspec.json.decode(result.stdout)["sent"] == 2
-    assert [one.key() for one in world.sent] == [b"3", b"4"]
+    assert [message.key() for message in world.sent] == [b"3", b"4"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +287,7 @@ def test_redrive_takes_an_edited_export(world, tmp_path):
     ],
     ids=str,
 )
-def test_wrong_use_names_what_there_is(world, words, says):
+def test_usage_errors_list_what_is_available(world, words, says):
     """A usage error does nothing, and the message lists what is available."""
     world.kafka.set_aside(reject(1, GOOD))
     failed = run(*words).exception
@@ -290,7 +296,7 @@ def test_wrong_use_names_what_there_is(world, words, says):
     assert world.sent == []
 
 
-def test_fields_and_a_file_together_are_wrong_use(world, tmp_path):
+def test_fields_and_a_file_together_are_a_usage_error(world, tmp_path):
     """Setting fields and passing a file together is a usage error, whatever the file contains."""
     file = tmp_path / "edit.jsonl"
     file.touch()
@@ -298,23 +304,23 @@ def test_fields_and_a_file_together_are_wrong_use(world, tmp_path):
         raise run("redrive", "--set", "celsius=1", "--edit", file).exception
 
 
-def test_discard_asks(world):
+def test_discard_asks_for_confirmation(world):
     """`discard` asks with the number of records, and changes nothing if declined."""
     world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
-    result = run("discard", "--all", said="n\n")
+    result = run("discard", "--all", answer="n\n")
     assert result.exit_code == 1
     assert "Discard 2 dead letters of readings" in result.stderr
     assert not world.table.is_there
-    result = run("discard", "--place", "0:1", "--note", "junk", said="y\n")
+    result = run("discard", "--place", "0:1", "--note", "junk", answer="y\n")
     assert result.exit_code == 0
     assert [row["note"] for row in world.table.rows.values()] == ["junk"]
 
 
-def test_discard_does_not_ask_when_told(world):
+def test_discard_does_not_ask_with_yes(world):
     """With --yes `discard` does not ask. Records redriven before are reported and keep their state."""
     world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
     run("redrive")
     result = run("discard", "--all", "--yes", "--json")
-    found = msgspec.json.decode(result.stdout)
-    assert (found["dry_run"], found["discarded"], found["already"]) == (False, 1, 1)
+    document = msgspec.json.decode(result.stdout)
+    assert (document["dry_run"], document["discarded"], document["already"]) == (False, 1, 1)
     assert "0:0 already resolved: redriven to 0:2" in run("discard", "--all", "--yes").stdout

@@ -39,7 +39,7 @@ def test_without_names_the_drills_are_listed(held: list[Any]) -> None:
     done = run()
     assert done.exit_code == 0
     assert all(name in done.stdout and what in done.stdout for name, what in table.WHAT.items())
-    assert {one["name"] for one in json.loads(run("--json").stdout)} == set(table.WHAT)
+    assert {result["name"] for result in json.loads(run("--json").stdout)} == set(table.WHAT)
     assert held == []
 
 
@@ -47,14 +47,14 @@ def test_json_is_a_list_with_every_key(held: list[Any]) -> None:
     """JSON is a list with one object per drill in the given order. Exit 0 if all passed."""
     done = run("kill-kafka", "kill-driver", "--json", "--records", "50")
     assert done.exit_code == 0
-    found = json.loads(done.stdout)
-    assert [one["name"] for one in found] == ["kill-kafka", "kill-driver"]
+    document = json.loads(done.stdout)
+    assert [item["name"] for item in document] == ["kill-kafka", "kill-driver"]
     keys = {"name", "sent", "stored", "rejected", "missing", "doubled", "recovered_s", "verdict"}
-    assert all(set(one) == keys and one["verdict"] == PASSED for one in found)
+    assert all(set(item) == keys and item["verdict"] == PASSED for item in document)
     assert {ask.records for _, ask in held} == {50}
 
 
-def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
+def test_a_failed_drill_fails_the_command(held: list[Any]) -> None:
     """If a drill does not pass, the others still run, and the table shows its verdict."""
     done = run("kill-cassandra", "kill-kafka")
     assert done.exit_code == 1
@@ -62,7 +62,7 @@ def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
     assert [name for name, _ in held] == ["kill-cassandra", "kill-kafka"]
 
 
-def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
+def test_all_runs_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
     """--all runs every drill with a smaller backlog. Alone it is 2,000,000 records, or `--backlog`."""
     run("--all")
     assert [name for name, _ in held] == table.list_of_all()
@@ -83,13 +83,13 @@ def test_the_drill_that_deletes_the_topic_asks(held: list[Any]) -> None:
     assert [name for name, _ in held] == ["recreate-topic"]
 
 
-def test_an_unknown_name_is_wrong_use(held: list[Any]) -> None:
+def test_an_unknown_name_is_a_usage_error(held: list[Any]) -> None:
     """An unknown name is a usage error, and no drill is run."""
     assert run("kill-everything").exit_code != 0
     assert held == []
 
 
-def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
+def test_a_soak_and_a_backlog_print_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
     """A soak also prints each service at start and end, a backlog the batches and the memory."""
     common = (10, 10, 0, 0, 0, 1.5, PASSED)
     usage = ServiceUsage(321, 45, 6)
@@ -98,10 +98,10 @@ def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: l
         "backlog": BacklogResult("backlog", *common, 7, 4321, 12.5, {"spark-job": 567}),
     }
     monkeypatch.setattr(table, "run_drill", lambda _ground, name, _ask: results[name])
-    said = run("soak", "backlog").stdout
-    assert "memory_mib at start" in said
-    assert "spark-job, peak MiB  567" in said
-    assert "4321" in said
+    output = run("soak", "backlog").stdout
+    assert "memory_mib at start" in output
+    assert "spark-job, peak MiB  567" in output
+    assert "4321" in output
     (soak, backlog) = json.loads(run("soak", "backlog", "--json").stdout)
     assert soak["processes"][0]["end"] == {"memory_mib": 321, "handles": 45, "disk_mib": 6}
     assert (backlog["batches"], backlog["memory_mib"]) == (7, {"spark-job": 567})

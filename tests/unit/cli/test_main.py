@@ -42,13 +42,13 @@ def test_help_names_the_commands(penstock):
         assert f"\n  {command} " in out
 
 
-def test_without_a_command_there_is_help(penstock):
+def test_without_a_command_help_is_printed(penstock):
     """`./penstock` alone prints help."""
     _, out, err = penstock()
     assert "Usage: " in out + err
 
 
-def test_the_version(penstock):
+def test_version_prints_the_version(penstock):
     """--version prints the version and does nothing else."""
     code, out, _ = penstock("--version")
     assert (code, out.split()[0]) == (0, "penstock")
@@ -57,7 +57,7 @@ def test_the_version(penstock):
 @pytest.mark.parametrize(
     "words", [("no-such-command",), ("rows", "--no-such"), ("rows", "--limit", "0"), ("row",)], ids=str
 )
-def test_a_wrong_call_is_2(penstock, words):
+def test_a_usage_error_exits_with_2(penstock, words):
     """Unknown commands or options, invalid values and missing arguments exit with 2 and print the usage."""
     code, out, err = penstock(*words)
     assert (code, out) == (2, "")
@@ -65,14 +65,14 @@ def test_a_wrong_call_is_2(penstock, words):
     assert "Traceback" not in err
 
 
-def test_a_wrong_id_is_2(penstock):
+def test_an_invalid_id_exits_with_2(penstock):
     """An invalid id is a usage error, without a query."""
     code, _, err = penstock("row", "no-uuid")
     assert code == 2
     assert err == "penstock: invalid id 'no-uuid': Invalid UUID\n  try: ./penstock rows\n"
 
 
-def test_a_wrong_setting_is_2(penstock, monkeypatch):
+def test_an_invalid_setting_exits_with_2(penstock, monkeypatch):
     """An invalid variable is named by every command."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "x")
     code, out, err = penstock("rows")
@@ -105,14 +105,14 @@ def test_debug_shows_the_traceback(monkeypatch, failing):
     cli._debug["on"] = False
 
 
-def test_a_fault_of_our_own_is_one_message_that_says_how_to_see_more(monkeypatch, failing, capsys):
+def test_an_unexpected_error_is_one_message_that_names_the_debug_option(monkeypatch, failing, capsys):
     """An unexpected error is printed without a traceback, and names the option that shows it."""
     failing(ZeroDivisionError("by nothing"))
     monkeypatch.setattr(sys, "argv", ["penstock", "rows"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert ended.value.code == 1
-    assert "ZeroDivisionError: by nothing" in said
-    assert "--debug" in said
-    assert "Traceback" not in said
+    assert "ZeroDivisionError: by nothing" in output
+    assert "--debug" in output
+    assert "Traceback" not in output

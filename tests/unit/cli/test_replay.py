@@ -65,7 +65,7 @@ def world(monkeypatch):
     monkeypatch.setattr(
         topics,
         "find_offset_ranges_since",
-        lambda _settings, _topic, whole, at: [replace(one, first=min(one.end, at.year)) for one in whole],
+        lambda _settings, _topic, whole, at: [replace(item, first=min(item.end, at.year)) for item in whole],
     )
     monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
     monkeypatch.setattr(cassandra, "truncate_table", lambda *_: world.done.append("truncate"))
@@ -98,26 +98,26 @@ def run(*words, **more):
     ],
     ids=str,
 )
-def test_a_stretch_lies_within_what_the_topic_holds(world, settings, start, to, found):
+def test_a_range_is_clipped_to_the_topic(world, settings, start, to, found):
     """Ranges are clipped to the topic and never end before they start. Offsets select partitions, a time all."""
     assert commands.parse_ranges(settings, start, to) == found
 
 
 @pytest.mark.parametrize("place", ["7:0", "0:1,7:0"])
-def test_a_partition_that_is_not_there_is_wrong_use(world, settings, place):
+def test_an_unknown_partition_is_a_usage_error(world, settings, place):
     """An unknown partition is a usage error that names it."""
     with pytest.raises(UsageError, match="no partition 7"):
         commands.parse_ranges(settings, place, None)
 
 
 @pytest.mark.parametrize("place", ["0", "0:", ":0", "0:1,", "0:-1", "a:b", "soon"])
-def test_a_place_that_is_none_is_wrong_use(world, settings, place):
+def test_an_invalid_position_is_a_usage_error(world, settings, place):
     """Text that is neither offsets nor a time is a usage error."""
     with pytest.raises(UsageError, match="invalid time"):
         commands.parse_ranges(settings, None, place)
 
 
-def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
+def test_a_replay_processes_its_range_and_prints_its_receipt(world):
     """A replay prints ranges and progress on stderr and the receipt on stdout, and stops Spark."""
     result = run("replay", "--from", "0:4")
     assert result.exit_code == 0
@@ -134,20 +134,20 @@ def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
 
 def test_a_replay_in_json_is_one_object(world):
     """JSON output is one object with the replay and the receipt."""
-    told = msgspec.json.decode(run("replay", "--json").stdout)
-    assert told.keys() == {"replay", "receipt"}
-    assert (told["replay"]["records"], told["receipt"]["balanced"]) == (8, True)
-    assert told["replay"]["partitions"][0]["last_offset"] == 9
+    document = msgspec.json.decode(run("replay", "--json").stdout)
+    assert document.keys() == {"replay", "receipt"}
+    assert (document["replay"]["records"], document["receipt"]["balanced"]) == (8, True)
+    assert document["replay"]["partitions"][0]["last_offset"] == 9
 
 
 @pytest.mark.parametrize("command", [["replay"], ["rebuild", "--yes"]], ids=lambda words: words[0])
-def test_a_stretch_that_does_not_balance_is_1(world, command):
+def test_a_range_that_does_not_balance_exits_with_1(world, command):
     """A range that does not balance exits with 1, also with JSON."""
     world.receipt = replace(TOPIC, balanced=False)
     assert [run(*command).exit_code, run(*command, "--json").exit_code] == [1, 1]
 
 
-def test_a_dry_run_does_nothing(world):
+def test_a_dry_run_changes_nothing(world):
     """A dry run prints what would be read, as a table or JSON, and does not start Spark."""
     result = run("replay", "--from", "0:4", "--dry-run")
     assert (result.exit_code, result.stdout, world.done) == (0, "", [])
@@ -156,7 +156,7 @@ def test_a_dry_run_does_nothing(world):
     assert msgspec.json.decode(result.stdout) == [{"partition": 0, "first": 4, "end": 10}]
 
 
-def test_rebuild_asks_and_does_nothing_unless_told(world):
+def test_rebuild_asks_and_does_nothing_unless_confirmed(world):
     """`rebuild` asks with table and number of rows, and does nothing without an answer."""
     for answer in ("n\n", ""):
         result = run("rebuild", input=answer)
@@ -166,7 +166,7 @@ def test_rebuild_asks_and_does_nothing_unless_told(world):
 
 
 @pytest.mark.parametrize("words", [["--yes"], []])
-def test_rebuild_empties_the_table_and_replays_all(world, words):
+def test_rebuild_truncates_the_table_and_replays_everything(world, words):
     """`rebuild` truncates the table, then replays everything, with a Spark started before."""
     result = run("rebuild", *words, input="y\n")
     assert result.exit_code == 0
@@ -174,16 +174,16 @@ def test_rebuild_empties_the_table_and_replays_all(world, words):
     assert "spark_streams.created_users truncated; it had 6 rows" in result.stderr
 
 
-def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
-    """A table whose records are no longer in the topic is refused before the question."""
+def test_a_table_whose_records_are_gone_is_not_truncated(world):
+    """A table whose records are no longer in the topic is rejected before the question."""
     world.rows = PenstockError("a rebuild would lose 2 rows")
     result = run("rebuild", "--yes")
     assert isinstance(result.exception, PenstockError)
     assert "truncate" not in world.done
 
 
-def test_a_table_of_another_order_is_not_emptied(world):
-    """What the pipeline orders by now cannot fill it: it is refused before anything is lost."""
+def test_a_table_of_another_order_is_not_truncated(world):
+    """The pipeline's current order cannot fill it: it is rejected before anything is lost."""
     world.has_other_order = True
     result = run("rebuild", "--yes")
     assert isinstance(result.exception, PenstockError)

@@ -120,21 +120,21 @@ def run(*words):
 
 
 def test_run_prints_the_receipt(world):
-    """`run` carries 500 records by default and prints the receipt on stdout, progress on stderr."""
+    """`run` requests 500 records by default and prints the receipt on stdout, progress on stderr."""
     result = run("run")
     assert (result.exit_code, result.stderr) == (0, "on its way\n")
     assert world.done == [{"records": 500, "source_url": None}]
-    found = shown(result.stdout)
-    assert (found["asked"], found["stored"], found["rejected"], found["missing"]) == ("500", "498", "2", "0")
-    assert found["run"] == "r1 (success)"
-    assert "p50 300 ms" in found["latency"]
+    results = shown(result.stdout)
+    assert (results["asked"], results["stored"], results["rejected"], results["missing"]) == ("500", "498", "2", "0")
+    assert results["run"] == "r1 (success)"
+    assert "p50 300 ms" in results["latency"]
 
 
 @pytest.mark.parametrize("command", ["run", "demo"])
 def test_json_is_one_object_with_the_promised_keys(world, command):
     """With --json stdout is one object with stable keys."""
     result = run(command, "--json")
-    told = msgspec.json.decode(result.stdout)
+    document = msgspec.json.decode(result.stdout)
     assert {
         "asked",
         "fetched",
@@ -145,8 +145,8 @@ def test_json_is_one_object_with_the_promised_keys(world, command):
         "latency_ms",
         "dag_run_state",
         "seconds",
-    } <= told.keys()
-    assert told["latency_ms"].keys() == {"p50", "p99"}
+    } <= document.keys()
+    assert document["latency_ms"].keys() == {"p50", "p99"}
 
 
 def test_records_and_source_reach_the_run(world):
@@ -161,13 +161,13 @@ def test_records_and_source_reach_the_run(world):
     [replace(RUN, missing=1, missing_records=[LOST]), replace(RUN, dag_run_state="failed")],
     ids=["missing", "failed"],
 )
-def test_a_run_that_is_not_whole_is_1(world, command, found):
+def test_an_incomplete_run_exits_with_1(world, command, found):
     """Missing records or a failed run exit with 1, also with JSON."""
     world.run = found
     assert (run(command).exit_code, run(command, "--json").exit_code) == (1, 1)
 
 
-def test_what_is_missing_is_named(world):
+def test_missing_records_are_named(world):
     """A missing record is printed with position and id."""
     world.run = replace(RUN, missing=1, missing_records=[LOST])
     assert "missing: partition 2 offset 7 id abc: the ledger went past it" in run("run").stdout
@@ -181,7 +181,7 @@ def test_demo_starts_the_stack_and_leaves_it_up(world):
     assert "./penstock down" in result.output
 
 
-def test_demo_stops_the_stack_when_told(world):
+def test_demo_stops_the_stack_on_request(world):
     """With --stop the stack is stopped afterwards, also after a failure."""
     run("demo", "--stop")
     assert world.done[-1] == "down"
@@ -194,7 +194,7 @@ def test_demo_stops_the_stack_when_told(world):
 def shown(text: str) -> dict[str, str]:
     """Parse the lines of a table with two columns."""
     lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
-    return {one[0]: one[1] for one in lines if len(one) == 2}
+    return {item[0]: item[1] for item in lines if len(item) == 2}
 
 
 def test_verify_prints_the_balance(world):
@@ -203,43 +203,43 @@ def test_verify_prints_the_balance(world):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"
     assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "6", "1", "1", "0", "0", "0", "0", "1", "0"]
-    found = shown(result.stdout)
-    assert (found["refused"], found["rows"], found["distinct_ids"]) == ("2", "6", "6")
-    assert found["deleted_nothing"] == "1"
-    assert found["queue"] == "1 waiting, 2 redriven, 0 discarded"
-    assert found["acknowledged"] == "9 records of 3 attempts, 2 runs"
+    results = shown(result.stdout)
+    assert (results["refused"], results["rows"], results["distinct_ids"]) == ("2", "6", "6")
+    assert results["deleted_nothing"] == "1"
+    assert results["queue"] == "1 waiting, 2 redriven, 0 discarded"
+    assert results["acknowledged"] == "9 records of 3 attempts, 2 runs"
 
 
 def test_verify_shows_what_excuses_an_absence(world):
     """The counts, and the evidence."""
     world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["log start of users.dlq: 0:5"])
-    found = shown(run("verify").stdout)
-    assert (found["expired"], found["compacted"], found["pruned"]) == ("3", "4", "5")
-    assert found["evidence"] == "log start of users.dlq: 0:5"
+    result = shown(run("verify").stdout)
+    assert (result["expired"], result["compacted"], result["pruned"]) == ("3", "4", "5")
+    assert result["evidence"] == "log start of users.dlq: 0:5"
 
 
 def test_verify_shows_the_fields_that_are_null(world):
     """`verify` prints the share of nulls and its change, for fields with nulls only."""
-    found = shown(run("verify").stdout)
-    assert found["null: title"] == "50.00%, +25.00% since the last receipt"
-    assert found["null: age"] == "12.50%"
-    assert "null: id" not in found
+    result = shown(run("verify").stdout)
+    assert result["null: title"] == "50.00%, +25.00% since the last receipt"
+    assert result["null: age"] == "12.50%"
+    assert "null: id" not in result
 
 
-def test_verify_warns(world):
+def test_verify_prints_warnings(world):
     """A warning is printed and does not count as a difference."""
     world.topic = replace(TOPIC, warnings=["title was never null before"])
     result = run("verify")
     assert (result.exit_code, "warning: title was never null before" in result.stdout) == (0, True)
 
 
-def test_verify_says_that_airflow_is_away(world):
+def test_verify_says_that_airflow_is_unavailable(world):
     """If Airflow is unavailable, `verify` says that runs were not compared."""
     world.topic = replace(TOPIC, acknowledged=Acknowledged(3, 9, None, "no answer"))
     assert shown(run("verify").stdout)["acknowledged"] == "9 records of 3 attempts, no run compared: no answer"
 
 
-def test_verify_that_finds_a_difference_is_1(world):
+def test_a_difference_exits_with_1(world):
     """A difference is printed and exits with 1, also with JSON."""
     world.topic = UNBALANCED
     result = run("verify")
@@ -247,19 +247,28 @@ def test_verify_that_finds_a_difference_is_1(world):
     assert "missing: partition 2 offset 7 id abc: the ledger went past it" in result.stdout
     assert result.stdout.splitlines()[-1] == "NOT balanced: 130 differences"
     result = run("verify", "--json")
-    told = msgspec.json.decode(result.stdout)
-    assert (result.exit_code, told["balanced"], told["differences_found"]) == (1, False, 130)
+    document = msgspec.json.decode(result.stdout)
+    assert (result.exit_code, document["balanced"], document["differences_found"]) == (1, False, 130)
 
 
 def test_verify_in_json_has_the_promised_keys(world):
     """JSON output is one object with stable keys."""
-    told = msgspec.json.decode(run("verify", "--json").stdout)
-    assert {"produced", "stored", "rejected", "missing", "queue", "differences", "partitions", "nulls"} <= told.keys()
-    assert told["partitions"][0]["produced"] == 9
-    assert told["queue"] == {"waiting": 1, "redriven": 2, "discarded": 0}
+    document = msgspec.json.decode(run("verify", "--json").stdout)
+    assert {
+        "produced",
+        "stored",
+        "rejected",
+        "missing",
+        "queue",
+        "differences",
+        "partitions",
+        "nulls",
+    } <= document.keys()
+    assert document["partitions"][0]["produced"] == 9
+    assert document["queue"] == {"waiting": 1, "redriven": 2, "discarded": 0}
 
 
-def test_verify_since_a_time(world):
+def test_verify_accepts_a_start_time(world):
     """--since limits the time, default is everything, and an invalid time is a usage error."""
     run("verify", "--since", "2026-01-02T03:04:05Z")
     run("verify")
@@ -268,8 +277,8 @@ def test_verify_since_a_time(world):
     assert len(world.done) == 2
 
 
-def test_trace_shows_each_hop_and_the_outcome(world):
-    """`trace` prints each stage, and the outcome as the last line of each passage."""
+def test_trace_shows_each_stage_and_the_outcome(world):
+    """`trace` prints each stage, and the outcome as the last line of each trace."""
     result = run("trace", "abc")
     assert (result.exit_code, world.done) == (0, ["abc"])
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["stage", "fetched", "produced", "outcome"]
@@ -277,9 +286,9 @@ def test_trace_shows_each_hop_and_the_outcome(world):
 
 
 def test_trace_in_json_is_a_list(world):
-    """JSON output is a list of passages with their stages."""
-    (told,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
-    assert (told["offset"], told["outcome"], told["hops"][0]["name"]) == (5, "stored", "fetched")
+    """JSON output is a list of traces with their stages."""
+    (output,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
+    assert (output["offset"], output["outcome"], output["hops"][0]["name"]) == (5, "stored", "fetched")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +296,7 @@ def test_trace_in_json_is_a_list(world):
     [([], 1), ([STORED, replace(STORED, outcome="missing")], 1), ([STORED, replace(STORED, outcome="waiting")], 0)],
     ids=["nobody sent it", "missing", "waiting"],
 )
-def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
+def test_a_lost_or_unknown_record_exits_with_1(world, found, code):
     """A lost or unknown record exits with 1, also with JSON. An unknown one is reported on stderr."""
     world.passages = found
     result = run("trace", "abc")
@@ -296,14 +305,14 @@ def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
     assert (result.stdout == "") == (found == [])
 
 
-def test_trace_tells_of_a_row_whose_record_the_topic_forgot(world):
+def test_trace_shows_a_row_whose_record_has_expired(world):
     """A row whose record expired in the topic is traced from the row."""
     world.passages, world.of_row = [], STORED
     result = run("trace", "abc")
     assert (result.exit_code, "stored" in result.stdout) == (0, True)
 
 
-def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkeypatch):
+def test_verify_compares_in_this_process_by_default(world, monkeypatch):
     """DuckDB by default; `--engine spark` starts Spark, which ends with the command."""
     assert run("verify").exit_code == 0
     assert world.open_loader is local_loader
@@ -314,7 +323,7 @@ def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkey
     assert run("verify", "--engine", "flink").exit_code == 2
 
 
-def test_a_cluster_without_free_cores_is_not_waited_for_for_ever(settings, monkeypatch):
+def test_the_wait_for_free_cores_is_bounded(settings, monkeypatch):
     """The error names the master, and what to set lower."""
     monkeypatch.setattr(command_spark, "count_executors", lambda _spark: 0)
     own = settings.model_copy(update={"spark_master": "spark://far:7077", "spark_wait_s": 0.01})

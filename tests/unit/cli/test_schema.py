@@ -53,12 +53,12 @@ def test_one_stale_file_is_named_alone(root):
     assert run("--check").exception.message == f"stale in schemas/: {NAMES[3]}"
 
 
-def test_renderings_hold_every_field(root):
+def test_renderings_contain_every_field(root):
     """Each rendering contains every field of the record."""
     texts = {path.suffix: text for path, text in schema.render_files().items()}
     names = [field.name for field in fields(User)]
     assert list(json.loads(texts[".json"])["properties"]) == names
-    assert [one["name"] for one in json.loads(texts[".avsc"])["fields"]] == names
+    assert [item["name"] for item in json.loads(texts[".avsc"])["fields"]] == names
     assert [line.split()[0] for line in texts[".ddl"].splitlines()] == names
     assert texts[".cql"].count(";") == 2
     assert all(f"  {name} " in texts[".cql"] for name in names)
@@ -134,7 +134,7 @@ def test_the_fake_registry_has_the_calls_of_the_real_one():
     assert all(hasattr(registry.Registry, name) for name in vars(FakeRegistry) if not name.startswith("_"))
 
 
-def test_nothing_to_do_is_said(world):
+def test_an_empty_plan_says_so(world):
     """If registry and table match the record, plan says so, and apply changes nothing."""
     result = call("plan")
     assert result.exit_code == 0
@@ -165,12 +165,12 @@ def test_a_plan_names_every_change(world):
     assert world.done == []
 
 
-def test_a_plan_as_json_is_whole(world):
+def test_a_plan_as_json_is_complete(world):
     """The JSON plan contains the same, with a verdict on each change."""
     world.standing = SubjectStatus(None, 1, [OPTIONAL])
     del world.columns["phone"]
-    found = planned()
-    assert found["schema"] == [
+    result = planned()
+    assert result["schema"] == [
         {
             "field": "age",
             "kind": "added_optional",
@@ -178,27 +178,27 @@ def test_a_plan_as_json_is_whole(world):
             "why": "`age` (int) is new; older records do not have it",
         }
     ]
-    assert (found["subject"], found["version"], found["is_registered"]) == ("users_created-value", 1, False)
-    assert (found["table"], found["statements"], found["left_alone"]) == (TABLE, [ADDS_PHONE], [])
-    assert [one["field"] for one in found["columns"]] == ["phone"]
-    assert (found["refused"], found["nothing_to_do"]) == (0, False)
+    assert (result["subject"], result["version"], result["is_registered"]) == ("users_created-value", 1, False)
+    assert (result["table"], result["statements"], result["left_alone"]) == (TABLE, [ADDS_PHONE], [])
+    assert [column["field"] for column in result["columns"]] == ["phone"]
+    assert (result["refused"], result["nothing_to_do"]) == (0, False)
 
 
-def test_what_is_not_there_yet_will_be_made(world):
+def test_missing_tables_and_subjects_are_planned(world):
     """The first plan creates keyspace, table and subject."""
     world.standing, world.columns = SubjectStatus(None, None, []), {}
     lines = call("plan").stdout.splitlines()
     assert lines[0] == "subject users_created-value: does not exist yet; version 1 will be registered"
     assert lines[2].startswith("  CREATE KEYSPACE IF NOT EXISTS spark_streams")
     assert call("apply", "--yes").exit_code == 0
-    assert [one.split("(")[0].split(" WITH")[0] for one in world.done] == [
+    assert [item.split("(")[0].split(" WITH")[0] for item in world.done] == [
         "CREATE KEYSPACE IF NOT EXISTS spark_streams",
         f"CREATE TABLE IF NOT EXISTS {TABLE} ",
         "register users_created-value",
     ]
 
 
-def test_columns_come_before_the_registration(world):
+def test_columns_are_added_before_the_registration(world):
     """Columns are added before the registration, and each step is printed."""
     world.standing = SubjectStatus(None, 1, [OPTIONAL])
     del world.columns["phone"]
@@ -208,7 +208,7 @@ def test_columns_come_before_the_registration(world):
     assert "./penstock restart spark-job" in result.stderr
 
 
-def test_only_what_is_lacking_is_done(world):
+def test_only_missing_parts_are_applied(world):
     """A registered schema is not registered again when a column is missing."""
     del world.columns["phone"]
     assert call("apply", "--yes").exit_code == 0
@@ -226,8 +226,8 @@ def test_apply_asks_first(world):
     assert world.done == ["register users_created-value"]
 
 
-def test_one_refused_change_refuses_all(world):
-    """With a refused change, plan exits with 1, apply fails with the reason, and nothing is changed."""
+def test_one_rejected_change_rejects_the_plan(world):
+    """With a rejected change, plan exits with 1, apply fails with the reason, and nothing is changed."""
     world.standing = SubjectStatus(None, 1, [OPTIONAL, REQUIRED])
     del world.columns["phone"]
     result = call("plan")
@@ -245,8 +245,8 @@ def test_one_refused_change_refuses_all(world):
     ("columns", "key", "message"),
     [({"phone": "int"}, "id", "the type of `phone` changed from int to text"), ({}, "phone", "the key is `id`")],
 )
-def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message):
-    """A column of another type or another key is refused, and nothing is registered."""
+def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, message):
+    """A column of another type or another key is rejected, and nothing is registered."""
     world.standing = SubjectStatus(None, 1, [OPTIONAL])
     world.columns |= columns
     world.key = key
@@ -257,7 +257,7 @@ def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message)
 
 @pytest.mark.parametrize("command", ["plan", "apply"])
 @pytest.mark.parametrize("away", [RegistryUnreachable("away"), CassandraUnreachable("away")], ids=repr)
-def test_a_service_that_is_away_is_not_a_plan(world, command, away):
+def test_an_unavailable_service_prevents_a_plan(world, command, away):
     """If a service is unavailable, there is no plan."""
     world.away = away
     result = call(command)

@@ -36,7 +36,7 @@ def down(*services: str) -> str:
 
 @pytest.mark.usefixtures("airflow_listens")
 @pytest.mark.parametrize("services", [(), ("airflow-scheduler",)], ids=["all", "airflow"])
-def test_down_names_the_runs_that_go_on_later(monkeypatch, done, services):
+def test_down_names_the_unfinished_runs(monkeypatch, done, services):
     """If Airflow is stopped, `down` lists unfinished runs and still stops the stack."""
     monkeypatch.setattr(runs, "list_unfinished", lambda _settings: ["manual__2", "scheduled__1"])
     assert down(*services) == ("2 unfinished runs: manual__2, scheduled__1\n  resume: ./penstock up\n")
@@ -44,14 +44,14 @@ def test_down_names_the_runs_that_go_on_later(monkeypatch, done, services):
 
 
 @pytest.mark.usefixtures("airflow_listens")
-def test_down_names_a_few_of_many(monkeypatch, done):
+def test_down_truncates_a_long_list(monkeypatch, done):
     """A long list is truncated, with the number of further runs."""
     monkeypatch.setattr(runs, "list_unfinished", lambda _settings: [f"r{number}" for number in range(9)])
     assert "9 unfinished runs: r0, r1, r2, r3, r4 and 4 more\n" in down()
 
 
 @pytest.mark.usefixtures("airflow_listens")
-def test_down_goes_on_without_airflows_answer(monkeypatch, done):
+def test_down_continues_without_a_response_of_airflow(monkeypatch, done):
     """An Airflow that does not respond is stopped too, and `down` says that its runs are unknown."""
 
     def hangs(_settings):
@@ -62,7 +62,7 @@ def test_down_goes_on_without_airflows_answer(monkeypatch, done):
     assert done == [()]
 
 
-def test_down_asks_nobody_when_airflow_does_not_run(monkeypatch, done):
+def test_down_queries_airflow_only_if_it_stops_it(monkeypatch, done):
     """`down` does not query Airflow if it is not running or not stopped."""
     monkeypatch.setattr(runs, "list_unfinished", lambda _settings: pytest.fail("asked"))
     with socket.socket() as free:

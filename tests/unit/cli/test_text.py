@@ -23,13 +23,13 @@ def test_none_is_a_dash():
     assert format_table(("a", "b", "c"), [(None, 0, "")]) == "a  b  c\n-  0"
 
 
-def test_a_table_of_nothing_is_its_heads():
+def test_an_empty_table_has_only_its_heads():
     """A table without lines has only the heads."""
     assert format_table(("a", "b"), []) == "a  b"
 
 
 @given(st.lists(st.tuples(st.integers(), st.text("abc xyz", max_size=9)), max_size=9))
-def test_every_line_is_there(lines):
+def test_every_line_is_printed(lines):
     """A table has one line for the heads and one per line."""
     assert len(format_table(("number", "words"), lines).split("\n")) == len(lines) + 1
 
@@ -49,7 +49,7 @@ def test_json_goes_to_stdout(capsys):
     assert msgspec.json.decode(capsys.readouterr().out)["produced"] == 3
 
 
-def test_talk_goes_to_stderr(capsys):
+def test_progress_goes_to_stderr(capsys):
     """Progress is printed on stderr, separate from results."""
     print_progress("on its way")
     assert capsys.readouterr() == ("", "on its way\n")

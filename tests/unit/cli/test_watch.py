@@ -25,7 +25,7 @@ def run(*words):
 
 
 @pytest.mark.parametrize(("found", "code"), [([], 0), ([change(1)], 1)])
-def test_one_look_tells_what_is_wrong(monkeypatch, found, code):
+def test_watch_once_prints_what_is_wrong(monkeypatch, found, code):
     """`watch --once` prints active alerts with commands, and exits with 1 if there are any."""
     monkeypatch.setattr(watch, "poll_once", lambda _settings: found)
     result = run("watch", "--once")
@@ -48,20 +48,20 @@ def test_alerts_are_those_of_the_file(home):
     History(home).append([change(1), change(2, "resolved"), change(3, subject="cassandra")])
     shown = run("alerts").stdout
     assert "service_down" in shown
-    assert [one["subject"] for one in msgspec.json.decode(run("alerts", "--json").stdout)] == ["cassandra"]
-    assert [one["number"] for one in msgspec.json.decode(run("alerts", "--all", "--json").stdout)] == [1, 2, 3]
+    assert [item["subject"] for item in msgspec.json.decode(run("alerts", "--json").stdout)] == ["cassandra"]
+    assert [item["number"] for item in msgspec.json.decode(run("alerts", "--all", "--json").stdout)] == [1, 2, 3]
     assert len(run("alerts", "--all").stdout.splitlines()) == 4
 
 
-def test_no_alert_is_said(home):
-    """Without alerts stdout is empty and the exit code 0."""
+def test_without_alerts_stdout_is_empty(home):
+    """And the exit code is 0."""
     result = run("alerts")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no active alerts" in result.stderr
 
 
-def test_alerts_that_nobody_watches_are_said_to_be_old(home):
-    """If no watch is running, `alerts` says so, because the list is out of date."""
+def test_alerts_says_if_no_watcher_runs(home):
+    """If no watcher is running, `alerts` says so, because the list is out of date."""
     assert "./penstock up watch" in run("alerts").stderr
     home.watch_beat.parent.mkdir(parents=True)
     home.watch_beat.touch()
@@ -71,8 +71,8 @@ def test_alerts_that_nobody_watches_are_said_to_be_old(home):
 @pytest.mark.parametrize("name", alerts.RULES)
 def test_each_alert_names_a_command_that_exists(home, name):
     """The command in each alert exists."""
-    (found,) = alerts.Board().take(WRONG[name], home, patient=False)
-    words = re.findall(r"[\w-]+", found.command.removeprefix("./penstock "))
+    (result,) = alerts.Board().take(WRONG[name], home, patient=False)
+    words = re.findall(r"[\w-]+", result.command.removeprefix("./penstock "))
     command = typer.main.get_command(app).commands[words[0]]
     if hasattr(command, "commands") and not command.invoke_without_command:
         assert words[1] in command.commands

@@ -31,7 +31,7 @@ def array(items):
 
 
 @pytest.mark.parametrize("one", [User, Everything, Reading])
-def test_our_own_schemas_are_read(one):
+def test_our_own_schemas_are_accepted(one):
     """What our producer writes with is safe."""
     assert AvroReader(avro_schema(one), 5).parsed["name"] == f"penstock.{one.__name__}"
 
@@ -57,8 +57,8 @@ def test_our_own_schemas_are_read(one):
     ],
     ids=repr,
 )
-def test_what_ends_is_read(schema):
-    """Arrays of something, and types that are used again beside themselves, are fine."""
+def test_a_finite_schema_is_accepted(schema):
+    """Arrays of non-empty items, and types that are reused without nesting."""
     assert AvroReader(schema, 5).parsed is not None
 
 
@@ -80,8 +80,8 @@ def test_what_ends_is_read(schema):
     ],
     ids=repr,
 )
-def test_an_array_of_nothing_is_refused(schema):
-    """A few bytes could say that it has 2^62 items, and none of them would ever be missing."""
+def test_an_array_of_empty_items_is_rejected(schema):
+    """A few bytes could declare 2^62 items, and none of them would ever be missing."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: a body may expand to more than"):
         AvroReader(schema, 5)
 
@@ -101,8 +101,8 @@ def test_an_array_of_nothing_is_refused(schema):
     ],
     ids=repr,
 )
-def test_a_type_inside_of_itself_is_refused(schema):
-    """A value of it may be as deep as it has bytes, and its reader's stack is not."""
+def test_a_recursive_type_is_rejected(schema):
+    """A value of it may be as deep as it has bytes; its reader's stack may not."""
     with pytest.raises(SchemaUnknown, match="contains itself"):
         AvroReader(schema, 5)
 
@@ -135,14 +135,14 @@ _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node",
     ],
     ids=repr,
 )
-def test_what_is_no_schema_is_refused(schema):
-    """It may be put into a registry by hand; it is as good as none, and no reason to stop."""
+def test_an_invalid_schema_is_rejected(schema):
+    """It may have been registered by hand; it counts as unknown, and does not stop the job."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
         AvroReader(schema, 5)
 
 
-def test_a_schema_too_deep_to_be_read_is_refused():
-    """Depth of the schema itself is bounded too."""
+def test_a_schema_too_deep_to_be_read_is_rejected():
+    """The depth of the schema itself is bounded too."""
     schema = "int"
     for _ in range(5000):
         schema = array(schema)
@@ -164,8 +164,8 @@ _KINDS = st.recursive(
 
 
 @given(_KINDS)
-def test_a_schema_is_read_or_refused(schema):
-    """Whatever it is, nothing but `SchemaUnknown` is raised."""
+def test_any_schema_is_accepted_or_rejected(schema):
+    """Whatever it is, only `SchemaUnknown` is raised."""
     with suppress(SchemaUnknown):
         AvroReader(schema, 5)
 
@@ -178,15 +178,15 @@ DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 400, "scale":
 
 
 @pytest.mark.parametrize("schema", [DECIMAL, {"type": "fixed", "name": "F", "size": 2} | {"logicalType": "decimal"}])
-def test_a_decimal_is_its_number(schema):
-    """A decimal of bytes or of a fixed is read with its scale."""
+def test_a_decimal_is_read_with_its_scale(schema):
+    """A decimal of bytes or of a fixed."""
     length = number(2) if schema["type"] == "bytes" else b""
     assert read(schema, length + b"\x04\xd2") == (Decimal(1234).scaleb(-schema.get("scale", 0)), 0)
 
 
 @pytest.mark.parametrize("size", [1, 16, MAX_DECIMAL_BYTES])
-def test_a_decimal_keeps_each_of_its_digits(size):
-    """The largest and the smallest number of so many bytes are read without loss."""
+def test_a_decimal_keeps_all_digits(size):
+    """The largest and the smallest number of this many bytes are read without loss."""
     for unscaled in (2 ** (8 * size - 1) - 1, -(2 ** (8 * size - 1))):
         body = number(size) + unscaled.to_bytes(size, "big", signed=True)
         assert read(DECIMAL, body)[0] == Decimal(f"{unscaled}e-2")
@@ -195,32 +195,32 @@ def test_a_decimal_keeps_each_of_its_digits(size):
 @pytest.mark.parametrize("size", [MAX_DECIMAL_BYTES + 1, 400_000])
 @pytest.mark.parametrize("kind", ["bytes", "fixed"])
 def test_a_decimal_that_takes_long_is_not_computed(size, kind):
-    """Its time grows with the square of its size, and a value of 400 kB would take 40 seconds."""
+    """The time grows with the square of its size, and a value of 400 kB would take 40 seconds."""
     schema = DECIMAL | {"type": kind, "name": "F", "size": size}
     fault = read(schema, (number(size) if kind == "bytes" else b"") + b"\x7f" * size)
     assert (fault.reason, fault.schema_id) == (Reason.AVRO_MALFORMED, 5)
     assert fault.message == f"ValueError: a decimal of {size:,} bytes, more than {MAX_DECIMAL_BYTES}"
 
 
-def test_a_hostile_scale_is_no_error():
+def test_an_invalid_scale_is_no_error_of_the_reader():
     """A scale that no decimal has is a fault of each value."""
     for scale in (10**30, "x", None, [1]):
         assert read(DECIMAL | {"scale": scale}, number(1) + b"\x01").reason == Reason.AVRO_MALFORMED
 
 
-def test_a_logical_type_that_nothing_is_known_of_is_what_it_is_made_of():
-    """It is not computed, whatever libraries are told of it later."""
+def test_an_unknown_logical_type_is_its_underlying_type():
+    """It is not converted, even if libraries learn of it later."""
     assert read({"type": "long", "logicalType": ["x"]}, number(7)) == (7, 0)
     assert read({"type": "bytes", "logicalType": "penstock-decimal"}, number(1) + b"a") == (b"a", 0)
 
 
-def test_what_is_left_after_a_value_is_counted():
-    """The caller says what it makes of it."""
+def test_bytes_after_a_value_are_counted():
+    """The caller decides what they mean."""
     assert read("string", number(2) + b"hi" + b"abc") == ("hi", 3)
 
 
 def nested_by_name(levels, fan, leaf):
-    """A record of `fan` records of `fan` records ..., of which all but the first are used by name."""
+    """A record of `fan` records of `fan` records ..., all but the first of which are referenced by name."""
     kind = leaf
     for level in range(levels):
         first = f"R{level - 1}" if level else leaf
@@ -240,8 +240,8 @@ def nested_by_name(levels, fan, leaf):
     ],
     ids=lambda schema: repr(schema)[:60],
 )
-def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
-    """Types used by name make a byte stand for thousands of values; nothing is read with such a schema."""
+def test_a_schema_whose_values_expand_from_few_bytes_is_rejected(schema):
+    """Types referenced by name let a byte stand for thousands of values; nothing is read with such a schema."""
     with pytest.raises(SchemaUnknown, match="a body may expand to more than 1,000 values plus 16 per byte"):
         AvroReader(schema, 5)
 
@@ -257,8 +257,8 @@ def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
     ],
     ids=lambda schema: repr(schema)[:60],
 )
-def test_a_wide_schema_is_read_with(schema):
-    """A value of many fields is no danger when each takes a byte."""
+def test_a_wide_schema_is_accepted(schema):
+    """A value with many fields is safe if each takes a byte."""
     assert AvroReader(schema, 5).parsed is not None
 
 
@@ -267,8 +267,8 @@ def chain(length):
     return record("T", *["int"] * 99, *[record(f"C{at}", f"C{at - 1}" if at else "int") for at in range(length)])
 
 
-def test_depth_counts_types_that_are_used_by_name():
-    """A reader recurses through them, on a stack that nothing guards."""
+def test_depth_counts_types_referenced_by_name():
+    """A reader recurses through them, on an unprotected stack."""
     assert AvroReader(chain(expansion.MAX_DEPTH - 2), 5).parsed is not None
     with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
         AvroReader(chain(expansion.MAX_DEPTH - 1), 5)
@@ -283,21 +283,21 @@ def test_depth_counts_types_that_are_used_by_name():
     ],
     ids=["record", "union", "enum"],
 )
-def test_a_schema_has_at_most_so_many_parts(schema):
-    """What one record's schema costs is bounded."""
+def test_a_schema_has_a_bounded_number_of_parts(schema):
+    """The cost of one record's schema is bounded."""
     with pytest.raises(SchemaUnknown, match="it has more than 10,000 types, fields and symbols"):
         AvroReader(schema, 5)
 
 
 @pytest.mark.parametrize("size", [-1, True, 1.5, "7", None])
-def test_a_fixed_has_a_size(size):
-    """Bytes are counted in whole numbers from 0."""
+def test_a_fixed_has_a_valid_size(size):
+    """A whole number of bytes from 0."""
     with pytest.raises(SchemaUnknown, match="the size of F is not a number of bytes"):
         AvroReader({"type": "fixed", "name": "F", "size": size}, 5)
 
 
 def items(count, item):
-    """An array's block of so many items."""
+    """An array's block with this many items."""
     return number(count) + item * count + b"\0"
 
 
@@ -329,8 +329,8 @@ TOO_MANY = {
 
 
 @pytest.mark.parametrize("case", TOO_MANY)
-def test_a_value_that_holds_too_much_is_not_decoded(case, monkeypatch):
-    """It is counted first, without making any value, and refused by the contract's rule on size."""
+def test_a_value_with_too_many_items_is_not_decoded(case, monkeypatch):
+    """They are counted first, without creating any value, and the contract's rule on size rejects it."""
     schema, body = TOO_MANY[case]
     monkeypatch.setattr(avro.fastavro, "schemaless_reader", None)
     fault = read(schema, body)
@@ -354,14 +354,14 @@ JUST_FINE = {
 
 @pytest.mark.parametrize("case", JUST_FINE)
 def test_a_large_value_is_decoded(case):
-    """A value of many bytes, or of many values, is read as ever."""
+    """A value with many bytes, or with many values, is read as usual."""
     schema, body, length = JUST_FINE[case]
     value, left_bytes = read(schema, body)
     assert (len(value), left_bytes) == (length, 0)
 
 
 def test_a_value_without_arrays_is_not_counted(monkeypatch):
-    """What most topics hold costs nothing more than before, whatever its size."""
+    """Most topics have no additional cost, whatever the size of their values."""
     monkeypatch.setattr(expansion, "check", None)
     assert read(record("R", "string"), number(900_000) + b"x" * 900_000) == ({"f0": "x" * 900_000}, 0)
     assert read(array("string"), items(90, number(1000) + b"x" * 1000))[1] == 0
@@ -381,8 +381,8 @@ CONSTANT = {
 
 @pytest.mark.parametrize("case", CONSTANT)
 @pytest.mark.parametrize("count", [2**62, -(2**62), MAX_VALUES, 5])
-def test_an_array_that_says_more_than_there_is_keeps_nobody_busy(case, count, monkeypatch):
-    """A reader passes over items of a constant size without noticing the end, so the array is checked before."""
+def test_an_array_that_declares_more_items_than_it_has_is_rejected_quickly(case, count, monkeypatch):
+    """A reader skips items of a constant size without noticing the end, so the array is checked before."""
     item, _ = CONSTANT[case]
     schema = record("T", "int", {"type": "fixed", "name": "F", "size": 3} if case == "by name" else "int", array(item))
     start = b"\2abc" if case == "by name" else b"\2\2"
@@ -396,8 +396,8 @@ def test_an_array_that_says_more_than_there_is_keeps_nobody_busy(case, count, mo
 
 
 @pytest.mark.parametrize("case", CONSTANT)
-def test_an_array_of_a_constant_size_is_read(case):
-    """What it holds is what was written, in one block or in many."""
+def test_an_array_of_constant_size_items_is_read(case):
+    """It contains what was written, in one block or in many."""
     item, size = CONSTANT[case]
     first = {"type": "fixed", "name": "F", "size": 3} if case == "by name" else "int"
     schema, start = record("T", first, array(item), "string"), b"abc" if case == "by name" else b"\2"
@@ -408,7 +408,7 @@ def test_an_array_of_a_constant_size_is_read(case):
     assert resolved == ({"f0": value["f0"]}, 0)
 
 
-def test_a_number_that_no_writer_writes_hides_nothing():
+def test_an_overlong_number_hides_nothing():
     """Readers disagree on a number of more than ten bytes, so what follows it is not counted."""
     body = items(1, b"\x82" + b"\x80" * 20 + b"\0")[:-1] + items(900_000, b"\2")
     assert read(array("int"), body).message == "ValueError: a number is longer than 10 bytes"
@@ -424,8 +424,8 @@ def test_a_message_names_a_schema_by_its_name():
     assert len(refused.value.message) <= 1000
 
 
-def test_a_refused_schema_is_measured_once(monkeypatch):
-    """A topic full of its values does not have it measured again for each; JSON Schemas are not measured at all."""
+def test_a_rejected_schema_is_measured_once(monkeypatch):
+    """A topic full of its values does not measure it again for each; JSON Schemas are not measured at all."""
     measured = Mock(side_effect=avro.AvroReader)
     monkeypatch.setattr(avro, "AvroReader", measured)
     schemas = FakeSchemas(
@@ -441,8 +441,8 @@ def test_a_refused_schema_is_measured_once(monkeypatch):
     assert schemas.asked == [5, 6, 7]
 
 
-def test_an_id_that_is_unknown_may_be_known_later():
-    """Only what the registry has said is kept."""
+def test_an_unknown_id_may_be_known_later():
+    """Only what the registry has returned is cached."""
     known = {}
     readers = AvroReaders(FakeSchemas(known))
     known = readers._schemas._writers

@@ -1,4 +1,4 @@
-"""The corpus of bad and strange records through the decoder alone: a new case is quickly tried here."""
+"""The corpus of bad and strange records through only the decoder, where a new case is quickly tried."""
 
 import time
 
@@ -19,37 +19,37 @@ LONG_S = 1.0
 
 
 def decoded(case):
-    """What becomes of the case's value, and the seconds that it took."""
+    """The outcome of the case's value, and the seconds that it took."""
     sender = case.sender(SCHEMA_IDS)
     value, key = case.value(sender), case.key(sender)
     began_s = time.process_time()
-    found = DECODER.deleted(key, None) if value is None else DECODER.decode(value)
-    return sender, found, time.process_time() - began_s
+    result = DECODER.deleted(key, None) if value is None else DECODER.decode(value)
+    return sender, result, time.process_time() - began_s
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_case_ends_as_it_says(case):
-    """It is stored with these fields, deleted, or rejected with this reason, these rules and this message; soon."""
-    sender, found, took_s = decoded(case)
+def test_each_case_ends_as_declared(case):
+    """It is stored with these fields, deleted, or rejected with this reason, these rules and this message; quickly."""
+    sender, result, took_s = decoded(case)
     match case.becomes:
         case Stored():
-            assert found == case.becomes.record(sender)
+            assert result == case.becomes.record(sender)
         case Deleted():
-            assert str(found) == sender.id
+            assert str(result) == sender.id
         case Rejected(reason, message, rules):
-            assert isinstance(found, Fault)
-            assert (found.reason, found.rules) == (reason, rules)
-            assert message in found.message
+            assert isinstance(result, Fault)
+            assert (result.reason, result.rules) == (reason, rules)
+            assert message in result.message
     assert took_s < LONG_S
 
 
-def test_names_of_cases_are_their_own():
-    """A case's user is told by its name, so that no two have the same."""
+def test_names_of_cases_are_unique():
+    """A case's user is derived from its name."""
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 def test_every_reason_of_a_decoder_is_in_the_corpus():
-    """No reason of the stream goes without a case, and there is something of each kind."""
+    """Each reason of the stream has a case, and so has each kind of outcome."""
     reasons = {case.becomes.reason for case in CASES if isinstance(case.becomes, Rejected)}
     never = {Reason.KEY_AMBIGUOUS, Reason.PROCESSING_ERROR}  # a user's id is no text, and its type raises nothing
     others = {Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED, Reason.ORDER_UNKNOWN}

@@ -1,4 +1,4 @@
-"""Whatever the bytes are, decode gives a record that can be stored, or says what is wrong."""
+"""Whatever the bytes are, decode returns a record that can be stored, or says what is wrong."""
 
 import re
 from datetime import datetime
@@ -42,16 +42,18 @@ _CODE = re.compile(r"\w*:[a-z]+")
 
 
 def written(records: st.SearchStrategy[Any], record: type[Record]) -> st.SearchStrategy[bytes]:
-    """Records as their producer writes them, in each way."""
+    """Records as their producer writes them, in each format."""
     ways = [build_serializer(record, "json", JSON_ID), build_serializer(record, "avro", AVRO_ID), msgspec.json.encode]
-    return st.builds(lambda write, one: write(one), st.sampled_from(ways), records)
+    return st.builds(lambda write, item: write(item), st.sampled_from(ways), records)
 
 
 _USERS, _EVERYTHING = written(users(), User), written(everything(), Everything)
 frames = st.sampled_from([b"", b"\0", encode_header(JSON_ID), encode_header(AVRO_ID), encode_header(9)])
 garbage = st.builds(bytes.__add__, frames, st.binary(max_size=200))
 texts = st.builds(
-    bytes.__add__, frames, (json_texts | json_values.map(lambda one: msgspec.json.encode(one).decode())).map(str.encode)
+    bytes.__add__,
+    frames,
+    (json_texts | json_values.map(lambda item: msgspec.json.encode(item).decode())).map(str.encode),
 )
 _NAMES = st.sampled_from([*User.__struct_fields__, *Everything.__struct_fields__, "x"])
 _LIKELY = json_values | st.sampled_from(
@@ -72,17 +74,17 @@ anything = garbage | texts | objects | changed_bytes(_USERS) | changed_bytes(_EV
 
 
 def assert_can_be_stored(record: Record) -> None:
-    """It keeps every rule, and each of its cells can be encoded."""
-    found = msgspec.structs.asdict(record)
-    assert msgspec.convert(found, type(record)) is not None
-    assert find_violations(found, type(record)) == []
+    """It satisfies every rule, and each of its cells can be encoded."""
+    values = msgspec.structs.asdict(record)
+    assert msgspec.convert(values, type(record)) is not None
+    assert find_violations(values, type(record)) == []
     assert build_date_check(type(record))(record, latest_past()) == build_text_check(type(record))(record) == []
     (framed,) = cql.build_encoder(type(record))([(record, 1, 2, 3)], [7])
     assert len(values_in(framed)) == len(fields(type(record))) + 4
 
 
-def assert_can_be_set_aside(fault: Fault) -> None:
-    """Reason and rules are words that stay, and the message can stand in a header."""
+def assert_can_be_dead_lettered(fault: Fault) -> None:
+    """Reason and rules are known, and the message fits in a header."""
     assert fault.reason in REASONS
     assert fault.stage == Stage.DECODE
     assert fault.message.encode()
@@ -96,25 +98,25 @@ def assert_can_be_set_aside(fault: Fault) -> None:
 @example(value=b"\xff\xfe{\x00")
 @example(value=b'{"maybe_ratio":' + b"1" * 400 + b"}")
 def test_decode_never_raises(record, value):
-    """Whatever the bytes are, there is a record that can be stored, or a fault that can be set aside."""
-    found = DECODERS[record].decode(value)
-    if isinstance(found, Fault):
-        assert_can_be_set_aside(found)
+    """Whatever the bytes are, the result is a record that can be stored, or a fault that can be dead-lettered."""
+    result = DECODERS[record].decode(value)
+    if isinstance(result, Fault):
+        assert_can_be_dead_lettered(result)
     else:
-        assert_can_be_stored(found)
+        assert_can_be_stored(result)
 
 
 @given(users())
-def test_what_keeps_the_contract_is_stored(user):
-    """A good record is no fault, in whatever way it is written."""
+def test_what_satisfies_the_contract_is_stored(user):
+    """A valid record is never rejected, in whatever format it is written."""
     for write in (
         build_serializer(User, "json", JSON_ID),
         build_serializer(User, "avro", AVRO_ID),
         msgspec.json.encode,
     ):
-        found = DECODERS[User].decode(write(user))
-        assert found.id == user.id
-        assert_can_be_stored(found)
+        result = DECODERS[User].decode(write(user))
+        assert result.id == user.id
+        assert_can_be_stored(result)
 
 
 def keyed(kind: Any) -> type[Record]:
@@ -160,14 +162,14 @@ keys = (
 
 @pytest.mark.parametrize("record", KEYED.values(), ids=KEYED)
 @given(key=keys)
-def test_deleted_never_raises(record, key):
+def test_decoding_a_key_never_raises(record, key):
     """Whatever the key, it is an id of the record's kind, which can be encoded, or a fault."""
-    found = Decoder(record, FakeSchemas()).deleted(key, None)
-    if isinstance(found, Fault):
-        assert found.reason in (Reason.VALUE_MISSING, Reason.KEY_AMBIGUOUS)
-        assert_can_be_set_aside(found)
+    result = Decoder(record, FakeSchemas()).deleted(key, None)
+    if isinstance(result, Fault):
+        assert result.reason in (Reason.VALUE_MISSING, Reason.KEY_AMBIGUOUS)
+        assert_can_be_dead_lettered(result)
     else:
-        write_us, cell = values_in(cql.build_delete_encoder(record)(found, 5))
+        write_us, cell = values_in(cql.build_delete_encoder(record)(result, 5))
         assert None not in (write_us, cell)
 
 
@@ -176,7 +178,7 @@ def raw(at: int, key: bytes | None, value: bytes | None) -> dict[str, Any]:
 
 
 def facts(decoded: Decoded, record: type[Record]) -> tuple[Any, ...]:
-    """What can be compared of a batch: a float that is no number equals nothing, its cell equals itself."""
+    """The comparable content of a batch: NaN equals nothing, but its cell equals itself."""
     return (
         list(cql.build_encoder(record)(decoded.rows, [row[3] for row in decoded.rows])),
         decoded.deletions,
@@ -186,24 +188,24 @@ def facts(decoded: Decoded, record: type[Record]) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("record", [User, Everything])
 @given(records=st.lists(st.tuples(keys, st.none() | anything), max_size=6))
-def test_a_batch_goes_through_columns_as_it_is(record, records):
-    """Rows, deletions and rejects are the same for a pipeline with a transform, and none is lost."""
-    batch = pa.RecordBatch.from_pylist([raw(at, *one) for at, one in enumerate(records)], schema=RAW)
-    (found,) = decode_batches([batch], DECODERS[record], "t")
-    columns = to_columns([found], record, arrow_schema(decoded_ddl(record)))
+def test_a_batch_goes_through_columns_unchanged(record, records):
+    """Rows, deletions and dead letters are the same for a pipeline with a transform, and none is lost."""
+    batch = pa.RecordBatch.from_pylist([raw(at, *item) for at, item in enumerate(records)], schema=RAW)
+    (result,) = decode_batches([batch], DECODERS[record], "t")
+    columns = to_columns([result], record, arrow_schema(decoded_ddl(record)))
     (back,) = [*from_columns(columns, record, "t")] or [Decoded()]
-    assert facts(back, record) == facts(found, record)
-    assert len(found.rows) + len(found.deletions) + len(found.rejects) == len(records)
+    assert facts(back, record) == facts(result, record)
+    assert len(result.rows) + len(result.deletions) + len(result.rejects) == len(records)
 
 
 @given(value=changed_bytes(written(st.builds(Reading, sensor=st.integers(0, 9), celsius=st.floats()), Reading)))
 def test_a_changed_reading_is_a_reading_or_a_fault(value):
-    """A small record, where a changed byte is likely to matter."""
-    found = Decoder(Reading, FakeSchemas.of(Reading)).decode(value)
-    if isinstance(found, Fault):
-        assert_can_be_set_aside(found)
+    """A small record, in which a changed byte is likely to matter."""
+    result = Decoder(Reading, FakeSchemas.of(Reading)).decode(value)
+    if isinstance(result, Fault):
+        assert_can_be_dead_lettered(result)
     else:
-        assert_can_be_stored(found)
+        assert_can_be_stored(result)
 
 
 _AVRO_NAMES = st.sampled_from(["A", "B", "n.C"])
@@ -216,7 +218,7 @@ def _logical(kind: str, name: str, scale: Any) -> Any:
 
 
 def _avro_record(name: str, kinds: list[Any], times: int) -> Any:
-    """A record whose last field is there more than once: by name, when it has one."""
+    """A record whose last field occurs more than once: by name, if it has one."""
     fields = [*kinds, *[last.get("name", "null") if isinstance(last := kinds[-1], dict) else last] * times]
     return {
         "type": "record",
@@ -250,8 +252,8 @@ _AVRO_BYTES = st.lists(
 ).map(b"".join)
 
 
-def _values_in(found: Any) -> int:
-    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+def _values_in(result: Any) -> int:
+    inner = result.values() if isinstance(result, dict) else result if isinstance(result, list) else ()
     return 1 + sum(map(_values_in, inner))
 
 
@@ -262,17 +264,17 @@ def _values_in(found: Any) -> int:
     kind={"type": "array", "items": _avro_record("A", ["int", "null"], 900)}, name="x", body=b"\2" * 999, good=True
 )
 @example(kind=_logical("bytes", "decimal", 0), name="celsius", body=b"\xf8\x0f" + b"\1" * 999, good=False)
-def test_no_schema_and_value_hurt_who_reads_them(kind, name, body, good):
-    """Stream, pages and repair give a record or a fault, and never more values than the bytes can pay for."""
-    fields = {one["name"]: one["type"] for one in avro_schema(Reading)["fields"]} | {name: kind}
-    schema = avro_schema(Reading) | {"fields": [{"name": one, "type": of} for one, of in fields.items()]}
+def test_no_schema_and_value_harm_their_reader(kind, name, body, good):
+    """Stream, pages and repair get a record or a fault, and never more values than the bytes account for."""
+    fields = {field["name"]: field["type"] for field in avro_schema(Reading)["fields"]} | {name: kind}
+    schema = avro_schema(Reading) | {"fields": [{"name": key, "type": of} for key, of in fields.items()]}
     schemas = FakeSchemas({5: WriterSchema("avro", schema)})
     start = build_serializer(Reading, "avro", 5)(Reading(sensor=3, celsius=1.5)) if good else encode_header(5)
-    found = Decoder(Reading, schemas).decode(start + body)
-    if isinstance(found, Fault):
-        assert_can_be_set_aside(found)
+    result = Decoder(Reading, schemas).decode(start + body)
+    if isinstance(result, Fault):
+        assert_can_be_dead_lettered(result)
     else:
-        assert_can_be_stored(found)
+        assert_can_be_stored(result)
     shown = ContentReader(schemas).read(start + body).value
     most = min(MAX_EXCESS + MAX_VALUES_PER_BYTE * (len(start + body) - HEADER_BYTES), MAX_VALUES)
     assert _values_in(shown) <= most

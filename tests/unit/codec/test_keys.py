@@ -24,19 +24,19 @@ from tests.unit.records import Reading
 
 
 class Order(Record, frozen=True, kw_only=True):
-    """A text's key, which could be any other format's too."""
+    """A text key, which could also be of any other format."""
 
     id: Annotated[str, Meta(min_length=1, max_length=200, extra=KEY)]
 
 
 class Renamed(Record, frozen=True, kw_only=True, rename="camel"):
-    """A key that messages call otherwise."""
+    """A record whose messages have another name for the key."""
 
     order_id: Annotated[str, Meta(min_length=1, max_length=200, extra=KEY)]
 
 
 class Coded(Record, frozen=True, kw_only=True):
-    """A text's key whose pattern leaves no other format in doubt."""
+    """A text key whose pattern excludes every other format."""
 
     id: Annotated[str, Meta(min_length=1, max_length=9, pattern="^[A-Z0-9]+$", extra=KEY)]
 
@@ -95,7 +95,7 @@ def deleted(record, key, key_format=None, proven=None):
     ],
 )
 def test_a_key_of_the_declared_format_names_its_row(key_format, key):
-    """Text, JSON, Connect's structs with and without schema, and framed keys: each is read as its format says."""
+    """Text, JSON, Connect's structs with and without schema, and keys with a header: each is parsed by its format."""
     assert deleted(Order, key, key_format) == "J1"
 
 
@@ -132,7 +132,7 @@ def test_a_key_of_the_declared_format_names_its_row(key_format, key):
     ],
 )
 def test_a_key_of_another_format_than_declared_deletes_nothing(key_format, key):
-    """It is a dead letter, also where the key would be an id in another format."""
+    """It is a dead letter, even if the key would be an id in another format."""
     fault = deleted(Order, key, key_format)
     assert isinstance(fault, Fault)
     assert fault.reason == Reason.VALUE_MISSING
@@ -141,7 +141,7 @@ def test_a_key_of_another_format_than_declared_deletes_nothing(key_format, key):
 
 @pytest.mark.parametrize("key", ["J1", "7", "order 7", "a:b", "ключ", "null", "true", "x{}", "1e5", "-"])
 def test_a_plain_text_id_needs_no_declaration(key):
-    """What the own producer writes deletes its row, whichever record comes first in the topic."""
+    """What our own producer writes deletes its row, whichever record is first in the topic."""
     assert deleted(Order, build_key_writer(Order)(Order(id=key))) == key
 
 
@@ -162,22 +162,22 @@ def test_a_plain_text_id_needs_no_declaration(key):
         b"J1\n",
     ],
 )
-def test_a_text_id_that_looks_like_another_format_is_not_guessed_at(key):
-    """A row of that very name is never deleted by a key that may mean another: the dead letter says what to declare."""
+def test_a_text_id_that_looks_like_another_format_is_ambiguous(key):
+    """A row is never deleted by a key that may mean another one: the dead letter says what to declare."""
     fault = deleted(Order, key)
     assert isinstance(fault, Fault)
     assert fault.reason == Reason.KEY_AMBIGUOUS
     assert "set key_format" in fault.message
 
 
-def test_an_odd_text_id_is_deleted_once_text_is_declared():
+def test_an_unusual_text_id_is_deleted_once_text_is_declared():
     """The declaration counts, whatever a key looks like."""
     assert deleted(Order, b'{"id":"J1"}', "text") == '{"id":"J1"}'
 
 
 @pytest.mark.parametrize("key", [avro(1, "J1"), avro(2, {"id": "J1"}), encode_header(JSON_SCHEMA) + b'{"id":"J1"}'])
-def test_a_framed_key_needs_no_declaration(key):
-    """No text id holds NUL, with which the header begins."""
+def test_a_key_with_a_header_needs_no_declaration(key):
+    """No text id contains NUL, with which the header starts."""
     assert deleted(Order, key) == "J1"
 
 
@@ -185,32 +185,32 @@ def test_a_framed_key_needs_no_declaration(key):
     "key",
     [b"7", b'"7"', b'{"sensor":7}', b'{"schema":{},"payload":{"sensor":7}}', b'{"payload":7}', avro(4, {"sensor": 7})],
 )
-def test_a_number_is_read_in_the_only_format_it_can_have(key):
-    """An id that is no text leaves no doubt: each format is read without a declaration."""
+def test_a_number_is_parsed_in_the_only_possible_format(key):
+    """An id that is not text is unambiguous: each format is parsed without a declaration."""
     assert deleted(Reading, key) == 7
     assert deleted(Reading, avro(6, 7)) == 7
 
 
 @pytest.mark.parametrize("key", [b'{"sensor":true}', b'{"sensor":-1}', b'{"sensor":7.5}', b"[7]", b'{"payload":1e99}'])
-def test_a_number_in_a_key_keeps_the_rules_of_the_id(key):
+def test_a_number_in_a_key_must_satisfy_the_rules_of_the_id(key):
     """A value that no record could have as id names no row."""
     assert isinstance(deleted(Reading, key), Fault)
 
 
 def test_a_pattern_leaves_one_format():
-    """A text in quotes is no id of such a record, so that it is JSON."""
+    """A text in quotes is no id of such a record, so it is JSON."""
     assert deleted(Coded, b'"J1"') == deleted(Coded, b'{"id":"J1"}') == deleted(Coded, b"J1") == "J1"
     assert deleted(Coded, b'"j1"').reason == Reason.VALUE_MISSING
 
 
-def test_a_key_has_the_name_that_messages_have():
+def test_a_key_has_the_name_used_in_messages():
     """A record that renames its fields is keyed by the renamed one."""
     assert deleted(Renamed, b'{"orderId":"J1"}', "json") == "J1"
     assert isinstance(deleted(Renamed, b'{"order_id":"J1"}', "json"), Fault)
 
 
 def test_a_field_called_payload_is_an_id_and_no_envelope():
-    """The record's own name for its id comes first."""
+    """The record's own name for its id takes precedence."""
     named = msgspec.defstruct(
         "Named", [("payload", Annotated[int, Meta(ge=0, le=9, extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
     )
@@ -218,7 +218,7 @@ def test_a_field_called_payload_is_an_id_and_no_envelope():
 
 
 def test_an_unreachable_registry_is_not_the_keys_fault():
-    """A framed key waits for the registry: the batch fails, and no dead letter is made."""
+    """A key with a header needs the registry: the batch fails, and no dead letter is written."""
     away = Decoder(Order, FakeSchemas(error=RegistryUnreachable("away")))
     with pytest.raises(RegistryUnreachable):
         away.deleted(avro(1, "J1"), None)
@@ -226,7 +226,7 @@ def test_an_unreachable_registry_is_not_the_keys_fault():
 
 @pytest.mark.parametrize("key_format", [None, *KEY_FORMATS])
 @given(key=st.binary(max_size=60) | st.text(max_size=30).map(str.encode))
-def test_reading_a_key_never_raises_and_never_depends_on_what_was_read_before(key_format, key):
+def test_parsing_a_key_never_raises_and_has_no_state(key_format, key):
     """The same bytes give the same id or dead letter in any process, in any order."""
     decoder = Decoder(Order, SCHEMAS, key_format)
     for proven in (None, frozenset(), frozenset({"text"}), frozenset(KEY_SHAPES)):
@@ -236,13 +236,13 @@ def test_reading_a_key_never_raises_and_never_depends_on_what_was_read_before(ke
 
 
 @given(st.text(min_size=1, max_size=200).filter(lambda text: not is_structured(text)))
-def test_every_text_id_without_a_structure_survives_its_key(text):
-    """Whatever the producer writes for a text id is read as that id, unless it begins like another format."""
+def test_every_text_id_without_a_structure_round_trips_through_its_key(text):
+    """Whatever the producer writes for a text id is parsed as that id, unless it starts like another format."""
     assert deleted(Order, text.encode()) == text
 
 
 @given(st.uuids())
-def test_every_uuid_survives_its_key(record_id):
+def test_every_uuid_round_trips_through_its_key(record_id):
     """In each text format, without a declaration."""
     keys = (b"%b", b'"%b"', b'{"id":"%b"}', b'{"schema":{},"payload":{"id":"%b"}}')
     assert {deleted(User, key % str(record_id).encode()) for key in keys} == {UUID(str(record_id))}

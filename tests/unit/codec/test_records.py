@@ -40,12 +40,12 @@ def decoder() -> Decoder:
 @pytest.mark.parametrize(
     "value", [GOOD_JSON, encode_header(JSON_ID) + GOOD_JSON, GOOD_AVRO], ids=["plain", "json", "avro"]
 )
-def test_a_good_value_is_its_record(decoder, value):
-    """Plain JSON, framed JSON and framed Avro all give the record."""
+def test_a_valid_value_is_its_record(decoder, value):
+    """Plain JSON, JSON and Avro with a header all give the record."""
     assert decoder.decode(value) == GOOD
 
 
-def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
+def test_unknown_fields_are_ignored(decoder):
     """A newer producer may send more."""
     assert decoder.decode(b'{"sensor":3,"celsius":21.5,"new":{"a":[1]}}') == GOOD
 
@@ -69,7 +69,7 @@ def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
         (encode_header(JSON_ID), Reason.JSON_MALFORMED, "truncated", JSON_ID),
         (encode_header(AVRO_ID), Reason.AVRO_MALFORMED, "EOFError", AVRO_ID),
         (GOOD_AVRO[:-1], Reason.AVRO_MALFORMED, "", AVRO_ID),
-        (GOOD_AVRO + b"\x00", Reason.AVRO_MALFORMED, "bytes are left", AVRO_ID),
+        (GOOD_AVRO + b"\x00", Reason.AVRO_MALFORMED, "extra bytes", AVRO_ID),
         (b"{}", Reason.CONTRACT_BROKEN, "sensor: is missing; celsius: is missing", None),
         (b'{"sensor":-1,"celsius":1}', Reason.CONTRACT_BROKEN, "sensor: Expected `int` >= 0", None),
         (b'{"sensor":' + b"1" * 400 + b',"celsius":1}', Reason.CONTRACT_BROKEN, "sensor: Expected `int` <=", None),
@@ -80,22 +80,22 @@ def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_is_wrong_with_a_value_is_told(decoder, value, reason, message, schema_id):
-    """Every kind of bad value has its reason, a message that says what is wrong, and the id it was written with."""
+def test_each_kind_of_invalid_value_has_its_reason(decoder, value, reason, message, schema_id):
+    """And a message that says what is wrong, and its schema id."""
     fault = decoder.decode(value)
     assert isinstance(fault, Fault)
     assert (fault.reason, fault.schema_id, fault.stage) == (reason, schema_id, Stage.DECODE)
     assert message in fault.message
 
 
-def test_every_reason_is_found_by_the_test_above():
-    """No reason that a value can be rejected for is without an example."""
-    (mark,) = [mark for mark in test_what_is_wrong_with_a_value_is_told.pytestmark if mark.name == "parametrize"]
+def test_every_reason_is_covered_by_the_test_above():
+    """No reason for rejecting a value is without an example."""
+    (mark,) = [mark for mark in test_each_kind_of_invalid_value_has_its_reason.pytestmark if mark.name == "parametrize"]
     of_others = {Reason.KEY_AMBIGUOUS, Reason.ORDER_UNKNOWN, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
     assert {case[1] for case in mark.args[1]} == set(Reason) - of_others - {Reason.PROCESSING_ERROR}
 
 
-def test_avro_is_read_by_the_schema_it_was_written_with():
+def test_avro_is_read_by_its_writers_schema():
     """Fields in another order, more of them, and smaller numbers are read by their own schema."""
     writer = {
         "type": "record",
@@ -121,8 +121,8 @@ def test_avro_is_read_by_the_schema_it_was_written_with():
     ],
     ids=repr,
 )
-def test_avro_of_something_else_is_set_aside(schema):
-    """A value written with the schema of another thing is set aside, whatever its bytes."""
+def test_avro_of_another_record_is_dead_lettered(schema):
+    """A value written with the schema of something else is rejected, whatever its bytes."""
     decoder = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", schema)}))
     assert decoder.decode(encode_header(5) + b"\x06abc").reason in (Reason.AVRO_MALFORMED, Reason.CONTRACT_BROKEN)
 
@@ -132,22 +132,22 @@ def test_avro_of_something_else_is_set_aside(schema):
     [{"type": "record", "name": "x", "fields": [{"name": "a", "type": "no.Such"}]}, {"type": "record"}],
     ids=repr,
 )
-def test_a_schema_that_cannot_be_read_is_as_good_as_none(schema):
-    """A schema that is wrong, or refers to others, sets the record aside instead of stopping the job."""
+def test_an_unreadable_schema_counts_as_unknown(schema):
+    """A schema that is invalid, or references others, dead-letters the record instead of stopping the job."""
     fault = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", schema)})).decode(encode_header(5) + b"\x00")
     assert (fault.reason, fault.schema_id) == (Reason.SCHEMA_UNKNOWN, 5)
     assert "schema 5 cannot be read" in fault.message
 
 
 class Dated(Record, frozen=True, kw_only=True):
-    """A moment that must be past."""
+    """A timestamp that must be in the past."""
 
     id: Annotated[int, Meta(ge=0, le=9, extra=KEY)]
     at: Annotated[datetime, Meta(tz=True, extra=PAST)]
 
 
-def test_a_date_that_has_passed_since_is_no_future_one(monkeypatch):
-    """A decoder that lives long does not hold dates against a clock of before, nor takes one for past too soon."""
+def test_past_dates_are_compared_with_the_current_time(monkeypatch):
+    """A long-lived decoder does not compare dates with an old clock, nor accept one too early."""
     began = datetime(2026, 1, 1, tzinfo=UTC)
     clock = {"latest": began, "asked": 0}
 
@@ -168,7 +168,7 @@ def test_a_date_that_has_passed_since_is_no_future_one(monkeypatch):
     assert clock["asked"] == asked
 
 
-def test_a_schema_is_asked_for_once():
+def test_a_schema_is_requested_once():
     """The registry is not asked for every record."""
     schemas = FakeSchemas({5: WriterSchema("avro", avro_schema(Reading)), 6: WriterSchema("json", {})})
     decoder = Decoder(Reading, schemas)
@@ -180,14 +180,16 @@ def test_a_schema_is_asked_for_once():
 
 
 @pytest.mark.parametrize("record", [User, Reading, Everything])
-def test_what_our_producer_writes_needs_no_resolution(record):
-    """Both schemas are equal once they are pruned, doc and order of keys aside: fastavro then compares no field."""
+def test_our_producers_schema_needs_no_resolution(record):
+    """Both schemas are equal once they are pruned, except for doc and order of keys: fastavro then compares no
+    field.
+    """
     registered = json.loads(json.dumps(avro_schema(record) | {"doc": "another text"}))
     assert AvroReader(registered, 5).parsed == Decoder(record, FakeSchemas())._schema
 
 
-def test_a_registry_that_is_away_is_no_fault_of_the_record():
-    """The batch fails and is done again: the record is not set aside."""
+def test_an_unavailable_registry_is_not_the_records_fault():
+    """The batch fails and is retried: the record is not dead-lettered."""
     decoder = Decoder(Reading, FakeSchemas(error=RegistryUnreachable("away")))
     with pytest.raises(RegistryUnreachable):
         decoder.decode(encode_header(5) + GOOD_JSON)
@@ -195,7 +197,7 @@ def test_a_registry_that_is_away_is_no_fault_of_the_record():
 
 
 class Named(Record, frozen=True, kw_only=True):
-    """A text's key, and a text that may be absent."""
+    """A record with a text key, and an optional text."""
 
     name: Annotated[str, Meta(min_length=2, max_length=9, pattern="^[a-z]+$", extra=KEY)]
     note: str | None = None
@@ -239,8 +241,8 @@ def test_a_null_value_deletes_what_its_key_names(record, key, expected):
         (Named, b"\xff"),
     ],
 )
-def test_a_null_value_whose_key_is_no_id_is_set_aside(record, key):
-    """There is no row that it could mean; the message says that both value and key are to blame."""
+def test_a_null_value_whose_key_is_not_an_id_is_dead_lettered(record, key):
+    """It names no row; the message says that both value and key are the reason."""
     fault = Decoder(record, FakeSchemas()).deleted(key, None)
     assert (fault.reason, fault.stage, fault.schema_id) == (Reason.VALUE_MISSING, Stage.DECODE, None)
     assert fault.message.startswith("the value is null, and the key is no id")
@@ -257,16 +259,16 @@ def test_a_null_value_whose_key_is_no_id_is_set_aside(record, key):
         (rb'{"name":"ada","x":{"y":[{"z":1,"z":2}]}}', Reason.JSON_MALFORMED, ()),
     ],
 )
-def test_what_msgspec_lets_pass_is_found(value, reason, rules):
-    """NUL, a newline after the end, and names that stand twice are no record's, with a frame or without."""
+def test_violations_that_msgspec_accepts_are_found(value, reason, rules):
+    """NUL, a newline after the end, and duplicate names are rejected, with a header or without."""
     decoder = Decoder(Named, FakeSchemas.of(Named))
     for frame in (b"", encode_header(JSON_ID)):
         fault = decoder.decode(frame + value)
         assert (fault.reason, fault.rules) == (reason, rules)
 
 
-def test_avro_is_looked_at_for_characters_too():
-    """NUL and a newline after the end are found in Avro as they are in JSON."""
+def test_avro_is_checked_for_characters_too():
+    """NUL and a newline after the end are found in Avro as in JSON."""
     decoder = Decoder(Named, FakeSchemas.of(Named))
     assert decoder.decode(encode_header(AVRO_ID) + b"\x08ada\n" + b"\x02\x02\0").rules == (
         "name:pattern",
@@ -275,23 +277,23 @@ def test_avro_is_looked_at_for_characters_too():
 
 
 @pytest.mark.parametrize(("count", "is_fine"), [(MAX_FIELDS - 2, True), (MAX_FIELDS - 1, False), (10_000, False)])
-def test_a_record_has_at_most_so_many_fields(decoder, count, is_fine):
-    """Unknown fields are passed over, but not any number of them; nested ones count too."""
+def test_a_record_has_a_bounded_number_of_fields(decoder, count, is_fine):
+    """Unknown fields are ignored, but not any number of them; nested ones count too."""
     more = ",".join(f'"x{number}":0' for number in range(count))
     nested = ",".join(f'"x{number}":0' for number in range(count - 1))
     for text in (f'{{"sensor":3,"celsius":21.5,{more}}}', f'{{"sensor":3,"celsius":21.5,"y":[{{{nested}}}]}}'):
-        found = decoder.decode(text.encode())
-        assert (found == GOOD) if is_fine else (found.rules == (":size",))
+        result = decoder.decode(text.encode())
+        assert (result == GOOD) if is_fine else (result.rules == (":size",))
 
 
-def test_too_many_fields_are_told_beside_other_broken_rules(decoder):
+def test_too_many_fields_are_reported_next_to_other_broken_rules(decoder):
     """A record that breaks a rule and has too many fields has two reasons."""
     more = ",".join(f'"x{number}":0' for number in range(2000))
     assert decoder.decode(f'{{"sensor":-3,"celsius":1,{more}}}'.encode()).rules == ("sensor:range", ":size")
 
 
 def spelt(name: str) -> st.SearchStrategy[str]:
-    """A name as a JSON text may write it."""
+    """A name as a JSON text may spell it."""
     ways = st.lists(st.booleans(), min_size=len(name), max_size=len(name))
     return ways.map(
         lambda way: "".join(
@@ -302,7 +304,7 @@ def spelt(name: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def readings(draw) -> str:
-    """A `Reading` as JSON text, with names that stand twice, or not."""
+    """A `Reading` as JSON text, with duplicate names, or without."""
     values = {"sensor": "3", "celsius": "21.5"}
     more = draw(st.lists(st.sampled_from(["sensor", "celsius", "x", "y", ""]), max_size=2))
     members = []
@@ -313,7 +315,7 @@ def readings(draw) -> str:
 
 
 def has_a_name_twice(text: str) -> bool:
-    """The slow way to find out."""
+    """Find out in the slow but obvious way."""
     twice = []
     json.loads(
         text, object_pairs_hook=lambda pairs: twice.append(len({name for name, _ in pairs}) < len(pairs)), parse_int=str
@@ -329,20 +331,20 @@ FRAMES = [b"", encode_header(JSON_ID), encode_header(QUOTED_ID), encode_header(0
 @given(readings(), st.sampled_from(FRAMES))
 @example('{"sensor":3,"celsius":21.5,"sensor":3}', b"")
 @example('{"sensor":3,"celsius":21.5,"x":"\\"a\\":1,\\"a\\":1"}', encode_header(QUOTED_ID))
-def test_a_name_that_stands_twice_is_found_wherever_it_stands(text, frame):
-    """A JSON value is refused exactly when a name stands twice in one of its objects, however it is written."""
+def test_a_duplicate_name_is_found_wherever_it_is(text, frame):
+    """A JSON value is rejected exactly if one of its objects has a duplicate name, however it is spelt."""
     schemas = {number: WriterSchema("json", {}) for number in (JSON_ID, QUOTED_ID, 0x22)}
-    found = Decoder(Reading, FakeSchemas(schemas)).decode(frame + text.encode())
+    result = Decoder(Reading, FakeSchemas(schemas)).decode(frame + text.encode())
     if has_a_name_twice(text):
-        assert found.reason == Reason.JSON_MALFORMED
-        assert "stands twice" in found.message
+        assert result.reason == Reason.JSON_MALFORMED
+        assert "duplicate field name" in result.message
     else:
-        assert found == GOOD
+        assert result == GOOD
 
 
 @given(users(), st.sampled_from([1, 7, 2**30]))
 def test_what_our_producer_writes_is_not_read_twice(user, schema_id):
-    """Names are looked at only in a value that has more quotes than a record needs: here, in a text."""
+    """Names are checked only in a value that has more quotes than a record needs: here, in a text."""
     value = build_serializer(User, "json", schema_id)(user)
     decoder = Decoder(User, FakeSchemas({schema_id: WriterSchema("json", {})}))
     with patch.object(records, "check_names", return_value=[]) as looked:
@@ -351,8 +353,8 @@ def test_what_our_producer_writes_is_not_read_twice(user, schema_id):
 
 
 @pytest.mark.parametrize("schema_id", [JSON_ID, 0x22, QUOTED_ID, 0x5C, 0x5C5C5C5C])
-def test_the_frame_is_no_part_of_the_text(schema_id):
-    """A schema id that holds the byte of a quote or a backslash does not make every value be looked at again."""
+def test_the_header_is_not_part_of_the_text(schema_id):
+    """A schema id that contains the byte of a quote or a backslash does not cause a second check of every value."""
     schemas, check_texts = FakeSchemas({schema_id: WriterSchema("json", {})}), Mock(return_value=[])
     with (
         patch.object(records, "build_text_check", return_value=check_texts),
@@ -364,17 +366,17 @@ def test_the_frame_is_no_part_of_the_text(schema_id):
 
 
 @given(everything())
-def test_the_least_number_of_quotes_is_the_least(record):
+def test_the_minimum_number_of_quotes_is_exact(record):
     """No record is written with fewer quotes, and one without optional fields with as many."""
-    found = structs.asdict(record)
-    required = {name: value for name, value in found.items() if not name.startswith("maybe_")}
+    values = structs.asdict(record)
+    required = {name: value for name, value in values.items() if not name.startswith("maybe_")}
     least = records._least_quotes(Everything)
     assert msgspec.json.encode(record).count(b'"') > least
     assert msgspec.json.encode(required | {"text": "words"}).count(b'"') == least
 
 
 def raising(error: BaseException, name: str = "id") -> type[Record]:
-    """A record whose own code raises `error` once its field is there."""
+    """A record whose own code raises `error` once its field is set."""
 
     def post_init(_self):
         raise error
@@ -386,7 +388,7 @@ def raising(error: BaseException, name: str = "id") -> type[Record]:
 
 
 class Unforeseen(Exception):
-    """What only a pipeline's author knows."""
+    """An exception that only a pipeline's author knows."""
 
 
 @pytest.mark.parametrize(
@@ -402,7 +404,7 @@ class Unforeseen(Exception):
 )
 @pytest.mark.parametrize("wire_format", ["json", "framed json", "avro"])
 def test_whatever_a_record_raises_is_its_own_fault(error, wire_format):
-    """The record is a dead letter with the exception's type and words; the decoder goes on with the next one."""
+    """The record is a dead letter with the exception's type and message; the decoder continues with the next one."""
     record = raising(error)
     decoder = Decoder(record, FakeSchemas.of(record))
     value = {
@@ -417,8 +419,8 @@ def test_whatever_a_record_raises_is_its_own_fault(error, wire_format):
 
 
 @pytest.mark.parametrize("value", [b'{"id":"a"}', encode_header(AVRO_ID) + b"\x02a"])
-def test_a_record_that_recurses_without_end_is_a_dead_letter(value):
-    """In JSON it is treated as JSON that is nested too deeply."""
+def test_a_record_that_recurses_endlessly_is_a_dead_letter(value):
+    """In JSON it counts as JSON that is nested too deeply."""
     record = raising(RecursionError("words"))
     fault = Decoder(record, FakeSchemas.of(record)).decode(value)
     assert fault.reason in (Reason.PROCESSING_ERROR, Reason.JSON_MALFORMED)
@@ -426,23 +428,23 @@ def test_a_record_that_recurses_without_end_is_a_dead_letter(value):
 
 
 @pytest.mark.parametrize("error", [ValueError("words"), UnicodeEncodeError("utf-8", "x", 0, 1, "words")])
-def test_what_a_record_raises_on_purpose_is_a_broken_rule(error):
-    """ValueError is how msgspec lets a record refuse its fields."""
+def test_a_value_error_of_a_record_is_a_broken_rule(error):
+    """ValueError is how msgspec lets a record reject its fields."""
     fault = Decoder(raising(error), FakeSchemas()).decode(b'{"id":"a"}')
     assert (fault.reason, fault.rules) == (Reason.CONTRACT_BROKEN, (":type",))
     assert "words" in fault.message
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), RegistryUnreachable("away")])
-def test_what_stops_every_record_is_no_records_fault(error):
-    """Memory, an interruption and an unreachable service fail the batch: it is done again."""
+def test_errors_that_affect_every_record_are_no_records_fault(error):
+    """Lack of memory, an interruption and an unreachable service fail the batch: it is retried."""
     record = raising(error)
     with pytest.raises(type(error)):
         Decoder(record, FakeSchemas()).decode(b'{"id":"a"}')
 
 
 def test_whatever_a_key_raises_is_its_own_fault(monkeypatch):
-    """A tombstone whose key raises is a dead letter; memory that ran out is none."""
+    """A tombstone whose key raises is a dead letter; lack of memory is not."""
     decoder = Decoder(Named, FakeSchemas())
     monkeypatch.setattr(decoder.keys, "read", Mock(side_effect=[Unforeseen("words"), MemoryError]))
     assert decoder.deleted(b"ada", None).reason == Reason.PROCESSING_ERROR

@@ -1,4 +1,4 @@
-"""Values of any producer read leniently: what they hold, what is wrong with them, and what it may cost."""
+"""Values of any producer read leniently: what they contain, what is wrong with them, and what it may cost."""
 
 import json
 from io import BytesIO
@@ -46,9 +46,9 @@ def reader():
     ],
 )
 def test_each_encoding_is_recognized(reader, value, kind, decoded, schema_id):
-    """JSON and Avro, framed or not, text, bytes and null; nothing of it is an error."""
-    found = reader.read(value)
-    assert (found.kind, found.value, found.schema_id) == (kind, decoded, schema_id)
+    """JSON and Avro, with or without a header, text, bytes and null; none of them is an error."""
+    result = reader.read(value)
+    assert (result.kind, result.value, result.schema_id) == (kind, decoded, schema_id)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,17 @@ def test_each_encoding_is_recognized(reader, value, kind, decoded, schema_id):
         (b"x" * 1_000_001, "not decoded: larger than 1,000,000 bytes"),
     ],
 )
-def test_what_cannot_be_decoded_says_why(reader, value, problem):
+def test_a_value_that_cannot_be_decoded_says_why(reader, value, problem):
     """The reason is shown with the bytes."""
     assert problem in reader.read(value).problem
 
 
-def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
-    """A type inside of itself is refused, as the stream refuses it."""
+def test_a_dangerous_schema_is_not_used():
+    """A recursive type is rejected, as in the stream."""
     endless = {"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", endless)})).read(encode_header(3) + b"\x00" * 50)
-    assert found.kind == "bytes"
-    assert "contains itself" in found.problem
+    result = ContentReader(FakeSchemas({3: WriterSchema("avro", endless)})).read(encode_header(3) + b"\x00" * 50)
+    assert result.kind == "bytes"
+    assert "contains itself" in result.problem
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
     ],
     ids=["too many values", "a decimal that takes long"],
 )
-def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, problem):
-    """It is not decoded, as the stream does not, and the reason is shown with it."""
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(encode_header(3) + body)
-    assert (found.kind, found.value) == ("bytes", None)
-    assert f"invalid Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
+def test_a_dangerous_value_is_shown_as_bytes(kind, body, problem):
+    """It is not decoded, as in the stream, and the reason is shown with it."""
+    result = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(encode_header(3) + body)
+    assert (result.kind, result.value) == ("bytes", None)
+    assert f"invalid Avro of schema 3: {problem}" in result.problem.replace("not decoded: record: the value holds ", "")
 
 
-def test_a_refused_schema_is_asked_for_once():
+def test_a_rejected_schema_is_requested_once():
     """A page full of its values does not measure it again for each."""
     schemas = FakeSchemas({3: WriterSchema("avro", {"type": "array", "items": "null"})})
     reader = ContentReader(schemas)
@@ -99,8 +99,8 @@ def test_a_refused_schema_is_asked_for_once():
     assert schemas.asked == [3]
 
 
-def test_avro_values_that_json_has_not_are_shown_in_its_terms():
-    """Bytes, times and numbers that are none do not break the page or the API."""
+def test_avro_values_without_a_json_type_are_converted():
+    """Bytes, times and NaN do not break the page or the API."""
     schema = {
         "type": "record",
         "name": "R",
@@ -112,13 +112,13 @@ def test_avro_values_that_json_has_not_are_shown_in_its_terms():
     }
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(schema), {"raw": b"\xff", "at": 0, "odd": float("nan")})
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", schema)})).read(encode_header(3) + body.getvalue())
-    assert json.dumps(found.value, allow_nan=False)
-    assert found.value["odd"] is None
+    result = ContentReader(FakeSchemas({3: WriterSchema("avro", schema)})).read(encode_header(3) + body.getvalue())
+    assert json.dumps(result.value, allow_nan=False)
+    assert result.value["odd"] is None
 
 
 def test_an_unavailable_registry_is_queried_once():
-    """A page of framed messages does not wait for it again and again; plain ones are shown."""
+    """A page of messages with a header does not wait for it repeatedly; plain ones are shown."""
     schemas = FakeSchemas(error=RegistryUnreachable("away"))
     reader = ContentReader(schemas)
     assert reader.read(encode_header(1) + b"{}").problem == "not decoded: away"
@@ -132,22 +132,22 @@ def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
     readers = AvroReaders(FakeSchemas.of(Everything))
     value = build_serializer(Everything, "avro", AVRO_ID)(record)
-    found = read_fields(value, readers, Reading)
-    assert found.keys() == set(Everything.__struct_fields__)
-    assert found["text"] == record.text
+    result = read_fields(value, readers, Reading)
+    assert result.keys() == set(Everything.__struct_fields__)
+    assert result["text"] == record.text
     assert read_fields(value[:7], readers, Reading) is None
     assert read_fields(value + b"\x00", readers, Reading) is None
 
 
 @pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
-def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
+def test_an_unreadable_avro_schema_gives_no_fields(schema):
     """Nor is it an error of the command."""
     readers = AvroReaders(FakeSchemas({3: WriterSchema("avro", schema)}))
     assert read_fields(encode_header(3) + b"x", readers, Reading) is None
 
 
-def test_a_registry_that_is_away_is_no_broken_record():
-    """It is raised: nothing can be said of the record."""
+def test_an_unavailable_registry_does_not_invalidate_a_record():
+    """The error is raised: nothing is known of the record."""
     with pytest.raises(RegistryUnreachable):
         read_fields(encode_header(3) + b"x", AvroReaders(FakeSchemas(error=RegistryUnreachable("away"))), Reading)
 

@@ -6,29 +6,29 @@ from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id, encode_he
 
 
 @given(st.integers(0, 2**32 - 1), st.binary())
-def test_what_is_packed_is_unpacked(schema_id, body):
-    """A frame is 5 bytes, is seen as one, and gives its id back, whatever follows."""
+def test_a_header_round_trips(schema_id, body):
+    """A header has 5 bytes, is recognized as one, and gives its id back, whatever follows."""
     value = encode_header(schema_id) + body
     assert len(encode_header(schema_id)) == HEADER_BYTES
     assert is_framed(value)
     assert decode_schema_id(value) == schema_id
 
 
-def test_the_frame_is_the_registrys():
-    """A zero byte, then the id with its highest byte first."""
+def test_the_header_is_the_registrys():
+    """A zero byte, then the id in big-endian order."""
     assert encode_header(258) == b"\x00\x00\x00\x01\x02"
 
 
 @pytest.mark.parametrize("size", range(1, HEADER_BYTES))
-def test_a_cut_frame_is_refused(size):
-    """A value that ends within its frame has no id; the error says how much is there."""
+def test_a_truncated_header_is_rejected(size):
+    """A value that ends within its header has no id; the error says how many bytes there are."""
     with pytest.raises(ValueError, match=f"truncated schema-registry header: {size} of 5 bytes"):
         decode_schema_id(encode_header(7)[:size])
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b" {}", b"[", b"\xef\xbb\xbf{}"])
-def test_json_is_not_framed(value):
-    """No JSON text looks like a frame."""
+def test_json_has_no_header(value):
+    """No JSON text looks like a header."""
     assert not is_framed(value)
 
 

@@ -34,7 +34,7 @@ def decoded(stored, rejected=(), deleted=()) -> Decoded:
     )
 
 
-def one_tally(
+def one_summary(
     partition, first, last, stored=0, deleted=0, rejected=0, at_ms=99, nulls=None, latencies=None
 ) -> BatchSummary:
     records = stored + deleted + rejected
@@ -47,71 +47,71 @@ def one_tally(
 places = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), unique=True, max_size=30)
 
 
-def test_a_tally_spans_all_that_became_of_a_partition():
-    """A summary counts what was stored, deleted and set aside, from the first to the last offset of all three."""
-    found = summarize_batch(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
-    assert found == [
-        one_tally(0, 4, 8, stored=2, deleted=1, rejected=1),
-        one_tally(1, 9, 9, rejected=1),
-        one_tally(2, 1, 1, stored=1),
-        one_tally(3, 2, 2, deleted=1),
+def test_a_summary_covers_every_outcome_of_a_partition():
+    """It counts what was stored, deleted and dead-lettered, from the first to the last offset of all three."""
+    summaries = summarize_batch(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
+    assert summaries == [
+        one_summary(0, 4, 8, stored=2, deleted=1, rejected=1),
+        one_summary(1, 9, 9, rejected=1),
+        one_summary(2, 1, 1, stored=1),
+        one_summary(3, 2, 2, deleted=1),
     ]
 
 
-def test_a_batch_of_nothing_has_no_tally():
+def test_an_empty_batch_has_no_summary():
     """Where nothing was read there is nothing to tell."""
     assert summarize_batch(Decoded(), 1) == []
     assert merge_summaries([]) == []
 
 
-def test_two_batches_share_nothing():
+def test_two_batches_share_no_state():
     """What is added to one batch is not in the next."""
     Decoded().rows.append((READING, 0, 0, 0))
     assert Decoded() == Decoded([], [], [])
 
 
 @given(places, st.integers(0, 30), st.integers(0, 30))
-def test_tallies_count_every_record_once(found, one, other):
-    """However records fall on partitions, each is counted once and lies within its summary."""
+def test_summaries_count_every_record_once(found, one, other):
+    """However records are spread over partitions, each is counted once and within its summary's offsets."""
     first, second = sorted((min(one, len(found)), min(other, len(found))))
     summaries = summarize_batch(decoded(found[:first], found[first:second], found[second:]), 5)
-    assert [one.partition for one in summaries] == sorted({partition for partition, _ in found})
+    assert [summary.partition for summary in summaries] == sorted({partition for partition, _ in found})
     for one in summaries:
         mine = [offset for partition, offset in found if partition == one.partition]
         assert (one.first_offset, one.last_offset, one.records) == (min(mine), max(mine), len(mine))
         assert one.records == one.stored + one.deleted + one.rejected + one.filtered
-    assert sum(one.stored for one in summaries) == first
-    assert sum(one.rejected for one in summaries) == second - first
-    assert sum(one.deleted for one in summaries) == len(found) - second
+    assert sum(summary.stored for summary in summaries) == first
+    assert sum(summary.rejected for summary in summaries) == second - first
+    assert sum(summary.deleted for summary in summaries) == len(found) - second
 
 
 @given(st.lists(st.tuples(everything(), st.integers(0, 2)), max_size=8))
 def test_nulls_are_counted_by_partition_and_field(rows):
-    """Each field that may be null is counted where it is, and a field that never was is not named."""
+    """Each optional field is counted where it is null, and a field that never was is not named."""
     batch = Decoded([(record, 0, partition, at) for at, (record, partition) in enumerate(rows)])
-    for one in summarize_batch(batch, 5):
-        mine = [record for record, partition in rows if partition == one.partition]
+    for summary in summarize_batch(batch, 5):
+        mine = [record for record, partition in rows if partition == summary.partition]
         counts = {name: sum(getattr(record, name) is None for record in mine) for name in NULLABLE}
-        assert one.nulls == {name: count for name, count in counts.items() if count}
+        assert summary.nulls == {name: count for name, count in counts.items() if count}
 
 
-def test_rejects_and_deletions_have_no_nulls():
+def test_dead_letters_and_deletions_have_no_nulls():
     """Only a stored row has fields."""
-    assert [one.nulls for one in summarize_batch(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
+    assert [summary.nulls for summary in summarize_batch(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
 
 
 @given(st.lists(places, max_size=4), st.randoms())
-def test_merge_gives_the_same_in_any_order(parts, random):
-    """Tasks may answer in any order."""
-    summaries = [one for number, part in enumerate(parts) for one in summarize_batch(decoded(part), number)]
+def test_merging_is_independent_of_order(parts, random):
+    """Tasks may finish in any order."""
+    summaries = [summary for number, part in enumerate(parts) for summary in summarize_batch(decoded(part), number)]
     shuffled = list(summaries)
     random.shuffle(shuffled)
     assert merge_summaries(summaries) == merge_summaries(shuffled)
-    assert sum(one.records for one in merge_summaries(summaries)) == sum(map(len, parts))
+    assert sum(summary.records for summary in merge_summaries(summaries)) == sum(map(len, parts))
 
 
-def test_merge_adds_up_and_keeps_the_last_acknowledgement():
-    """A partition is done when the last of its parts is; counts and nulls are added, field by field."""
+def test_merging_adds_counts_and_keeps_the_last_acknowledgement():
+    """A partition is complete when the last of its parts is; counts and nulls are added, field by field."""
     parts = [
         BatchSummary(0, 0, 4, 5, 5, 0, 0, 0, 30, {"a": 2, "b": 1}, {10: 4, 25: 1}),
         BatchSummary(0, 5, 9, 5, 2, 1, 1, 1, 20, {"a": 1, "c": 4}, {10: 2}),
@@ -123,7 +123,7 @@ def test_merge_adds_up_and_keeps_the_last_acknowledgement():
     assert parts[0].nulls == {"a": 2, "b": 1}
 
 
-def test_tally_ddl_names_the_fields_in_order():
+def test_the_summary_ddl_names_the_fields_in_order():
     """Spark's columns are the summary's fields, in order."""
     columns = re.sub("MAP<[^>]*>", "MAP", SUMMARY_DDL).split(", ")
     assert [column.split()[0] for column in columns] == list(BatchSummary._fields)
@@ -138,7 +138,7 @@ versions = st.lists(
 
 
 @given(versions)
-def test_of_versions_with_one_write_timestamp_the_last_stays(found):
+def test_the_last_of_versions_with_one_write_timestamp_wins(found):
     """By position, rows and deletions alike; all others are written, and the batch itself keeps everything."""
     batch = Decoded(
         [(Reading(sensor=key, celsius=1.0), 0, *place) for is_gone, key, *place, _ in found if not is_gone],
@@ -155,8 +155,8 @@ def test_of_versions_with_one_write_timestamp_the_last_stays(found):
     assert len(batch.rows) + len(batch.deletions) == len(found)
 
 
-def test_a_reject_can_be_sent_to_another_process():
-    """Spark may carry rejects between processes."""
+def test_a_dead_letter_can_be_sent_to_another_process():
+    """Spark may send dead letters between processes."""
     reject = Reject(Fault(Reason.FRAME_BROKEN, "cut"), "t", 1, 2, b"k", None, [("h", None)])
     assert pickle.loads(pickle.dumps(reject)) == reject
 
@@ -172,6 +172,8 @@ def test_a_reject_can_be_sent_to_another_process():
         (Reason.PROCESSING_ERROR, Stage.DECODE, None, None, False),
     ],
 )
-def test_a_record_that_failed_after_it_was_decoded_has_no_bytes(reason, stage, key, value, has_bytes):
-    """What the transform or an encoder met is known by its position alone; a null value without a key is what it is."""
+def test_a_record_that_failed_after_decoding_has_no_bytes(reason, stage, key, value, has_bytes):
+    """What failed in the transform or an encoder is known only by its position; a null value without a key stays as it
+    is.
+    """
     assert Reject(Fault(reason, "", stage), "t", 0, 1, key, value, []).has_bytes is has_bytes

@@ -22,7 +22,7 @@ HALF_MS = timedelta(microseconds=500)
 
 
 def driver_reads(cql_name: str, encoded: bytes | None):
-    """What the driver makes of a cell; a timestamp to the ms: the driver counts them in floating point."""
+    """What the driver reads from a cell; timestamps to the ms, as the driver computes in floating point."""
     if encoded is None:
         return None
     value = TYPES[cql_name].deserialize(encoded, 5)
@@ -54,35 +54,35 @@ def assert_driver_reads(record):
 
 
 @given(users())
-def test_the_driver_reads_every_user_as_it_was(user):
-    """The bytes bound for a user are those that cassandra-driver decodes to its values."""
+def test_the_driver_reads_every_user_unchanged(user):
+    """cassandra-driver decodes the bytes bound for a user to its values."""
     assert_driver_reads(user)
 
 
 @given(everything())
-def test_the_driver_reads_every_type_as_it_was(record):
-    """The bytes bound for each type, None included, are those that cassandra-driver decodes to its value."""
+def test_the_driver_reads_every_type_unchanged(record):
+    """cassandra-driver decodes the bytes bound for each type, including None, to its value."""
     assert_driver_reads(record)
 
 
 @given(everything())
-def test_moments_are_bound_to_the_millisecond(record):
-    """A timestamp cell holds the whole milliseconds of the moment in its own zone, exactly."""
+def test_timestamps_are_bound_in_milliseconds(record):
+    """A timestamp cell contains the whole milliseconds of the timestamp in its own zone, exactly."""
     assert unpack(">q", cells_of(record)["moment"])[0] == to_epoch_ms(record.moment)
 
 
 @given(st.integers(0, 2**41), st.integers(0, 2**31 - 1), st.integers(0, 2**62), st.integers(0, 2**61))
-def test_arrival_and_write_time_stand_after_the_record(timestamp_ms, partition, offset, epoch_us):
-    """The record's cells are followed by arrival time, partition, offset, and the epoch plus the offset."""
+def test_arrival_and_write_timestamp_follow_the_record(timestamp_ms, partition, offset, epoch_us):
+    """The record's cells are followed by arrival time, partition, offset, and the timestamp base plus the offset."""
     cells = encoded(Reading(sensor=7, celsius=1.5), timestamp_ms, partition, offset, epoch_us)
     values = [unpack(kind, cell)[0] for kind, cell in zip((">i", ">d", ">q", ">i", ">q", ">q"), cells, strict=True)]
     assert values == [7, 1.5, timestamp_ms, partition, offset, epoch_us + offset]
 
 
 @given(st.lists(everything(), max_size=6))
-def test_rows_are_encoded_together_as_each_by_itself(records):
-    """Nothing of one row gets into another, whichever of them have None where; of no rows there is nothing."""
-    rows = [(one, at, at % 3, 10 * at) for at, one in enumerate(records)]
+def test_rows_are_encoded_together_like_one_by_one(records):
+    """No value of one row gets into another, wherever they have None; no rows give no output."""
+    rows = [(item, at, at % 3, 10 * at) for at, item in enumerate(records)]
     encode = cql.build_encoder(Everything)
     together = list(encode(rows, range(len(rows))))
     assert together == [framed for at, row in enumerate(rows) for framed in encode([row], [at])]
@@ -102,14 +102,14 @@ ONE = Everything(
 
 
 @pytest.mark.parametrize("length", [0, 1, 255, 256, 1023, 1024, 1025, 65_536, 100_000])
-def test_a_text_of_any_length_stands_after_its_length(length):
-    """Long texts too, in a column that may be null and in one that may not."""
+def test_a_text_of_any_length_has_its_length_first(length):
+    """Long texts too, in an optional and in a required column."""
     cells = cells_of(structs.replace(ONE, text="x" * length, maybe_text="y" * length))
     assert (cells["text"], cells["maybe_text"]) == (b"x" * length, b"y" * length)
 
 
-def test_an_empty_text_is_no_null():
-    """The two are told apart, in one column too."""
+def test_an_empty_text_is_not_null():
+    """They are distinguished, also within one column."""
     rows = [(structs.replace(ONE, maybe_text=text), 0, 0, at) for at, text in enumerate(("", None, "a"))]
     at = [field.name for field in fields(Everything)].index("maybe_text")
     assert [values_in(framed)[at] for framed in cql.build_encoder(Everything)(rows, [row[3] for row in rows])] == [
@@ -121,9 +121,9 @@ def test_an_empty_text_is_no_null():
 
 @given(everything(), users(), st.integers(0, 1_000_000))
 def test_the_key_of_a_record_is_its_cell(record, user, sensor):
-    """The bytes by which a row's replicas are found are those that are stored, for a key of each kind."""
-    for one, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
-        assert cql.build_key_encoder(type(one))(one) == cells_of(one)[name]
+    """The bytes that determine a row's replicas are those that are stored, for a key of each kind."""
+    for first, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
+        assert cql.build_key_encoder(type(first))(first) == cells_of(first)[name]
 
 
 def test_table_of_each_type():
@@ -155,15 +155,15 @@ def test_table_of_each_type():
     )
 
 
-def test_keyspace():
-    """The keyspace is made with the replication that is given, when it is not there."""
+def test_the_keyspace_statement_has_the_replication():
+    """The keyspace is created with the given replication if it does not exist."""
     assert cql.render_create_keyspace("ks", "{'class': 'X'}") == (
         "CREATE KEYSPACE IF NOT EXISTS ks WITH replication = {'class': 'X'}"
     )
 
 
-def test_insert_names_the_columns_that_the_encoder_fills():
-    """The INSERT has one mark for each encoded value; the last is the write timestamp."""
+def test_the_insert_names_the_columns_that_the_encoder_fills():
+    """The INSERT has one bind marker for each encoded value; the last is the write timestamp."""
     text = cql.render_insert("ks", "t", Reading)
     assert text == (
         "INSERT INTO ks.t (sensor, celsius, ingested_at, kafka_partition, kafka_offset) "
@@ -174,31 +174,33 @@ def test_insert_names_the_columns_that_the_encoder_fills():
 
 def test_every_column_of_a_user_is_in_table_and_insert():
     """Table and INSERT hold the same columns: the user's and the arrival's."""
-    names = [one.name for one in (*fields(User), *fields(Arrival))]
+    names = [item.name for item in (*fields(User), *fields(Arrival))]
     insert = cql.render_insert("ks", "t", User)
     table = cql.render_create_table("ks", "t", User)
     assert all(name in insert and f"  {name} " in table for name in names)
 
 
 @pytest.mark.parametrize("strange", ["", "1a", "Upper", "orderId", "a-b", "a;DROP", "a b", "ä", "a\n", "_a", *RESERVED])
-def test_a_name_that_needs_quotes_has_them(strange):
-    """Reserved words, capitals and whatever else is no plain name are quoted in each statement."""
+def test_a_name_that_needs_quotes_is_quoted(strange):
+    """Reserved words, capitals and any other name that is not plain are quoted in each statement."""
     assert cql.quote_name(strange) == f'"{strange}"'
 
 
 @pytest.mark.parametrize("name", ["a" * 48, "a_1", "orders", "tables", "text", "timestamp", "key", "ttl"])
-def test_a_plain_name_stands_as_it_is(name):
-    """Lower-case letters, digits and _ need no quotes, nor does a word that CQL reads as a name."""
+def test_a_plain_name_is_not_quoted(name):
+    """Lower-case letters, digits and _ need no quotes, nor does a word that CQL accepts as a name."""
     assert cql.quote_name(name) == name
 
 
-def test_nothing_can_be_slipped_into_a_statement():
+def test_a_name_cannot_inject_cql():
     """A quote within a name is doubled, so that it does not end the name."""
     assert cql.quote_name('a" int; DROP TABLE x; --') == '"a"" int; DROP TABLE x; --"'
 
 
 def test_every_reserved_word_of_cassandra_is_known():
-    """The words that Cassandra's parser takes for no name: those of the driver, but DataStax's own, and two values."""
+    """The words that Cassandra's parser rejects as names: those of the driver, without DataStax's own, and two
+    values.
+    """
     enterprise = {
         *("active", "any", "application", "applications", "authentication", "call", "calls", "cluster", "columns"),
         *(
@@ -233,14 +235,14 @@ def test_every_reserved_word_of_cassandra_is_known():
 
 
 class Item(Record, frozen=True, kw_only=True):
-    """Reserved words and capitals, as APIs have them."""
+    """Reserved words and capitals, as in real APIs."""
 
     order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
     unitPrice: float  # noqa: N815
 
 
-def test_every_name_in_every_statement_is_quoted_where_it_must_be():
-    """Keyspace, table, columns and key: in the statements that make, change and fill a table."""
+def test_names_are_quoted_in_every_statement():
+    """Keyspace, table, columns and key: in the statements that create, alter and fill a table."""
     assert cql.render_create_keyspace("Lab", "{}") == 'CREATE KEYSPACE IF NOT EXISTS "Lab" WITH replication = {}'
     assert cql.render_create_table("Lab", "table", Item) == "\n".join(
         [
@@ -262,7 +264,7 @@ def test_every_name_in_every_statement_is_quoted_where_it_must_be():
 
 
 def test_columns_are_those_of_the_table():
-    """The columns, in order, are those that the table is made with."""
+    """The columns are in the order in which the table is created."""
     lines = cql.render_create_table("ks", "t", Everything).splitlines()[1:-2]
     assert [f"  {name} {kind}," for name, kind in cql.column_types(Everything).items()] == lines
 

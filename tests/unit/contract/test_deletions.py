@@ -14,13 +14,13 @@ from tests.unit.records import Reading
 
 
 class Named(Record, frozen=True, kw_only=True):
-    """A text's key."""
+    """A record with a text key."""
 
     name: Annotated[str, Meta(min_length=1, max_length=5, extra=KEY)]
 
 
-def test_a_deletion_names_the_key_and_the_write_time():
-    """The statement deletes one row, as of its place in Kafka."""
+def test_a_deletion_names_the_key_and_the_write_timestamp():
+    """The statement deletes one row, with the write timestamp of its position in Kafka."""
     assert cql.render_delete("ks", "t", User) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?"
     assert cql.render_delete("ks", "t", Reading) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE sensor = ?"
 
@@ -29,7 +29,7 @@ def test_a_deletion_names_the_key_and_the_write_time():
     ("row", "key", "kind"),
     [(User, UUID(int=5), cqltypes.UUIDType), (Reading, 7, cqltypes.Int32Type), (Named, "Zoë", cqltypes.UTF8Type)],
 )
-def test_a_deletion_is_bound_as_the_driver_would(row, key, kind):
+def test_a_deletion_is_bound_like_by_the_driver(row, key, kind):
     """Its values are the write timestamp and the key, in the statement's order, for a key of each kind."""
     write_us, cell = values_in(cql.build_delete_encoder(row)(key, 1_700_000_000_000_005))
     assert unpack(">q", write_us)[0] == 1_700_000_000_000_005

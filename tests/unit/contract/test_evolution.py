@@ -37,7 +37,7 @@ def of_avro(*fields_, name="R"):
     return {"type": "record", "name": name, "namespace": "penstock", "fields": list(fields_)}
 
 
-def told(changes):
+def summarize(changes):
     return [(change.field, change.kind) for change in changes]
 
 
@@ -101,8 +101,8 @@ JSON_CASES = {
 
 
 @pytest.mark.parametrize("case", JSON_CASES)
-def test_each_kind_of_change_of_a_json_schema(case):
-    """One change gives one line, with field and kind, and a reason that names the field."""
+def test_each_kind_of_change_of_a_json_schema_is_reported(case):
+    """One change is one line, with field and kind, and a reason that names the field."""
     older, newer, kind, name = JSON_CASES[case]
     (change,) = compare_schemas(older, newer)
     assert (change.field, change.kind, change.allowed) == (name, kind, kind in ALLOWED)
@@ -140,62 +140,62 @@ AVRO_CASES = {
 
 
 @pytest.mark.parametrize("case", AVRO_CASES)
-def test_each_kind_of_change_of_an_avro_schema(case):
-    """One change gives one line, with field and kind."""
+def test_each_kind_of_change_of_an_avro_schema_is_reported(case):
+    """One change is one line, with field and kind."""
     older, newer, kind, name = AVRO_CASES[case]
     (change,) = compare_schemas(older, newer)
     assert (change.field, change.kind, change.allowed) == (name, kind, kind in ALLOWED)
 
 
-def test_every_kind_is_found_by_the_tests_above():
+def test_every_kind_is_covered_by_the_tests_above():
     """No kind is without an example."""
-    found = {case[2] for case in (*JSON_CASES.values(), *AVRO_CASES.values())}
-    assert found | {describe_encoding_change("s", "AVRO", "JSON").kind} == set(ChangeKind)
+    result = {case[2] for case in (*JSON_CASES.values(), *AVRO_CASES.values())}
+    assert result | {describe_encoding_change("s", "AVRO", "JSON").kind} == set(ChangeKind)
 
 
-def test_a_required_field_is_refused_with_the_way_out():
-    """The reason names the field, the rule, and what to write instead, as the record's file writes it."""
+def test_a_required_field_is_rejected_with_a_way_out():
+    """The reason names the field, the rule, and what to write instead, as in the record's file."""
     (change,) = compare_schemas(of_json(a=TEXT), of_json("ab", a=TEXT, b=TEXT | {"format": "date-time"}))
     assert change.why == "`b` is new and required, but older records do not have it: make it `datetime | None = None`"
     assert str(change) == f"added_required: {change.why}"
 
 
-def test_a_rule_is_named_as_it_is_written():
-    """The reason says max_length and le, not what JSON Schema calls them, and both values."""
+def test_a_rule_is_named_as_in_the_record_file():
+    """The reason says max_length and le, not JSON Schema's names, and both values."""
     (change,) = compare_schemas(of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 4}))
     assert change.why.startswith("`a`: max_length changed from 5 to 4: ")
 
 
-def test_several_changes_come_in_the_order_of_the_fields():
-    """Fields of the newer schema first, then those that are gone."""
+def test_changes_are_in_the_order_of_the_fields():
+    """Fields of the newer schema first, then those that were removed."""
     older, newer = of_json("abz", a=TEXT, b=TEXT, z=TEXT), of_json("ab", c=MAYBE_TEXT, b=TEXT, a={"type": "boolean"})
     changes = compare_schemas(older, newer)
-    assert told(changes) == [
+    assert summarize(changes) == [
         ("c", ChangeKind.ADDED_OPTIONAL),
         ("a", ChangeKind.TYPE_CHANGED),
         ("z", ChangeKind.REMOVED),
     ]
-    assert told(list_refused(changes)) == [("a", ChangeKind.TYPE_CHANGED), ("z", ChangeKind.REMOVED)]
+    assert summarize(list_refused(changes)) == [("a", ChangeKind.TYPE_CHANGED), ("z", ChangeKind.REMOVED)]
 
 
-def test_changes_go_with_an_error_to_another_process():
-    """Spark and Airflow send errors about: the changes of one arrive with it."""
+def test_the_changes_of_an_error_can_be_sent_to_another_process():
+    """Spark and Airflow send errors between processes: the changes arrive with the error."""
     error = SchemaRefused("no", changes=[Change.of("a", ChangeKind.REMOVED, "why")])
     assert pickle.loads(pickle.dumps(error)).changes == error.changes
 
 
 @given(st.data())
 @pytest.mark.parametrize("render", [json_schema, avro_schema])
-def test_taking_optional_fields_away_is_the_only_way_back(render, data):
-    """From a record with fewer optional fields all changes are allowed; back again, each of them is refused."""
+def test_only_removing_optional_fields_is_allowed_in_reverse(render, data):
+    """From a record with fewer optional fields all changes are allowed; in reverse, each of them is rejected."""
     optional = [field.name for field in fields(Everything) if field.nullable]
     gone = data.draw(st.sets(st.sampled_from(optional)))
     newer = render(Everything)
     older = copy.deepcopy(newer)
     if "fields" in older:
-        older["fields"] = [one for one in older["fields"] if one["name"] not in gone]
+        older["fields"] = [item for item in older["fields"] if item["name"] not in gone]
     else:
-        older["properties"] = {name: one for name, one in older["properties"].items() if name not in gone}
+        older["properties"] = {name: value for name, value in older["properties"].items() if name not in gone}
     assert {change.field for change in compare_schemas(older, newer) if change.allowed} == gone
     assert not list_refused(compare_schemas(older, newer))
     assert {change.field for change in list_refused(compare_schemas(newer, older))} == gone
@@ -213,16 +213,16 @@ somebodys_field = st.booleans() | st.fixed_dictionaries(
 )
 
 
-@given(st.booleans() | st.dictionaries(st.sampled_from("abc"), somebodys_field).map(lambda found: of_json((), **found)))
-def test_schemas_of_others_are_compared_too(older):
-    """A subject may hold what somebody else wrote: it is compared, whatever it says of its fields."""
+@given(st.booleans() | st.dictionaries(st.sampled_from("abc"), somebodys_field).map(lambda item: of_json((), **item)))
+def test_schemas_written_by_others_are_compared_too(older):
+    """A subject may contain another author's schema: it is compared, whatever it says about its fields."""
     changes = compare_schemas(older, of_json("ab", a=TEXT, b=TEXT))
     assert {change.field for change in list_refused(changes)} >= {"a", "b"}
 
 
 @pytest.mark.parametrize("older", ["string", {"type": "array", "items": "int"}, ["null", "string"]], ids=repr)
-def test_avro_that_is_no_record_is_refused(older):
-    """A subject of something else is not taken over."""
+def test_avro_that_is_not_a_record_is_rejected(older):
+    """A subject with another purpose is not taken over."""
     assert list_refused(compare_schemas(older, of_avro(TEXT_A)))
 
 
@@ -233,52 +233,52 @@ def with_columns(**more):
     return Table(TABLE.columns | more, TABLE.key)
 
 
-def test_a_table_that_fits_needs_nothing():
-    """Every column is there with its type."""
+def test_a_table_that_fits_needs_no_change():
+    """Every column exists with its type."""
     assert compare_table(TABLE, Reading) == []
     assert find_missing_columns(TABLE, Reading) == {}
     assert find_unmanaged_columns(TABLE, Reading) == []
 
 
-def test_a_column_that_is_missing_is_added():
+def test_a_missing_column_is_added():
     """Also one of the arrival's: whatever a row needs."""
     table = Table({"sensor": "int", "kafka_partition": "int", "kafka_offset": "bigint"}, ("sensor",))
     assert find_missing_columns(table, Reading) == {"celsius": "double", "ingested_at": "timestamp"}
-    assert told(compare_table(table, Reading)) == [
+    assert summarize(compare_table(table, Reading)) == [
         ("celsius", ChangeKind.ADDED_OPTIONAL),
         ("ingested_at", ChangeKind.ADDED_OPTIONAL),
     ]
 
 
-def test_a_column_of_another_type_is_refused():
+def test_a_column_of_another_type_is_rejected():
     """Cassandra does not change a column's type."""
     (change,) = compare_table(with_columns(celsius="float"), Reading)
     assert (change.field, change.kind, change.allowed) == ("celsius", ChangeKind.TYPE_CHANGED, False)
     assert "from float to double" in change.why
 
 
-def test_another_key_is_refused():
+def test_another_key_is_rejected():
     """A table keeps its primary key."""
     (change,) = compare_table(Table(TABLE.columns, ("celsius", "sensor")), Reading)
     assert (change.field, change.kind, change.allowed) == ("sensor", ChangeKind.KEY_CHANGED, False)
     assert "`celsius, sensor`" in change.why
 
 
-def test_columns_that_the_record_has_not_are_left_alone():
-    """They are named, and nothing is said against them."""
+def test_unmanaged_columns_are_left_alone():
+    """They are named, and are no problem."""
     table = with_columns(old="text", older="int")
     assert compare_table(table, Reading) == []
     assert find_unmanaged_columns(table, Reading) == ["old text", "older int"]
 
 
-def test_a_table_that_is_not_there_is_not_compared():
-    """It is made as a whole."""
+def test_a_missing_table_is_not_compared():
+    """It is created as a whole."""
     assert compare_table(Table({}, ()), Reading) == []
     assert find_missing_columns(Table({}, ()), Reading) == column_types(Reading)
 
 
-def test_a_change_reads_the_same_in_json():
-    """Scripts are given field, kind, verdict and reason."""
+def test_a_change_has_the_same_content_in_json():
+    """Scripts get field, kind, verdict and reason."""
     change = Change.of("a", ChangeKind.REMOVED, "why")
     assert msgspec.json.decode(msgspec.json.encode(change)) == {
         "field": "a",

@@ -1,4 +1,4 @@
-"""When a stream is stuck, and what is said of it."""
+"""When a stream is stuck, and how that is reported."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ BATCH = FailingBatch(
     [("retrying", 0, False), ("retrying", 59, False), ("retrying", 60, True), ("transform_failed", 0, True)],
 )
 def test_a_batch_is_stuck_when_retrying_does_not_help(state: str, age_s: float, stuck: bool) -> None:
-    """After a minute; at once when it is not tried again. An alert has a minute more until two have passed."""
+    """After a minute; at once if it is not retried. An alert waits another minute, until two have passed."""
     batch = replace(BATCH, state=state)
     assert batch.is_stuck(NOW + timedelta(seconds=age_s)) == stuck
     assert timedelta(minutes=1) >= STUCK_AFTER
@@ -42,22 +42,22 @@ def test_a_batch_is_stuck_when_retrying_does_not_help(state: str, age_s: float, 
         ("/other", {}, True),
     ],
 )
-def test_a_batch_of_an_older_checkpoint_is_over_once_the_ledger_is_past_it(
+def test_a_batch_of_an_older_checkpoint_is_over_once_the_ledger_has_passed_it(
     checkpoint: str, reached: dict[int, int], current: bool
 ) -> None:
-    """That of the present checkpoint is not: a batch may be stored again and again, and never be committed."""
+    """One of the current checkpoint is not: a batch may be stored repeatedly without being committed."""
     old = replace(BATCH, first_at=NOW - timedelta(days=1))
     assert stuck_batches([old], checkpoint, reached, NOW) == ([old] if current else [])
 
 
-def test_a_batch_without_positions_is_never_taken_for_past() -> None:
-    """What is not known excuses nothing."""
+def test_a_batch_without_positions_is_never_over() -> None:
+    """Unknown positions excuse nothing."""
     assert replace(BATCH, end={}).is_current("/other", {0: 10**9})
     assert replace(BATCH, end={}).position == "unknown position"
 
 
 def test_the_summary_says_where_since_when_and_why_and_quotes_no_record() -> None:
-    """It goes to alerts and pages; partitions without records are left out."""
+    """It is shown in alerts and pages; partitions without records are omitted."""
     assert BATCH.summary == (
         "the stream is stuck on batch 7 (0:17 to 0:19, 1:5 to 1:8) since 2026-01-01 12:00:00 UTC, 1 failure: "
         "orders.py, line 7: ValueError"

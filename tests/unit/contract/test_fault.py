@@ -4,7 +4,7 @@ from penstock.contract.fault import Fault, Reason, Stage
 
 
 def test_reason_codes_are_stable():
-    """Queues and dashboards hold these codes: a change here breaks them."""
+    """Dead-letter topics and dashboards contain these codes: a change here breaks them."""
     assert [str(reason) for reason in Reason] == [
         "value_missing",
         "key_ambiguous",
@@ -23,7 +23,7 @@ def test_reason_codes_are_stable():
 
 
 class Wordless(Exception):
-    """An exception that cannot even say what it is."""
+    """An exception whose `__str__` raises."""
 
     def __str__(self):
         raise RuntimeError
@@ -39,12 +39,12 @@ class Wordless(Exception):
         (Wordless(), "tests.unit.contract.test_fault.Wordless: <exception str() failed>"),
     ],
 )
-def test_an_exception_is_told_by_its_type_and_words(error, words):
-    """Whatever was raised, the message can stand in a header."""
+def test_an_exception_is_described_by_its_type_and_message(error, words):
+    """Whatever was raised, the description fits in a header."""
     fault = Fault.of_exception(error, Stage.TRANSFORM)
     assert (fault.reason, fault.message, fault.stage) == (Reason.PROCESSING_ERROR, words, Stage.TRANSFORM)
 
 
-def test_the_words_of_an_exception_are_bounded():
+def test_the_message_of_an_exception_is_bounded():
     """An exception may quote a whole record."""
     assert len(Fault.of_exception(ValueError("x" * 1_000_000)).message) == 1000

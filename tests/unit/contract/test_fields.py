@@ -33,8 +33,8 @@ def field_of(kind) -> fields.Field:
         (bool, fields.BOOLEAN),
     ],
 )
-def test_each_type_has_its_kind_with_none_or_without(kind, expected):
-    """A field's kind follows from its type; None beside it makes the field nullable and changes nothing else."""
+def test_each_type_has_its_kind_optional_or_not(kind, expected):
+    """A field's kind is derived from its type; `| None` makes the field nullable and changes nothing else."""
     assert (field_of(kind).kind, field_of(kind).nullable) == (expected, False)
     assert (field_of(kind | None).kind, field_of(kind | None).nullable) == (expected, True)
 
@@ -49,8 +49,8 @@ def test_each_type_has_its_kind_with_none_or_without(kind, expected):
         (-(2**31) - 1, 0, fields.BIGINT),
     ],
 )
-def test_an_int_is_an_int_column_only_when_its_rules_keep_it_in_32_bits(least, most, expected):
-    """An int field becomes `int` when both bounds fit 32 bits, and `bigint` otherwise."""
+def test_an_int_is_an_int_column_only_if_its_rules_bound_it_to_32_bits(least, most, expected):
+    """An int field becomes `int` if both bounds fit 32 bits, and `bigint` otherwise."""
     assert field_of(Annotated[int, Meta(ge=least, le=most)]).kind is expected
 
 
@@ -84,24 +84,24 @@ def test_an_int_has_64_bits_unless_its_rules_say_less(rules, expected):
         ),
     ],
 )
-def test_a_time_without_a_zone_is_refused_with_what_to_write(kind, written):
-    """A time without a zone could not be encoded, and its batch would fail for ever."""
+def test_a_time_without_a_zone_is_rejected_with_what_to_write(kind, written):
+    """A time without a zone could not be encoded, and its batch would fail at every retry."""
     with pytest.raises(TypeError, match="field it: a datetime needs a time zone") as wrong:
         field_of(kind)
     assert str(wrong.value).endswith(f"write {written}")
 
 
 @pytest.mark.parametrize("kind", [str, str | None])
-def test_a_field_that_may_be_absent_must_be_nullable(kind):
-    """A default other than None is refused: Avro and old readers would not know it."""
+def test_an_optional_field_must_be_nullable(kind):
+    """A default other than None is rejected: Avro and old readers would not know it."""
     record = msgspec.defstruct("One", [("it", kind, "x")], bases=(Record,), frozen=True, kw_only=True)
     with pytest.raises(TypeError, match="field it: an optional field is"):
         fields.fields(record)
 
 
 @pytest.mark.parametrize("rules", [Meta(), Meta(min_length=1), Meta(min_length=1, max_length=65_535)])
-def test_a_text_key_that_cassandra_may_refuse_is_refused(rules):
-    """A partition key has 1 to 65,535 bytes; a character of UTF-8 has up to four."""
+def test_a_text_key_that_cassandra_may_reject_is_rejected(rules):
+    """A partition key has 1 to 65,535 bytes; a UTF-8 character has up to four."""
     record = msgspec.defstruct(
         "One", [("it", Annotated[str, rules, Meta(extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
     )
@@ -112,31 +112,31 @@ def test_a_text_key_that_cassandra_may_refuse_is_refused(rules):
 @pytest.mark.parametrize(
     "kind", [list[str], dict[str, int], bytearray, Literal[1], Literal["a", None], str | int, str | int | None, Record]
 )
-def test_a_type_without_a_column_type_is_refused_by_name(kind):
-    """A field that no column can hold is refused, and the error names the field."""
+def test_a_type_without_a_column_type_is_rejected_by_name(kind):
+    """The error names the field that no column can hold."""
     with pytest.raises(TypeError, match="field it: "):
         field_of(kind)
 
 
-def test_marks_and_description_are_found_inside_and_outside_of_a_union():
-    """Key, personal data and description of a field are read wherever its Meta stands."""
+def test_marks_and_description_are_found_inside_and_outside_a_union():
+    """Key, personal data and description of a field are read wherever its Meta is."""
     inside = field_of(Annotated[str, Meta(description="in", extra=PERSONAL)] | None)
     outside = field_of(Annotated[str | None, Meta(description="out", extra=PERSONAL)])
     assert (inside.personal, inside.key, inside.description) == (True, False, "in")
     assert (outside.personal, outside.key, outside.description) == (True, False, "out")
 
 
-def test_fields_come_in_the_order_of_the_record():
-    """Fields are in the order they are written in, and know whether they may be None."""
-    found = fields.fields(Everything)
-    assert [one.name for one in found] == list(Everything.__struct_fields__)
-    assert [one.name for one in found if not one.nullable] == list(Everything.__struct_fields__)[:8]
+def test_fields_are_in_the_order_of_the_record():
+    """And know whether they are optional."""
+    result = fields.fields(Everything)
+    assert [item.name for item in result] == list(Everything.__struct_fields__)
+    assert [item.name for item in result if not item.nullable] == list(Everything.__struct_fields__)[:8]
 
 
 def test_every_field_of_a_user_is_described_and_personal_data_are_marked():
-    """Nobody has to guess what a field of a user is, or whether it tells something about a person."""
-    assert all(one.description for one in fields.fields(User))
-    assert {one.name for one in fields.fields(User) if not one.personal} == {
+    """No reader has to guess what a field of a user is, or whether it is personal data."""
+    assert all(field.description for field in fields.fields(User))
+    assert {field.name for field in fields.fields(User) if not field.personal} == {
         "id",
         "gender",
         "registered_date",
@@ -144,12 +144,12 @@ def test_every_field_of_a_user_is_described_and_personal_data_are_marked():
     }
 
 
-def test_the_key_is_the_one_field_marked_so():
-    """`key_of` gives the field that carries KEY."""
+def test_the_key_is_the_one_field_marked_as_key():
+    """`key_of` returns the field with KEY."""
     assert (key_of(User).name, key_of(Reading).name) == ("id", "sensor")
 
 
-def test_no_key_and_two_keys_are_refused():
+def test_no_key_and_two_keys_are_rejected():
     """A record has exactly one key; the error says how many there are."""
     key = Annotated[str, Meta(extra=KEY)]
     two = msgspec.defstruct("Two", [("a", key), ("b", key)], bases=(Record,), frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def test_no_key_and_two_keys_are_refused():
         key_of(Arrival)
 
 
-def test_a_key_that_may_be_none_is_refused():
+def test_an_optional_key_is_rejected():
     """A row without a key cannot be stored, so the key of a record is never None."""
     maybe = msgspec.defstruct(
         "Maybe", [("a", Annotated[str | None, Meta(extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
@@ -169,29 +169,29 @@ def test_a_key_that_may_be_none_is_refused():
 
 
 @given(moments)
-def test_epoch_ms_counts_whole_milliseconds_rounded_down(moment):
-    """`epoch_ms` is the moment in ms, never later than it and less than 1 ms earlier, before 1970 too."""
+def test_epoch_ms_rounds_down_to_whole_milliseconds(moment):
+    """Never later than the timestamp and less than 1 ms earlier, before 1970 too."""
     left = moment - EPOCH - timedelta(milliseconds=to_epoch_ms(moment))
     assert timedelta(0) <= left < timedelta(milliseconds=1)
 
 
 @given(moments)
-def test_a_moment_comes_back_from_its_milliseconds(moment):
-    """`from_epoch_ms` undoes `epoch_ms` to the millisecond, in every year, and its moments are in UTC."""
-    found = from_epoch_ms(to_epoch_ms(moment))
-    assert found == moment - timedelta(microseconds=moment.microsecond % 1000)
-    assert found.tzinfo is UTC
+def test_a_timestamp_round_trips_through_its_milliseconds(moment):
+    """`from_epoch_ms` inverts `epoch_ms` to the millisecond, in every year, and its timestamps are in UTC."""
+    result = from_epoch_ms(to_epoch_ms(moment))
+    assert result == moment - timedelta(microseconds=moment.microsecond % 1000)
+    assert result.tzinfo is UTC
 
 
 @pytest.mark.parametrize("ms", [-62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])
-def test_no_moment_lies_outside_of_the_years(ms):
-    """A number of ms that no `datetime` can hold is refused."""
+def test_milliseconds_outside_the_range_of_datetime_are_rejected(ms):
+    """A number of ms without a `datetime` is an error."""
     with pytest.raises(OverflowError):
         from_epoch_ms(ms)
 
 
 class Named(Record, frozen=True, kw_only=True):
-    """A text's key."""
+    """A record with a text key."""
 
     name: Annotated[str, Meta(min_length=2, max_length=5, pattern="^[a-z]+$", extra=KEY)]
 
@@ -210,7 +210,7 @@ ID = UUID("0a1b2c3d-0000-4000-8000-00000000abcd")
         (Reading, b"0", 0),
     ],
 )
-def test_a_key_is_read_as_the_id_that_it_stands_for(record, key, expected):
+def test_a_key_is_parsed_as_its_id(record, key, expected):
     """A Kafka key is the text of an id, whatever the kind of the id."""
     assert build_key_reader(record)(key) == expected
 
@@ -240,13 +240,13 @@ def test_a_key_is_read_as_the_id_that_it_stands_for(record, key, expected):
         (Reading, b"7\0"),
     ],
 )
-def test_a_key_that_is_no_id_is_refused(record, key):
-    """What breaks the rules of the id's field is no id."""
-    with pytest.raises(ValueError):  # noqa: PT011  msgspec's and the codec's are both told by what they say
+def test_a_key_that_is_not_an_id_is_rejected(record, key):
+    """An id must satisfy the rules of the id's field."""
+    with pytest.raises(ValueError):  # noqa: PT011  the errors of msgspec and the codec differ only in their messages
         build_key_reader(record)(key)
 
 
 @given(everything())
-def test_the_key_that_a_producer_gives_is_read_back(record):
-    """The text of an id, which is the Kafka key, stands for it."""
+def test_the_key_that_a_producer_writes_is_read_back(record):
+    """The text of an id, which is the Kafka key, gives the id again."""
     assert build_key_reader(Everything)(build_key_writer(Everything)(record)) == record.id

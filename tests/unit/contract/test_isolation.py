@@ -21,28 +21,28 @@ def forget():
 
 
 def test_good_items_are_encoded_as_one_batch():
-    """Nothing is tried alone as long as nothing fails."""
+    """No item is tried alone as long as none fails."""
     assert isolate([1, 2, 3], encode) == ([b"\x01", b"\x02", b"\x03"], [])
     assert calls == [[1, 2, 3]]
     assert isolate([], encode) == ([], [])
 
 
 def test_bad_items_are_found_one_by_one():
-    """Each is named with what it raised; the others are encoded, in their order."""
+    """Each is returned with its error; the others are encoded, in their order."""
     encoded, failures = isolate([1, -2, 3, -4], encode)
     assert encoded == [b"\x01", b"\x03"]
     assert [(item, str(error)) for item, error in failures] == [(-2, "negative"), (-4, "negative")]
 
 
-def test_nothing_but_bad_items():
+def test_only_bad_items_leave_an_empty_batch():
     """What is left is an empty batch."""
     assert isolate([-1], encode)[0] == []
 
 
 @pytest.mark.parametrize("error", [RegistryUnreachable("away"), StoreFailed("no"), MemoryError(), KeyboardInterrupt()])
 @pytest.mark.parametrize("alone", [False, True])
-def test_what_is_no_items_fault_is_raised(error, alone):
-    """An unreachable service or memory is not looked for among the items, in the batch or in one alone."""
+def test_an_error_that_no_item_causes_is_raised(error, alone):
+    """An unreachable service or lack of memory is not blamed on an item, in the batch or alone."""
 
     def fail(items):
         raise error if len(items) == 1 or not alone else ValueError
@@ -52,7 +52,7 @@ def test_what_is_no_items_fault_is_raised(error, alone):
 
 
 def test_a_batch_that_fails_without_a_bad_item_fails():
-    """No item is blamed for what only the batch does."""
+    """No item is blamed for a failure of the batch alone."""
 
     def fail(items):
         if len(items) > 1:

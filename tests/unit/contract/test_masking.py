@@ -1,4 +1,4 @@
-"""Personal data are hidden, and so is what nobody knows."""
+"""Personal data are masked, and so are unknown fields."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,16 +7,16 @@ from penstock.contract.masking import MASK, mask_personal, shown_names
 from penstock.pipelines.users import User
 
 
-def test_what_is_marked_personal_is_hidden():
-    """A personal field is hidden, another one is not, a null is a null."""
-    found = mask_personal({"id": "7", "email": "a@b.c", "nationality": "NL", "phone": None}, User)
-    assert found == {"id": "7", "email": MASK, "nationality": "NL", "phone": None}
+def test_personal_fields_are_masked():
+    """Other fields are not, and null stays null."""
+    masked = mask_personal({"id": "7", "email": "a@b.c", "nationality": "NL", "phone": None}, User)
+    assert masked == {"id": "7", "email": MASK, "nationality": "NL", "phone": None}
 
 
-def test_what_is_not_known_is_hidden():
-    """A field of another shape, or one that the contract does not know, shows its names alone."""
-    found = mask_personal({"name": {"first": "Ada", "last": "L"}, "gender": ["x"], "more": 7}, User)
-    assert found == {"name": {"first": MASK, "last": MASK}, "gender": [MASK], "more": MASK}
+def test_unknown_fields_are_masked():
+    """A field of another shape, or one that the contract does not know, shows only its names."""
+    masked = mask_personal({"name": {"first": "Ada", "last": "L"}, "gender": ["x"], "more": 7}, User)
+    assert masked == {"name": {"first": MASK, "last": MASK}, "gender": [MASK], "more": MASK}
     assert (mask_personal("Ada", User), mask_personal([1, None], User), mask_personal(None, User)) == (
         MASK,
         [MASK, None],
@@ -24,16 +24,16 @@ def test_what_is_not_known_is_hidden():
     )
 
 
-def test_what_is_nested_without_end_is_hidden_as_a_whole():
-    """As deep as JSON is read: nothing of it is an error."""
+def test_deep_nesting_is_masked_as_a_whole():
+    """As deep as JSON is read: it is never an error."""
     deep = "Ada"
     for _ in range(900):
         deep = [deep]
     assert "Ada" not in repr(mask_personal({"more": deep}, User))
 
 
-def test_where_a_record_came_from_is_shown():
-    """Partition, offset and time are nobody's personal data."""
+def test_the_position_of_a_record_is_shown():
+    """Partition, offset and time are not personal data."""
     assert {"kafka_offset", "kafka_partition", "ingested_at", "id"} <= shown_names(User)
 
 
@@ -42,15 +42,15 @@ values = st.recursive(leaves, lambda inner: st.one_of(st.lists(inner), st.dictio
 
 
 @given(values)
-def test_no_leaf_gets_through(value):
-    """Whatever the shape, nothing but masks and nulls is left of what is unknown."""
+def test_no_unknown_value_is_shown(value):
+    """Whatever the shape, only masks and nulls are left."""
 
-    def check(found):
-        if isinstance(found, dict):
-            [check(one) for one in found.values()]
-        elif isinstance(found, list):
-            [check(one) for one in found]
+    def check(result):
+        if isinstance(result, dict):
+            [check(item) for item in result.values()]
+        elif isinstance(result, list):
+            [check(item) for item in result]
         else:
-            assert found in (MASK, None)
+            assert result in (MASK, None)
 
     check(mask_personal(value, User))

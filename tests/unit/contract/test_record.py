@@ -6,8 +6,8 @@ from penstock.contract.record import Arrival
 from tests.unit.records import Reading
 
 
-def test_records_and_arrivals_cannot_be_changed():
-    """Nobody changes a record on its way."""
+def test_records_and_arrivals_are_immutable():
+    """No stage can change a record in flight."""
     with pytest.raises(AttributeError):
         Reading(sensor=1, celsius=1.0).celsius = 2.0
     with pytest.raises(AttributeError):

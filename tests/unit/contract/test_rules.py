@@ -26,16 +26,16 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def fields(captured_users):
-    """The fields of a good user."""
+    """The fields of a valid user."""
     return users.from_source(captured_users[0])
 
 
-def codes(found):
-    return [one.code for one in found]
+def codes(result):
+    return [item.code for item in result]
 
 
 def test_rule_names_are_stable():
-    """Queues and dashboards hold these names: a change here breaks them."""
+    """Dead-letter topics and dashboards contain these names: a change here breaks them."""
     assert [str(rule) for rule in Rule] == [
         "required",
         "type",
@@ -50,8 +50,8 @@ def test_rule_names_are_stable():
     ]
 
 
-def test_a_good_record_breaks_nothing(captured_users):
-    """Every user of a real answer keeps every rule."""
+def test_a_valid_record_breaks_no_rule(captured_users):
+    """Every user of a real response satisfies every rule."""
     for entry in captured_users:
         assert isinstance(validate_record(users.from_source(entry), User, NOW), User)
         assert find_violations(users.from_source(entry), User) == []
@@ -93,22 +93,22 @@ def test_each_rule_has_its_name(fields, field, value, rules):
 def test_every_broken_rule_is_named(fields):
     """Several broken rules give several reasons, in the order of the fields, and so does the fault."""
     del fields["phone"]
-    found = validate_record(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
-    assert codes(found) == ["last_name:required", "post_code:type", "email:pattern", "phone:required"]
-    fault = Fault.of(found)
-    assert fault.rules == tuple(codes(found))
+    result = validate_record(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
+    assert codes(result) == ["last_name:required", "post_code:type", "email:pattern", "phone:required"]
+    fault = Fault.of(result)
+    assert fault.rules == tuple(codes(result))
     assert fault.message.count(";") == 3
     assert "phone: is missing" in fault.message
 
 
 @pytest.mark.parametrize("found", [None, 5, "text", [], True])
-def test_what_is_no_object_breaks_the_record_as_a_whole(found):
-    """Any JSON value can be judged."""
+def test_a_value_that_is_not_an_object_breaks_the_record_as_a_whole(found):
+    """Any JSON value can be validated."""
     assert codes(validate_record(found, User, NOW)) == [":type"]
 
 
-def test_a_field_that_may_be_absent_may_be_null_or_absent():
-    """Rules hold for a value, not for its absence."""
+def test_an_optional_field_may_be_null_or_absent():
+    """Rules apply to a value, not to its absence."""
 
     class Maybe(Record, frozen=True, kw_only=True):
         size: Annotated[int, Meta(ge=0, le=9)] | None = None
@@ -121,15 +121,15 @@ def test_a_field_that_may_be_absent_may_be_null_or_absent():
     assert codes(find_violations({"size": 1.5}, Maybe)) == ["size:type"]
 
 
-def test_every_type_can_be_refused():
-    """Whatever the type of a field, a value of another is named, never raised."""
+def test_every_type_can_be_rejected():
+    """A value of another type is named as a violation, never raised."""
     names = list(Everything.__struct_fields__)
-    found = find_violations({name: [] for name in names}, Everything)
-    assert codes(found) == [f"{name}:type" for name in names]
+    violations = find_violations({name: [] for name in names}, Everything)
+    assert codes(violations) == [f"{name}:type" for name in names]
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """A record with a date that must lie in the past, and one that need not."""
+    """A record with a date that must be in the past, and one that need not."""
 
     began: Annotated[datetime, Meta(tz=True, extra=PAST)]
     ends: Annotated[datetime, Meta(tz=True)] | None = None
@@ -150,22 +150,22 @@ def test_a_past_date_is_not_after_the_latest_one(began, fine):
     assert bool(build_date_check(Event)(Event(began=began), NOW)) is not fine
 
 
-def test_clocks_may_differ_by_a_little():
-    """The latest past date is a minute ahead of our clock, since the producer's may be."""
+def test_a_small_clock_skew_is_allowed():
+    """The latest past date is a minute ahead of our clock, as the producer's may be."""
     ahead = latest_past() - datetime.now(UTC)
     assert timedelta(seconds=59) < ahead <= timedelta(seconds=60)
 
 
-def test_only_a_date_that_is_marked_must_lie_in_the_past():
-    """Others need only be dates that every client can read."""
+def test_only_a_date_that_is_marked_must_be_in_the_past():
+    """Others only have to be dates that every client can read."""
     last = datetime.max.replace(tzinfo=UTC)
     assert build_date_check(Event)(Event(began=NOW, ends=last), NOW) == []
     beyond = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
     assert codes(build_date_check(Event)(Event(began=NOW, ends=beyond), NOW)) == ["ends:date"]
 
 
-def test_what_msgspec_alone_knows_is_still_told():
-    """A record that is refused for what no field shows keeps msgspec's own words."""
+def test_a_violation_that_only_msgspec_finds_is_reported():
+    """A record that is rejected for what no field shows has msgspec's own message."""
 
     class Odd(Record, frozen=True, kw_only=True):
         it: str
@@ -202,8 +202,10 @@ def note(**changes) -> Note:
     ],
     ids=repr,
 )
-def test_texts_that_are_fine(fine):
-    """Only NUL is no character; a newline at the end is wrong only where the pattern says that the text ends before."""
+def test_valid_texts_pass(fine):
+    """Only NUL is not allowed; a newline at the end is invalid only if the pattern says that the text ends before
+    it.
+    """
     assert build_text_check(Note)(note(**fine)) == []
 
 
@@ -218,13 +220,13 @@ def test_texts_that_are_fine(fine):
     ],
     ids=repr,
 )
-def test_texts_that_are_not(wrong, rules):
-    """Each text that holds NUL, or goes on after what its pattern calls the end, is named."""
+def test_invalid_texts_are_named(wrong, rules):
+    """Each text that contains NUL, or continues after the end in its pattern."""
     assert codes(build_text_check(Note)(note(**wrong))) == rules
 
 
 @given(st.text(st.sampled_from("aZ\n\0 "), max_size=4))
 def test_a_dollar_is_the_end_of_the_text(text):
-    """A text keeps `^[a-z]*$` when all of it is letters, as it does in every other language."""
+    """A text matches `^[a-z]*$` if all of it is letters, as in every other language."""
     judged = validate_record({"words": "w", "code": "c", "maybe": text}, Note, NOW)
     assert isinstance(judged, Note) is (re.fullmatch("[a-z]*", text) is not None)

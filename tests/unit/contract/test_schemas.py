@@ -20,7 +20,7 @@ EVERYTHING = jsonschema.Draft7Validator(json_schema(Everything))
 
 
 @pytest.mark.parametrize("record", [User, Everything])
-def test_json_schema_is_draft_7_and_needs_nothing_else(record):
+def test_json_schema_is_draft_7_and_self_contained(record):
     """The JSON Schema is valid draft-07, refers to nothing outside itself, and has every field."""
     schema = json_schema(record)
     jsonschema.Draft7Validator.check_schema(schema)
@@ -30,39 +30,39 @@ def test_json_schema_is_draft_7_and_needs_nothing_else(record):
     assert schema["required"] == [field.name for field in fields(record) if not field.nullable]
 
 
-def test_json_schema_carries_the_marks():
+def test_json_schema_has_the_marks():
     """Key and personal data are marked where the registry's readers see it, and only there."""
     properties = json_schema(User)["properties"]
-    assert [name for name, one in properties.items() if "x-key" in one] == ["id"]
-    assert {name for name, one in properties.items() if "x-personal" in one} == {
+    assert [name for name, value in properties.items() if "x-key" in value] == ["id"]
+    assert {name for name, value in properties.items() if "x-personal" in value} == {
         field.name for field in fields(User) if field.personal
     }
 
 
 def test_rendering_a_schema_twice_gives_the_same():
-    """A rendering changes nothing of the record it renders."""
+    """Rendering does not change the record."""
     assert json_schema(User) == json_schema(User)
     assert avro_schema(User) == avro_schema(User)
 
 
 @given(users())
 def test_json_schema_accepts_every_user(user):
-    """What keeps the contract keeps its JSON Schema."""
+    """What satisfies the contract satisfies its JSON Schema."""
     USER.validate(msgspec.json.decode(msgspec.json.encode(user)))
 
 
 @given(everything())
 def test_json_schema_accepts_every_type(record):
-    """What keeps the contract keeps its JSON Schema, for every type and None."""
+    """What satisfies the contract satisfies its JSON Schema, for every type and None."""
     EVERYTHING.validate(msgspec.json.decode(msgspec.json.encode(record)))
 
 
 @given(st.data())
-def test_json_schema_refuses_only_what_the_contract_refuses(data):
-    """A message with one field changed to anything, or gone, passes the schema when it passes the contract.
+def test_json_schema_rejects_only_what_the_contract_rejects(data):
+    """A message with one field changed to anything, or removed, passes the schema if it passes the contract.
 
-    The other way round too, but for what JSON Schema takes and the contract does not: any text where the format is UUID
-    or date-time, and a number such as 5.0 where the type is integer.
+    The reverse holds too, except for what JSON Schema accepts and the contract does not: any text where the format is
+    UUID or date-time, and a number such as 5.0 where the type is integer.
     """
     fields_of = msgspec.json.decode(msgspec.json.encode(data.draw(everything())))
     name = data.draw(st.sampled_from(sorted(fields_of)))
@@ -83,28 +83,30 @@ def test_json_schema_refuses_only_what_the_contract_refuses(data):
 
 def test_avro_schema_of_each_type():
     """Each type has its Avro type; None makes a union that starts with null and defaults to it."""
-    types = {one["name"]: one["type"] for one in avro_schema(Everything)["fields"]}
+    types = {field["name"]: field["type"] for field in avro_schema(Everything)["fields"]}
     uuid = {"type": "string", "logicalType": "uuid"}
     moment = {"type": "long", "logicalType": "timestamp-millis"}
     expected = {"text": "string", "id": uuid, "moment": moment, "small": "int", "big": "long"}
     expected |= {"ratio": "double", "flag": "boolean"}
     assert types == expected | {"other_id": uuid} | {f"maybe_{name}": ["null", it] for name, it in expected.items()}
-    assert all(one["default"] is None for one in avro_schema(Everything)["fields"] if one["name"].startswith("maybe_"))
+    assert all(
+        field["default"] is None for field in avro_schema(Everything)["fields"] if field["name"].startswith("maybe_")
+    )
 
 
 @pytest.mark.parametrize("record", [User, Everything])
-def test_avro_schema_is_one_that_fastavro_takes(record):
-    """The Avro schema parses, and carries the record's name and descriptions."""
+def test_fastavro_accepts_the_avro_schema(record):
+    """The Avro schema parses, and has the record's name and descriptions."""
     schema = avro_schema(record)
     fastavro.parse_schema(schema)
     assert (schema["namespace"], schema["name"]) == ("penstock", record.__name__)
     assert schema["doc"] == record.__doc__
-    assert [one["doc"] for one in schema["fields"]] == [field.description for field in fields(record)]
+    assert [item["doc"] for item in schema["fields"]] == [field.description for field in fields(record)]
 
 
 @given(everything())
-def test_avro_writes_and_reads_every_type(record):
-    """What Avro writes of a record it reads again, moments to the millisecond."""
+def test_avro_round_trips_every_type(record):
+    """Timestamps to the millisecond."""
     schema = fastavro.parse_schema(avro_schema(Everything))
     body = BytesIO()
     fastavro.schemaless_writer(body, schema, structs.asdict(record))
@@ -125,7 +127,7 @@ def test_spark_ddl_of_each_type():
 
 
 def test_spark_ddl_of_an_arrival():
-    """Where a record came from has the types of Kafka's columns."""
+    """Positions have the types of Kafka's columns."""
     assert spark_ddl(Arrival) == (
         "ingested_at TIMESTAMP NOT NULL, kafka_partition INT NOT NULL, kafka_offset BIGINT NOT NULL"
     )

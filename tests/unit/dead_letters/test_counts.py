@@ -14,7 +14,7 @@ from tests.unit.fakes import message
 
 
 class Queue:
-    """A dead-letter topic of one partition; `read` are the spans that were read of it."""
+    """A dead-letter topic with one partition; `read` are the ranges that were read of it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.id, self.first, self.letters, self.read = "a", 0, [], []
@@ -32,7 +32,7 @@ class Queue:
         self.read += wanted
         if self.is_away:
             raise KafkaUnreachable
-        return [one for span in wanted for one in self.letters[span.first : span.end]]
+        return [letter for span in wanted for letter in self.letters[span.first : span.end]]
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def counter(settings: Settings) -> DeadLetterCounter:
     return DeadLetterCounter(settings, pipelines.of(settings))
 
 
-def test_only_what_comes_after_the_first_look_is_read(queue: Queue, counter: DeadLetterCounter) -> None:
-    """The queue as it was is not read; each letter after that once."""
+def test_only_dead_letters_after_the_first_poll_are_read(queue: Queue, counter: DeadLetterCounter) -> None:
+    """Existing ones are not read; each one after that is read once."""
     queue.put("json_malformed")
     queue.count_in(counter)
     assert queue.read == []
@@ -58,8 +58,8 @@ def test_only_what_comes_after_the_first_look_is_read(queue: Queue, counter: Dea
     assert counter.counts.records["json_malformed"] == 0
 
 
-def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, counter: DeadLetterCounter) -> None:
-    """Whoever writes to the topic cannot make names without end."""
+def test_an_unknown_reason_creates_no_label(queue: Queue, counter: DeadLetterCounter) -> None:
+    """Writers to the topic cannot create an unbounded number of labels."""
     queue.count_in(counter)
     for number in range(10):
         queue.put(f"reason-{number}")
@@ -68,8 +68,8 @@ def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, counter: DeadLet
     assert counter.counts.records[OTHER] == 11
 
 
-def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, counter: DeadLetterCounter) -> None:
-    """An error counts nothing, and passes nothing over."""
+def test_unread_dead_letters_are_counted_later(queue: Queue, counter: DeadLetterCounter) -> None:
+    """An error counts nothing, and skips nothing."""
     queue.count_in(counter)
     queue.put("avro_malformed")
     queue.is_away = True
@@ -80,10 +80,10 @@ def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, counter: De
     assert counter.counts.records["avro_malformed"] == 1
 
 
-def test_many_letters_are_read_in_parts(
+def test_many_dead_letters_are_read_in_parts(
     queue: Queue, counter: DeadLetterCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One look reads at most so many, and says that it is not done."""
+    """One poll reads a limited number, and reports that it is not complete."""
     monkeypatch.setattr(counts, "MOST", 2)
     queue.count_in(counter)
     for _ in range(3):
@@ -94,8 +94,8 @@ def test_many_letters_are_read_in_parts(
     assert (counter.counts.records["frame_broken"], counter.is_done) == (3, True)
 
 
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, counter: DeadLetterCounter) -> None:
-    """Its offsets say nothing of those before; the counts go on."""
+def test_a_recreated_topic_is_read_from_its_beginning(queue: Queue, counter: DeadLetterCounter) -> None:
+    """Its offsets are unrelated to those before; the counts continue."""
     queue.put("frame_broken")
     queue.count_in(counter)
     queue.id = "b"

@@ -9,7 +9,7 @@ RAISED = Fault(Reason.MAPPING_FAILED, "KeyError: 'somebody'", Stage.PRODUCE, cau
 
 
 def outcome(failing, entries, max_share=0.2):
-    """The number of entries after which a run fails; None when it does not."""
+    """The number of entries after which a run fails; None if it does not."""
     failed = FailedEntries(max_share)
     number = -1
     try:
@@ -39,20 +39,20 @@ def outcome(failing, entries, max_share=0.2):
         (range(1), 2, None),
     ],
 )
-def test_when_a_run_fails(failing, entries, fails_after):
-    """More than the share, of at least 200 entries or at the end; fewer than 10 failures only when all failed."""
+def test_a_run_fails_above_the_allowed_share(failing, entries, fails_after):
+    """Of at least 200 entries or at the end; fewer than 10 failures only if all failed."""
     assert outcome(failing, entries) == fails_after
 
 
 @pytest.mark.parametrize(("max_share", "fails_after"), [(0.0, 200), (0.5, 200), (1.0, None)])
 def test_the_share_is_a_setting(max_share, fails_after):
-    """1 lets every entry fail; 0 stands no failure beyond the first few."""
+    """1 allows every entry to fail; 0 allows none beyond the first few."""
     assert outcome(range(500), 500, max_share) == fails_after
     assert outcome(range(9), 500, 0.0) is None
 
 
-def test_entries_that_failed_early_count_when_judging_begins():
-    """Also when all after them are good."""
+def test_early_failures_count_once_the_check_starts():
+    """Even if all later entries are valid."""
     failed = FailedEntries(0.2)
     for number in range(100):
         failed.add(number, FAULT)
@@ -62,7 +62,7 @@ def test_entries_that_failed_early_count_when_judging_begins():
 
 
 def test_the_error_says_how_many_why_and_what_to_do():
-    """The commonest reason with an example and the settings; nothing of what a record holds."""
+    """The most frequent reason with an example and the settings; no content of a record."""
     failed = FailedEntries(0.2)
     for number in range(30):
         failed.add(number, RAISED if number % 3 else FAULT)

@@ -31,7 +31,7 @@ ORDERED_AT_5 = (ORDER, b"%d" % (GENERATION_US + 5))
 
 
 class World:
-    """A broker, a registry, and the table of what became of each record."""
+    """A broker, a registry, and the table of resolutions."""
 
     def __init__(self, monkeypatch) -> None:
         self.kafka = FakeKafka().use(monkeypatch)
@@ -48,7 +48,8 @@ class World:
         """The job has read the topic, with these layouts."""
         self.table.others["generations"] = [{"topic_id": TOPIC_ID, "epoch_us": epoch_us}]
         self.table.others["layouts"] = [
-            {"partitions": one.partitions, "shift_us": one.shift_us, "starts": one.starts} for one in layouts
+            {"partitions": layout.partitions, "shift_us": layout.shift_us, "starts": layout.starts}
+            for layout in layouts
         ]
 
     def store(self, sensor, offset, written_us):
@@ -58,20 +59,20 @@ class World:
 
     @property
     def order(self):
-        """What the header of each record that was sent says of its place; None: it has none."""
-        return [dict(one.headers()).get(ORDER) for one in self.sent]
+        """The position in the header of each record that was sent, or None."""
+        return [dict(item.headers()).get(ORDER) for item in self.sent]
 
     @property
     def partitions(self):
-        """In which partition each record that was sent was to lie."""
+        """The partition of each record that was sent."""
         asked = self.kafka.producer.asked_partitions
-        return [to for to, one in zip(asked, self.kafka.producer.sent, strict=True) if one.topic() == "readings"]
+        return [to for to, item in zip(asked, self.kafka.producer.sent, strict=True) if item.topic() == "readings"]
 
     def discard(self, note="", *, dry_run=False, **selection):
         return discard(read(), self.session, DeadLetterSelection(**selection), note, dry_run=dry_run)
 
     def produce_with(self, producer):
-        """The next redrives send with another producer, into the same topics."""
+        """Let the next redrives use another producer, with the same topics."""
         producer.sent = self.kafka.producer.sent
         self.monkeypatch.setattr(module, "create_producer", lambda _settings: producer)
 
@@ -84,7 +85,7 @@ class World:
         return resolutions.read_resolutions(self.session, "lab", "readings")
 
     def claim(self, letter, ends):
-        """What a command that was interrupted leaves behind."""
+        """What an interrupted command leaves behind."""
         resolutions.create_table(self.session, "lab")
         claim = uuid4()
         assert ResolutionStore(self.session, "lab", "readings").claim({letter.identity: None}, claim, "they", ends)
@@ -106,20 +107,20 @@ def world(monkeypatch):
 
 
 def outcomes(done):
-    return [(one.place, one.outcome) for one in done.records]
+    return [(record.place, record.outcome) for record in done.records]
 
 
-def test_an_empty_queue_leaves_no_trace(world):
-    """Nothing is sent, no schema is registered, no table is made."""
+def test_an_empty_dead_letter_topic_changes_nothing(world):
+    """Nothing is sent, no schema is registered, no table is created."""
     assert world.redrive().selected == world.discard().selected == 0
     assert (world.kafka.producer.sent, world.registry.registered, world.table.is_there) == ([], [], False)
 
 
-def test_a_record_is_sent_once_however_often_it_lies_in_the_queue(world):
+def test_a_record_is_sent_once_however_many_copies_it_has(world):
     """Copies of one record are one; the second redrive knows of the first."""
-    one = reject(value=GOOD, headers=[("h", b"1"), (REDRIVEN, b"before"), ("h", None)])
-    letter, *_ = world.kafka.set_aside(one, one)
-    world.kafka.set_aside(one)
+    dead_letter = reject(value=GOOD, headers=[("h", b"1"), (REDRIVEN, b"before"), ("h", None)])
+    letter, *_ = world.kafka.set_aside(dead_letter, dead_letter)
+    world.kafka.set_aside(dead_letter)
     first, second = world.redrive(), world.redrive()
     assert (first.selected, first.sent, first.already) == (1, 1, 0)
     assert (second.selected, second.sent, second.already) == (1, 0, 1)
@@ -131,7 +132,7 @@ def test_a_record_is_sent_once_however_often_it_lies_in_the_queue(world):
     assert f"redriven to {line.place} by {line.who} at 2026-01-01T00:00:00Z" in second.records[0].message
 
 
-def test_a_mended_record_is_what_the_producer_would_send(world):
+def test_a_repaired_record_is_what_the_producer_would_send(world):
     """Its schema is registered under the topic's subject, and its key is its id."""
     world.kafka.set_aside(reject(value=BAD))
     assert world.redrive(Repair({"sensor": 4})).sent == 1
@@ -140,17 +141,17 @@ def test_a_mended_record_is_what_the_producer_would_send(world):
     assert world.registry.registered == [("readings-value", Reading, "json")]
 
 
-def test_what_is_still_broken_waits_on(world):
-    """It is told with its rules, and neither sent nor claimed."""
+def test_a_record_that_is_still_invalid_stays_pending(world):
+    """It is reported with its rules, and neither sent nor claimed."""
     world.kafka.set_aside(reject(1, BAD), reject(2, b"{"), reject(3, GOOD))
     done = world.redrive()
     assert (done.sent, done.still_broken) == (1, 2)
-    assert [one.rules for one in done.records[:2]] == [("sensor:type",), ()]
+    assert [record.rules for record in done.records[:2]] == [("sensor:type",), ()]
     assert len(world.lines) == len(world.sent) == 1
 
 
-def test_a_dry_run_tells_and_changes_nothing(world):
-    """What would be sent, and what is still broken: no send, no claim, no table, no schema."""
+def test_a_dry_run_reports_and_changes_nothing(world):
+    """What would be sent, and what is still invalid: no send, no claim, no table, no schema."""
     letters = world.kafka.set_aside(reject(1, b'{"sensor":4}'), reject(2, b"{"))
     done = world.redrive(Repair({"celsius": 4.0}), dry_run=True)
     assert (done.dry_run, done.sent, done.still_broken) == (True, 1, 1)
@@ -158,8 +159,8 @@ def test_a_dry_run_tells_and_changes_nothing(world):
     assert (world.sent, world.registry.registered, world.table.is_there) == ([], [], False)
 
 
-def test_a_claim_of_a_moment_ago_is_left_alone(world):
-    """Another command is sending it, or was killed: who and when are told."""
+def test_a_recent_claim_is_left_alone(world):
+    """Another command is sending the record, or was killed: the report says who and when."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     world.claim(letter, {0: 1})
     world.table.pass_time(2 * TIMEOUT_S - 1)
@@ -169,8 +170,8 @@ def test_a_claim_of_a_moment_ago_is_left_alone(world):
     assert world.sent == []
 
 
-def test_what_a_killed_command_had_sent_is_found_and_not_sent_again(world):
-    """The header says so; the line gets the place that was found."""
+def test_a_record_sent_by_a_killed_command_is_found_and_not_sent_again(world):
+    """It is recognized by its header; its row gets the position that was found."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     world.claim(letter, {0: 1})
     message = world.send(letter)
@@ -182,8 +183,8 @@ def test_what_a_killed_command_had_sent_is_found_and_not_sent_again(world):
     assert world.lines[letter.identity].place == Position(0, message.offset())
 
 
-def test_what_a_killed_command_had_not_sent_is_sent(world):
-    """The claim is taken over; a record with the same header before the claim's ends is not its own."""
+def test_a_record_not_sent_by_a_killed_command_is_sent(world):
+    """The claim is taken over; a record with the same header before the claim's end offsets is not its own."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     world.send(letter)
     world.claim(letter, {0: 2})
@@ -194,8 +195,8 @@ def test_what_a_killed_command_had_not_sent_is_sent(world):
 
 
 @pytest.mark.parametrize("ends", [{}, {0: 99}])
-def test_all_of_the_topic_is_looked_through_when_the_claim_cannot_say_from_where(world, ends):
-    """A partition that is newer than the claim, or a topic that was made anew."""
+def test_the_whole_topic_is_searched_if_the_claim_has_no_start(world, ends):
+    """For a partition that is newer than the claim, or a recreated topic."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     world.claim(letter, ends)
     world.send(letter)
@@ -203,7 +204,7 @@ def test_all_of_the_topic_is_looked_through_when_the_claim_cannot_say_from_where
     assert (world.redrive().already, len(world.sent)) == (1, 1)
 
 
-def test_what_a_killed_command_had_sent_cannot_be_discarded(world):
+def test_a_record_sent_by_a_killed_command_cannot_be_discarded(world):
     """It is redriven; one that was not sent is discarded."""
     sent, unsent = world.kafka.set_aside(reject(1, GOOD), reject(2, GOOD))
     world.claim(sent, {0: 0})
@@ -219,8 +220,8 @@ def test_what_a_killed_command_had_sent_cannot_be_discarded(world):
 
 
 @pytest.mark.parametrize("command", ["redrive", "discard"])
-def test_of_two_commands_at_once_one_has_its_way(world, monkeypatch, command):
-    """What the other one claimed after this one looked is left to it."""
+def test_exactly_one_of_two_concurrent_commands_wins(world, monkeypatch, command):
+    """A record that the other one claimed after this one read is left to it."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     resolutions.create_table(world.session, "lab")
     before = resolutions.read_resolutions(world.session, "lab", "readings")
@@ -230,21 +231,21 @@ def test_of_two_commands_at_once_one_has_its_way(world, monkeypatch, command):
     assert (done.in_hand, world.sent) == (1, [])
 
 
-def test_a_record_that_is_not_acknowledged_stays_claimed(world):
-    """The others are marked; the error says how many, and when to try again; then it is sent, if it was not."""
+def test_an_unacknowledged_record_stays_claimed(world):
+    """The others are resolved; the error says how many, and when to retry; then it is sent unless it was."""
     letters = world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(3)))
-    world.produce_with(FakeProducer(fails=lambda one: one.offset() == 4))
+    world.produce_with(FakeProducer(fails=lambda item: item.offset() == 4))
     with pytest.raises(
         DeliveryFailed, match=r"readings: 1 records were claimed and not acknowledged: .*timed out"
     ) as e:
         world.redrive()
     assert "in 60 s ./penstock dlq redrive" in e.value.hint
-    states = [world.lines[one.identity].state for one in letters]
+    states = [world.lines[letter.identity].state for letter in letters]
     assert sorted(states) == [State.CLAIMED, State.REDRIVEN, State.REDRIVEN]
 
 
-def test_a_record_without_any_report_stays_claimed(world):
-    """No answer within the time is no acknowledgement."""
+def test_a_record_without_a_delivery_report_stays_claimed(world):
+    """No report within the timeout is no acknowledgement."""
     world.kafka.set_aside(reject(value=GOOD))
     world.produce_with(FakeProducer(held=1))
     with pytest.raises(DeliveryFailed, match="no answer"):
@@ -252,7 +253,7 @@ def test_a_record_without_any_report_stays_claimed(world):
     assert [line.state for line in world.lines.values()] == [State.CLAIMED]
 
 
-def test_a_producer_that_refuses_leaves_the_claim(world):
+def test_an_error_of_the_producer_keeps_the_claim(world):
     """An error at the call is a failed delivery."""
     world.kafka.set_aside(reject(value=GOOD))
     world.produce_with(FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE)))
@@ -261,7 +262,7 @@ def test_a_producer_that_refuses_leaves_the_claim(world):
     assert [line.state for line in world.lines.values()] == [State.CLAIMED]
 
 
-def test_a_command_that_slept_after_its_claim_sends_nothing(world, monkeypatch):
+def test_a_command_suspended_after_its_claim_sends_nothing(world, monkeypatch):
     """Its claim may have been taken over by then."""
     clock = Clock()
     monkeypatch.setattr("time.monotonic", clock.monotonic)
@@ -278,8 +279,8 @@ def test_a_command_that_slept_after_its_claim_sends_nothing(world, monkeypatch):
     assert world.sent == []
 
 
-def test_a_registry_that_is_away_sends_and_claims_nothing(world):
-    """That a schema cannot be looked up does not make a record broken."""
+def test_an_unavailable_registry_sends_and_claims_nothing(world):
+    """A failed schema lookup does not make a record invalid."""
     world.registry = FakeRegistry()
     world.registry._error = RegistryUnreachable("away")
     world.kafka.set_aside(reject(value=encode_header(9) + GOOD))
@@ -288,17 +289,17 @@ def test_a_registry_that_is_away_sends_and_claims_nothing(world):
     assert (world.sent, world.lines) == ([], {})
 
 
-def test_records_are_worked_off_in_chunks(world, monkeypatch):
-    """More than a chunk holds, in letters or in bytes: all are sent, those of a chunk in one go."""
+def test_records_are_processed_in_chunks(world, monkeypatch):
+    """With more than one chunk, in records or in bytes, all are sent, those of a chunk together."""
     monkeypatch.setattr(pending, "_CHUNK_BYTES", 5 * len(GOOD))
     world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(12)))
     with capture_logs() as logs:
         assert world.redrive().sent == 12
-    assert [one["records"] for one in logs if one["event"] == "records_redriven"] == [5, 5, 2]
+    assert [log["records"] for log in logs if log["event"] == "records_redriven"] == [5, 5, 2]
 
 
 def test_a_limit_counts_what_is_sent(world):
-    """What is still broken or settled does not use it up, and the next redrive goes on behind it."""
+    """Invalid and resolved records do not count, and the next redrive continues after them."""
     world.kafka.set_aside(*(reject(offset, BAD if offset % 2 else GOOD) for offset in range(9)))
     first = world.redrive(limit=2)
     assert (first.sent, len(world.sent)) == (2, 2)
@@ -312,8 +313,8 @@ def test_only_the_first_hundred_of_an_outcome_are_named(world):
     assert (done.sent, done.still_broken, len(done.records)) == (120, 1, 101)
 
 
-def test_records_are_selected_by_what_is_wrong_with_them(world):
-    """Reason, rule, run, place: all that is given has to be true."""
+def test_records_are_selected_by_reason_rule_run_and_position(world):
+    """All given criteria have to match."""
     world.kafka.set_aside(
         reject(1, GOOD, rules=("email:pattern", "a:type")),
         reject(2, GOOD, rules=("email:type",), headers=[("penstock.run", b"r1")]),
@@ -321,7 +322,7 @@ def test_records_are_selected_by_what_is_wrong_with_them(world):
     )
 
     def selects(**selection):
-        return [int(one.place.partition(":")[2]) for one in world.redrive(dry_run=True, **selection).records]
+        return [int(record.place.partition(":")[2]) for record in world.redrive(dry_run=True, **selection).records]
 
     assert selects() == [0, 1, 2]
     assert selects(reasons=frozenset({"json_malformed"})) == [2]
@@ -333,29 +334,29 @@ def test_records_are_selected_by_what_is_wrong_with_them(world):
     assert selects(places=frozenset({"0:2", "0:0"})) == [0, 2]
 
 
-def test_a_reason_that_does_not_exist_is_wrong_use():
-    """The error names those that do."""
+def test_an_unknown_reason_is_a_usage_error():
+    """The error names the known ones."""
     with pytest.raises(UsageError, match=r"unknown reason nope: expected value_missing, .*value_too_large"):
         DeadLetterSelection(frozenset({"nope"}))
 
 
-def test_a_place_where_nothing_lies_is_wrong_use(world):
-    """Nothing is sent, not even what lies at the other places."""
+def test_a_position_without_a_dead_letter_is_a_usage_error(world):
+    """Nothing is sent, not even what is at the other positions."""
     world.kafka.set_aside(reject(value=GOOD))
     with pytest.raises(UsageError, match=r"at 0:7 in readings.dlq \(available: 0:0 to 0:0\)"):
         world.redrive(places=frozenset({"0:0", "0:7"}))
     assert world.sent == []
 
 
-def test_a_copy_may_be_named_by_its_own_place(world):
-    """It is the same record: sent once, however it is called."""
-    one = reject(value=GOOD)
-    world.kafka.set_aside(one, one)
+def test_a_copy_may_be_named_by_its_own_position(world):
+    """It is the same record: sent once, whichever position is given."""
+    dead_letter = reject(value=GOOD)
+    world.kafka.set_aside(dead_letter, dead_letter)
     assert world.redrive(places=frozenset({"0:1"})).sent == 1
     assert world.redrive(places=frozenset({"0:0", "0:1"})).already == 1
 
 
-def test_an_edit_file_selects_its_own_places(world):
+def test_an_edit_file_selects_its_own_positions(world):
     """Others are left alone; an empty one selects nothing."""
     letters = world.kafka.set_aside(reject(1, BAD), reject(2, GOOD))
     assert world.redrive(Repair(edits={})).selected == 0
@@ -372,8 +373,8 @@ def test_an_edit_file_selects_its_own_places(world):
         ({"place": "0:9"}, "line 4"),
     ],
 )
-def test_an_edit_of_another_record_is_wrong_use(world, changes, says):
-    """Place and identity must both fit, or nothing is sent."""
+def test_an_edit_of_another_record_is_a_usage_error(world, changes, says):
+    """Position and identity must both match, or nothing is sent."""
     (letter,) = world.kafka.set_aside(reject(value=BAD))
     edit = Edit(4, letter.place, letter.identity, {"sensor": 3, "celsius": 1.0})._replace(**changes)
     with pytest.raises(UsageError, match=says):
@@ -389,8 +390,8 @@ def test_the_key_is_set_for_one_record_at_a_time(world):
     assert world.redrive(Repair({"sensor": 1}), places=frozenset({"0:1"})).sent == 1
 
 
-def test_a_discard_keeps_who_when_and_why_and_writes_a_line(world, monkeypatch):
-    """The line and the log say the same; the record is never sent, and not discarded twice."""
+def test_a_discard_records_who_when_and_why(world, monkeypatch):
+    """Row and log have the same content; the record is never sent, and not discarded twice."""
     monkeypatch.setattr(getpass, "getuser", lambda: "ada")
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
     with capture_logs() as logs:
@@ -419,16 +420,18 @@ def test_a_redriven_record_is_not_discarded(world):
     assert [line.state for line in world.lines.values()] == [State.REDRIVEN]
 
 
-def test_groups_are_of_one_reason_and_its_rules(world):
-    """Those of which most wait come first; times and an example that waits, if one does."""
+def test_groups_have_one_reason_and_its_rules(world):
+    """Those with most pending records come first; with times and an example, a pending one if there is one."""
     letters = world.kafka.set_aside(
         reject(1, reason=Reason.JSON_MALFORMED, rules=()), reject(2), reject(3), reject(4, rules=("b:type",))
     )
     world.discard(places=frozenset({letters[1].place}))
     world.discard(places=frozenset({letters[3].place}))
-    dated = [replace(one, time=one.time.replace(year=2020 + at)) for at, one in enumerate(letters)]
+    dated = [replace(item, time=item.time.replace(year=2020 + at)) for at, item in enumerate(letters)]
     groups = group_by_reason(dated, world.lines)
-    assert [(one.reason, one.rules, one.waiting, one.redriven, one.discarded, one.place) for one in groups] == [
+    assert [
+        (group.reason, group.rules, group.waiting, group.redriven, group.discarded, group.place) for group in groups
+    ] == [
         ("contract_broken", ("a:type",), 1, 0, 1, letters[2].place),
         ("json_malformed", (), 1, 0, 0, letters[0].place),
         ("contract_broken", ("b:type",), 0, 0, 1, letters[3].place),
@@ -440,19 +443,19 @@ LARGE = GOOD.ljust(9000)
 
 
 def sent_and_shrunk(world, value=LARGE, **changes):
-    """A record in the topic, and its letter, whose value and headers were left out."""
+    """A record in the topic, and its dead letter, whose value and headers were omitted."""
     headers = [("h", b"y" * 3000), ("n", None)]
     world.kafka.producer.produce("readings", value, b"1", headers, lambda *_: None)
     world.kafka.producer.flush(1)
-    one = reject(world.sent[-1].offset(), value, **{"key": b"1", "headers": headers} | changes)
-    letter = set_aside_shrunk(world.kafka, one)
+    dead_letter = reject(world.sent[-1].offset(), value, **{"key": b"1", "headers": headers} | changes)
+    letter = set_aside_shrunk(world.kafka, dead_letter)
     assert letter.left_out.parts == ("value", "headers")
     return letter
 
 
 @pytest.mark.parametrize("fields", [{}, {"celsius": 3.5}])
-def test_what_was_left_out_is_read_from_the_topic(world, fields):
-    """Value and headers are those of the record where it lies; fields are set in it as in any other."""
+def test_omitted_content_is_read_from_the_topic(world, fields):
+    """Value and headers are those of the record at its position; fields are set in it as usual."""
     letter = sent_and_shrunk(world)
     assert outcomes(world.redrive(Repair(fields))) == [(letter.place, "sent")]
     original, sent = world.sent
@@ -463,8 +466,8 @@ def test_what_was_left_out_is_read_from_the_topic(world, fields):
     assert outcomes(world.redrive()) == [(letter.place, "already")]
 
 
-def test_a_tombstone_whose_headers_were_left_out_is_sent_with_them(world):
-    """It is whole again before it is judged, by what is proven of the topic's keys at that time."""
+def test_a_tombstone_with_omitted_headers_is_sent_with_them(world):
+    """It is completed before it is validated, by the key formats proven at that time."""
     headers = [("h", b"y" * 3000)]
     world.kafka.producer.produce("readings", None, b"1", headers, lambda *_: None)
     world.kafka.producer.flush(1)
@@ -477,8 +480,8 @@ def test_a_tombstone_whose_headers_were_left_out_is_sent_with_them(world):
 
 
 @pytest.mark.parametrize("gone", ["retention", "partition", "recreated", "other topic", "never there"])
-def test_what_the_topic_no_longer_has_is_not_sent(world, gone):
-    """No tombstone and no other record is sent in its place: it waits on, and the message says where it was."""
+def test_a_record_the_topic_no_longer_has_is_not_sent(world, gone):
+    """No tombstone and no other record is sent in its place: it stays pending, and the message says where it was."""
     where = {"partition": {"partition": 5}, "other topic": {"topic": "rooms"}, "never there": {"partition": -1}}
     letter = sent_and_shrunk(world, **where.get(gone, {}))
     if gone == "retention":
@@ -494,8 +497,8 @@ def test_what_the_topic_no_longer_has_is_not_sent(world, gone):
     assert len(world.sent) == before
 
 
-def test_what_is_edited_needs_no_original(world):
-    """The edit holds the whole value."""
+def test_an_edited_record_needs_no_original(world):
+    """The edit has the whole value."""
     letter = sent_and_shrunk(world)
     world.kafka.producer.sent.pop(0)
     edit = Edit(1, letter.place, letter.identity, {"sensor": 1, "celsius": 9.5})
@@ -503,8 +506,8 @@ def test_what_is_edited_needs_no_original(world):
     assert b'"celsius":9.5' in world.sent[-1].value()
 
 
-def test_chunks_are_as_large_as_the_records_they_are_read_for(world, monkeypatch):
-    """What was left out takes memory once it is read from the topic."""
+def test_chunks_are_sized_by_the_original_records(world, monkeypatch):
+    """Omitted content takes memory once it is read from the topic."""
     monkeypatch.setattr(pending, "_CHUNK_BYTES", 10_000)
     for _ in range(4):
         sent_and_shrunk(world)
@@ -518,8 +521,8 @@ def test_chunks_are_as_large_as_the_records_they_are_read_for(world, monkeypatch
     assert chunks == [2, 2]
 
 
-def test_a_redriven_record_keeps_its_place_and_partition(world):
-    """Its first header is the write timestamp that it had; one that was redriven before has its first place."""
+def test_a_redriven_record_keeps_its_position_and_partition(world):
+    """Its first header is its original write timestamp; one that was redriven before has its first position."""
     world.begin_generation()
     world.kafka.set_aside(
         reject(5, GOOD, partition=2),
@@ -528,13 +531,13 @@ def test_a_redriven_record_keeps_its_place_and_partition(world):
         reject(10, GOOD, headers=[(ORDER, b"999999999")]),
     )
     assert world.redrive().sent == 4
-    assert [one.headers()[0] for one in world.sent] == [(ORDER, b"%d" % (GENERATION_US + at)) for at in (5, 1, 9, 10)]
-    assert all([name for name, _ in one.headers()].count(ORDER) == 1 for one in world.sent)
+    assert [item.headers()[0] for item in world.sent] == [(ORDER, b"%d" % (GENERATION_US + at)) for at in (5, 1, 9, 10)]
+    assert all([name for name, _ in item.headers()].count(ORDER) == 1 for item in world.sent)
     assert world.partitions == [2, 0, 0, 0]
 
 
-def test_a_record_of_an_older_layout_keeps_its_place_there(world):
-    """The topic grew since: its write timestamp has the shift of the layout that it was read in."""
+def test_a_record_of_an_older_layout_keeps_its_position_there(world):
+    """The topic grew since: its write timestamp has the shift of the layout in which it was read."""
     grown = TopicLayout(2, 1_000, {0: 100})
     world.begin_generation(GENERATION_US, TopicLayout(1), grown)
     key = next(key for key in (b"%d" % at for at in range(99)) if is_placed(key, 0, 2))
@@ -543,8 +546,8 @@ def test_a_record_of_an_older_layout_keeps_its_place_there(world):
     assert world.order == [b"%d" % (GENERATION_US + 99), b"%d" % (GENERATION_US + 1_100)]
 
 
-def test_as_new_a_record_is_sent_behind_all_others(world):
-    """Without a place to keep: in its own partition, or in the one that the key has since the topic grew."""
+def test_as_new_a_record_is_sent_after_all_others(world):
+    """Without a position to keep: in its own partition, or in the key's partition if the topic grew since."""
     world.begin_generation(GENERATION_US, TopicLayout(1), TopicLayout(2, 1_000, {0: 100}))
     key = next(key for key in (b"%d" % at for at in range(99)) if is_placed(key, 0, 2))
     world.kafka.set_aside(reject(99, GOOD, key=key), reject(100, GOOD, key=key))
@@ -553,8 +556,8 @@ def test_as_new_a_record_is_sent_behind_all_others(world):
     assert (world.order, world.partitions) == ([None, None], [-1, 0])
 
 
-def test_a_record_of_an_earlier_topic_of_this_name_is_older_than_all_of_the_present_one(world):
-    """Its partition is chosen by its key, since the topic may have others now."""
+def test_a_record_of_an_earlier_incarnation_is_older_than_all_of_the_current_one(world):
+    """Its partition is chosen by its key, as the topic may have others now."""
     world.begin_generation(GENERATION_US + 1_000_000)
     world.kafka.set_aside(reject(5, GOOD))
     assert world.redrive().sent == 1
@@ -564,8 +567,8 @@ def test_a_record_of_an_earlier_topic_of_this_name_is_older_than_all_of_the_pres
 @pytest.mark.parametrize(
     "what", [reject(5, BAD), reject(-1, b"{}", partition=-1), reject(5, BAD, topic="rooms")], ids=["id", "run", "topic"]
 )
-def test_what_has_no_place_in_the_topic_is_new(world, what):
-    """A record that was given another id, one that never got to the topic, and one of another topic."""
+def test_a_record_without_a_position_in_the_topic_is_new(world, what):
+    """A record that was given another id, one that never reached the topic, and one of another topic."""
     world.begin_generation()
     letter, *_ = world.kafka.set_aside(what)
     edit = Edit(1, letter.place, letter.identity, {"sensor": 4, "celsius": 2.5})
@@ -574,7 +577,7 @@ def test_what_has_no_place_in_the_topic_is_new(world, what):
 
 
 def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
-    """It is not sent and waits no longer; that is told apart from redriven ones, with the newer one's place."""
+    """It is not sent and no longer pending; the report distinguishes it from redriven ones, with the newer position."""
     world.begin_generation()
     old, young = world.kafka.set_aside(reject(5, GOOD), reject(8, b'{"sensor":2,"celsius":2.5}'))
     world.store(1, 7, GENERATION_US + 7)
@@ -584,7 +587,7 @@ def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
     done = world.redrive()
     assert (done.selected, done.sent, done.superseded) == (2, 1, 1)
     assert done.records[0].message == "a newer version of its id is stored, from 0:7"
-    assert [one.headers()[-1][1].decode() for one in world.sent] == [young.identity]
+    assert [item.headers()[-1][1].decode() for item in world.sent] == [young.identity]
     line = world.lines[old.identity]
     assert (line.state, line.place) == (State.SUPERSEDED, Position(0, 7))
     assert resolutions.describe_resolution(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
@@ -595,7 +598,7 @@ def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
 
 
 def test_a_record_whose_own_row_is_stored_is_superseded(world):
-    """A replay stored it: of two writes with one timestamp Cassandra would mix the columns."""
+    """A replay stored it: Cassandra would mix the columns of two writes with one timestamp."""
     world.begin_generation()
     world.kafka.set_aside(reject(5, GOOD))
     world.store(1, 5, GENERATION_US + 5)
@@ -603,7 +606,7 @@ def test_a_record_whose_own_row_is_stored_is_superseded(world):
 
 
 def test_a_deletion_is_superseded_by_a_newer_row(world):
-    """A tombstone that was ambiguous does not delete what came later."""
+    """A tombstone that was ambiguous does not delete what arrived later."""
     world.begin_generation()
     world.kafka.set_aside(reject(5, None, key=b"1"), reject(6, None, key=b"2"))
     world.store(1, 7, GENERATION_US + 7)
@@ -611,16 +614,16 @@ def test_a_deletion_is_superseded_by_a_newer_row(world):
     assert (done.sent, done.superseded) == (1, 1)
 
 
-def test_a_row_without_a_place_in_kafka_supersedes_nothing(world):
-    """Something else than penstock wrote it: which of the two is newer cannot be told."""
+def test_a_row_without_a_position_in_kafka_supersedes_nothing(world):
+    """Not penstock wrote it: which of the two is newer is unknown."""
     world.begin_generation()
     world.kafka.set_aside(reject(5, GOOD))
     world.store(1, None, None)
     assert (world.redrive().sent, world.order) == (1, [b"%d" % (GENERATION_US + 5)])
 
 
-def test_of_two_commands_at_once_one_finds_a_record_superseded(world, monkeypatch):
-    """The other says that it was taken."""
+def test_one_of_two_concurrent_commands_finds_a_record_superseded(world, monkeypatch):
+    """The other reports that it was taken."""
     world.begin_generation()
     (letter,) = world.kafka.set_aside(reject(5, GOOD))
     world.store(1, 7, GENERATION_US + 7)

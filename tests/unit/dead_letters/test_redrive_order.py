@@ -1,4 +1,4 @@
-"""What becomes of redriven records where Kafka's timestamp or a field orders the table."""
+"""What becomes of redriven records if Kafka's timestamp or a field orders the table."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -53,8 +53,8 @@ def order_by(world, name: str, of_tombstone=None) -> None:
         (-1, None, None),
     ],
 )
-def test_a_record_keeps_kafkas_first_timestamp(world, timestamp_ms, header, kept):
-    """Also when it was redriven and rejected before; one that has none is new. It returns to its partition."""
+def test_a_record_keeps_its_first_kafka_timestamp(world, timestamp_ms, header, kept):
+    """Also if it was redriven and rejected before; one without a timestamp is new. It returns to its partition."""
     order_by(world, "timestamp")
     headers = [] if header is None else [(ORDER, header)]
     world.kafka.set_aside(reject(5, value(1), timestamp_ms=timestamp_ms, headers=headers))
@@ -64,7 +64,7 @@ def test_a_record_keeps_kafkas_first_timestamp(world, timestamp_ms, header, kept
 
 
 def test_a_dead_letter_of_an_older_penstock_has_the_time_of_its_rejection(world):
-    """Kafka's timestamp is not among its headers; the record was in Kafka before it was rejected."""
+    """Its headers lack Kafka's timestamp; the record was in Kafka before it was rejected."""
     order_by(world, "timestamp")
     (letter,) = world.kafka.set_aside(reject(5, value(1)))
     assert world.redrive().sent == 1
@@ -83,8 +83,8 @@ def test_a_later_timestamp_supersedes_a_record(world, written_us, is_newer):
     assert world.order == [None]
 
 
-def test_a_larger_number_supersedes_a_record_until_it_is_mended(world):
-    """The field says it by itself: no header is needed, and a mended record has the place of its new value."""
+def test_a_larger_number_supersedes_a_record_until_it_is_repaired(world):
+    """The field is in the value: no header is needed, and a repaired record is ordered by its new value."""
     order_by(world, "number")
     world.kafka.set_aside(reject(5, value(7), timestamp_ms=SENT_MS), reject(6, value(7, 2), timestamp_ms=SENT_MS))
     world.store(1, 2, 8)
@@ -95,8 +95,8 @@ def test_a_larger_number_supersedes_a_record_until_it_is_mended(world):
     assert (world.order, world.partitions) == ([None, None], [0, 0])
 
 
-def test_what_a_field_cannot_order_is_still_broken(world):
-    """It is not sent, and waits."""
+def test_a_record_that_a_field_cannot_order_is_still_invalid(world):
+    """It is not sent, and stays pending."""
     order_by(world, "number")
     world.kafka.set_aside(reject(5, value(-1)), reject(6, None, key=b"1"))
     done = world.redrive()
@@ -106,18 +106,18 @@ def test_what_a_field_cannot_order_is_still_broken(world):
     assert world.redrive(Repair({"number": -2}), places=["0:0"]).still_broken == 1
 
 
-def test_as_new_says_nothing_where_a_field_orders(world):
-    """It is refused with what to do instead."""
+def test_as_new_has_no_meaning_if_a_field_orders(world):
+    """It is rejected with what to do instead."""
     order_by(world, "number")
     with pytest.raises(UsageError, match="ordered by the field number") as refused:
         world.redrive(as_new=True)
     assert "--set number=VALUE" in refused.value.hint
 
 
-def test_a_tombstone_keeps_the_time_that_the_pipelines_function_is_given(world):
+def test_a_tombstone_keeps_the_time_that_the_pipelines_function_gets(world):
     """So it has the same value when it is redriven; a newer row supersedes it."""
     given: list[Tombstone] = []
-    order_by(world, "number", lambda one: given.append(one) or 7)
+    order_by(world, "number", lambda item: given.append(item) or 7)
     headers = [("v", b"7")]
     for sensor in (b"1", b"2"):
         world.kafka.set_aside(reject(5 + int(sensor), None, key=sensor, timestamp_ms=SENT_MS, headers=headers))
@@ -128,8 +128,8 @@ def test_a_tombstone_keeps_the_time_that_the_pipelines_function_is_given(world):
     assert set(map(repr, given)) == {repr(Tombstone(key, SENT_AT, headers)) for key in (b"1", b"2")}
 
 
-def test_offsets_order_as_before(world):
-    """Without a declaration the header holds the write timestamp of the position."""
+def test_by_default_the_header_has_the_write_timestamp_of_the_position(world):
+    """Without a declaration, offsets order."""
     order_by(world, "offset")
     world.kafka.set_aside(reject(5, value(1), timestamp_ms=SENT_MS))
     assert world.redrive().sent == 1

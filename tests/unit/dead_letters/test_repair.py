@@ -24,60 +24,60 @@ BAD = b'{"sensor":"one","celsius":2.5}'
 
 
 def letter(value, **changes):
-    (one,) = FakeKafka().set_aside(reject(value=value, **changes))
-    return one
+    (first,) = FakeKafka().set_aside(reject(value=value, **changes))
+    return first
 
 
 def entry_letter(value, **changes):
-    """The letter of an entry that the producer refused."""
+    """The dead letter of an entry that the producer rejected."""
     return replace(letter(value, **changes), stage=str(Stage.PRODUCE))
 
 
-def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
+def outgoing(item, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
     schemas = FakeSchemas.of(pipeline.record)
     serialize = build_serializer(pipeline.record, "json", JSON_ID)
     mender = Repairer(pipeline, schemas, Repair(fields or {}, edits), serialize, lambda: proven)
-    return mender.outgoing(one)
+    return mender.outgoing(item)
 
 
-def test_a_record_that_is_not_changed_is_sent_as_it_is():
-    """Its own bytes and key, when the contract takes them now."""
+def test_an_unchanged_record_that_is_valid_now_is_sent_as_it_is():
+    """With its own bytes and key."""
     assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD, 1)
     assert outgoing(letter(encode_header(JSON_ID) + GOOD)) == Outgoing(b"k", encode_header(JSON_ID) + GOOD, 1)
 
 
 @pytest.mark.parametrize("value", [BAD, b"", b"{", encode_header(9) + GOOD, b"\x00"])
-def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
-    """It is looked at again, as the stream would: the message is today's."""
-    found = outgoing(letter(value))
-    assert isinstance(found, StillInvalid)
-    assert found.message != "is wrong"
+def test_an_unchanged_record_that_is_still_invalid_is_reported(value):
+    """It is validated again like in the stream, with the current message."""
+    outgoing_record = outgoing(letter(value))
+    assert isinstance(outgoing_record, StillInvalid)
+    assert outgoing_record.message != "is wrong"
 
 
-def test_a_null_value_is_sent_when_its_key_is_an_id():
-    """A tombstone that the stream would take now is one."""
+def test_a_null_value_is_sent_if_its_key_is_an_id():
+    """A tombstone that the stream would accept now is one."""
     assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None, 7)
     assert isinstance(outgoing(letter(None, key=b"seven")), StillInvalid)
 
 
-def test_a_null_value_is_sent_once_the_shape_of_its_key_is_proven():
-    """Until records with values had such keys it waits on, and the message says what would help."""
-    one = letter(None, key=b'{"sensor":7}')
-    waits = outgoing(one)
+def test_a_null_value_is_sent_once_its_key_format_is_proven():
+    """Until records with values had such keys it stays pending, and the message says what would help."""
+    dead_letter = letter(None, key=b'{"sensor":7}')
+    waits = outgoing(dead_letter)
     assert isinstance(waits, StillInvalid)
     assert "set key_format" in waits.message
-    assert outgoing(one, proven=frozenset({"text", "json_object"})) == Outgoing(one.key, None, 7)
+    assert outgoing(dead_letter, proven=frozenset({"text", "json_object"})) == Outgoing(dead_letter.key, None, 7)
 
 
 def test_a_null_value_is_sent_once_its_key_format_is_declared():
-    """The declaration that the dead letter asks for is what a redrive goes by."""
-    one = letter(None, key=b'{"schema":{},"payload":7}')
-    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillInvalid)
-    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None, 7)
+    """A redrive uses the declaration that the dead letter asks for."""
+    dead_letter = letter(None, key=b'{"schema":{},"payload":7}')
+    assert isinstance(outgoing(dead_letter, pipeline=replace(READINGS, key_format="json")), StillInvalid)
+    assert outgoing(dead_letter, pipeline=replace(READINGS, key_format="connect")) == Outgoing(dead_letter.key, None, 7)
 
 
-def test_a_record_whose_own_code_raises_waits_on():
-    """A redrive tells what it raised, and goes on with the next letter."""
+def test_a_record_whose_own_code_raises_stays_pending():
+    """A redrive reports the error, and continues with the next dead letter."""
 
     class Picky(Reading, frozen=True, kw_only=True):
         def __post_init__(self):
@@ -88,10 +88,10 @@ def test_a_record_whose_own_code_raises_waits_on():
     assert outgoing(letter(GOOD), {"celsius": 1.0}, pipeline=picky) == StillInvalid("KeyError: 'never'")
 
 
-def test_a_field_is_set_and_the_record_written_anew():
-    """Key and bytes are the producer's; fields that the record does not have are left out."""
-    found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
-    assert found == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+def test_a_field_is_set_and_the_record_is_encoded_again():
+    """Key and bytes are the producer's; fields that the record does not have are omitted."""
+    outgoing_record = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
+    assert outgoing_record == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
 
 
 @pytest.mark.parametrize(
@@ -104,85 +104,87 @@ def test_a_field_is_set_and_the_record_written_anew():
         (None, b'{"sensor":1,"celsius":"hot"}', b"1"),
     ],
 )
-def test_a_mended_record_with_the_same_id_keeps_its_key(key, value, sent):
-    """So it belongs to the partition in which it lay. A record without a key is given one."""
+def test_a_repaired_record_with_the_same_id_keeps_its_key(key, value, sent):
+    """So it stays in its partition. A record without a key gets one."""
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": 1, "celsius": 2.5})}
-    found = outgoing(letter(value, key=key), edits=edits)
-    assert (found.key, found.record_id, found.keeps_id) == (sent, 1, True)
+    outgoing_record = outgoing(letter(value, key=key), edits=edits)
+    assert (outgoing_record.key, outgoing_record.record_id, outgoing_record.keeps_id) == (sent, 1, True)
 
 
 @pytest.mark.parametrize("key", [b"1", b"room-7", b'{"sensor":1}'])
-def test_a_record_that_is_given_another_id_is_another_record(key):
+def test_a_record_with_another_id_is_another_record(key):
     """Its key is that of the new id."""
-    found = outgoing(letter(b'{"sensor":1,"celsius":2.5}', key=key), {"sensor": 2})
-    assert (found.key, found.record_id, found.keeps_id) == (b"2", 2, False)
+    outgoing_record = outgoing(letter(b'{"sensor":1,"celsius":2.5}', key=key), {"sensor": 2})
+    assert (outgoing_record.key, outgoing_record.record_id, outgoing_record.keeps_id) == (b"2", 2, False)
 
 
-def test_setting_a_field_does_not_mend_another():
-    """What is still wrong is told with its rules."""
-    found = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
-    assert found == StillInvalid("celsius: is missing", ("celsius:required",))
+def test_setting_a_field_does_not_repair_another():
+    """What is still invalid is reported with its rules."""
+    outgoing_record = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
+    assert outgoing_record == StillInvalid("celsius: is missing", ("celsius:required",))
 
 
 @pytest.mark.parametrize(
     "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', encode_header(9) + b"x", b"\x00", b"\xff"]
 )
 def test_a_value_without_fields_cannot_be_set(value):
-    """No object, or one whose names stand twice: the letter's own message says why."""
-    found = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
-    assert isinstance(found, StillInvalid)
-    assert found.rules == ("a:type",)
-    assert "is wrong" in found.message
+    """If it is not an object, or has duplicate names, the dead letter's own message gives the reason."""
+    outgoing_record = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
+    assert isinstance(outgoing_record, StillInvalid)
+    assert outgoing_record.rules == ("a:type",)
+    assert "is wrong" in outgoing_record.message
 
 
-def test_a_frame_that_names_no_known_schema_hides_no_json():
+def test_a_header_with_an_unknown_schema_hides_no_json():
     """The fields are read although the registry does not know the schema."""
     assert outgoing(letter(encode_header(9) + GOOD), {"celsius": 3.0}) == Outgoing(
         b"k", encode_header(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
     )
 
 
-def test_an_entry_that_the_producer_refused_becomes_a_record_first(entry):
-    """Then the fields are set; without any it is judged as it is."""
-    one = entry_letter(msgspec.json.encode(entry | {"email": "nobody"}))
-    found = outgoing(one, {"email": "a@b.se"}, pipeline=PIPELINE)
-    assert isinstance(found, Outgoing)
-    assert found.key == entry["login"]["uuid"].encode()
-    assert msgspec.json.decode(found.value[5:], type=User).email == "a@b.se"
-    assert outgoing(one, pipeline=PIPELINE).rules == ("email:pattern",)
+def test_an_entry_that_the_producer_rejected_is_mapped_first(entry):
+    """Then the fields are set; without any it is validated as it is."""
+    dead_letter = entry_letter(msgspec.json.encode(entry | {"email": "nobody"}))
+    outgoing_record = outgoing(dead_letter, {"email": "a@b.se"}, pipeline=PIPELINE)
+    assert isinstance(outgoing_record, Outgoing)
+    assert outgoing_record.key == entry["login"]["uuid"].encode()
+    assert msgspec.json.decode(outgoing_record.value[5:], type=User).email == "a@b.se"
+    assert outgoing(dead_letter, pipeline=PIPELINE).rules == ("email:pattern",)
     whole = outgoing(entry_letter(msgspec.json.encode(entry)), pipeline=PIPELINE)
     assert isinstance(whole, Outgoing)
 
 
-def test_an_entry_that_makes_no_record_says_what_it_lacks(changed):
+def test_an_entry_that_cannot_be_mapped_says_what_is_missing(changed):
     """The API's own field is named."""
-    found = outgoing(entry_letter(msgspec.json.encode(changed("login"))), {"email": "a@b.se"}, pipeline=PIPELINE)
-    assert "login" in found.message
+    outgoing_record = outgoing(
+        entry_letter(msgspec.json.encode(changed("login"))), {"email": "a@b.se"}, pipeline=PIPELINE
+    )
+    assert "login" in outgoing_record.message
 
 
-def test_an_entry_whose_mapping_raises_is_still_broken(changed):
-    """Whatever it raises: the redrive goes on with the next letter."""
+def test_an_entry_whose_mapping_raises_is_still_invalid(changed):
+    """Whatever it raises: the redrive continues with the next dead letter."""
 
     def from_source(entry):
         return {"sensor": entry["sensor"]["number"], "celsius": 1.0}
 
     pipeline = replace(READINGS, from_source=from_source)
-    found = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
-    assert isinstance(found, StillInvalid)
-    assert "TypeError at test_repair.py" in found.message
+    outgoing_record = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
+    assert isinstance(outgoing_record, StillInvalid)
+    assert "TypeError at test_repair.py" in outgoing_record.message
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
     assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
 
 
 def test_a_record_that_became_too_large_is_not_sent(entry):
     """The size is that of the bytes that would be sent."""
-    one = letter(BAD)
+    dead_letter = letter(BAD)
     mender = Repairer(READINGS, FakeSchemas.of(Reading), Repair({"sensor": 1}), lambda _: b"x" * 1_000_001, frozenset)
-    assert mender.outgoing(one).rules == (":size",)
+    assert mender.outgoing(dead_letter).rules == (":size",)
 
 
-def test_an_edited_value_takes_the_place_of_the_value():
-    """Also where the value could not be read at all."""
+def test_an_edited_value_replaces_the_value():
+    """Also if the value could not be read at all."""
     edits = {"0:0": Edit(3, "0:0", "x", {"sensor": 4, "celsius": 1.0})}
     mended = encode_header(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
     assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
@@ -190,14 +192,14 @@ def test_an_edited_value_takes_the_place_of_the_value():
     assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3: the value is not an object", ("a:type",))
 
 
-def test_fields_and_edits_are_not_mixed():
-    """Which of the two should count is not for us to say."""
+def test_fields_and_edits_cannot_be_combined():
+    """Which of the two should win is undefined."""
     with pytest.raises(UsageError, match="either"):
         Repair({"sensor": 1}, {})
 
 
 def test_values_get_the_types_of_their_fields():
-    """As the command line has them: text."""
+    """The command line has them as text."""
     texts = ["small=-5", "ratio=2.5", "flag=true", "moment=2020-01-02T03:04:05Z", "text=a=b", "maybe_small=null"]
     texts.append("id=91c38129-e067-4af8-8705-7d8376747cef")
     assert repair.assignments(Everything, texts) == {
@@ -265,14 +267,14 @@ def test_an_edited_number_of_too_many_digits_is_refused():
         ("sensor=-1", ">= 0"),
     ],
 )
-def test_what_cannot_be_set_is_wrong_use(text, says):
-    """An unknown field with those there are; no value; a value that no record could have."""
+def test_values_that_cannot_be_set_are_a_usage_error(text, says):
+    """An unknown field, with the known ones; no value; a value that no record could have."""
     with pytest.raises(UsageError, match=says):
         repair.assignments(Reading, [text])
 
 
-def test_an_edit_file_is_read_by_place():
-    """Empty lines do not count; what else a line holds is left alone."""
+def test_an_edit_file_is_read_by_position():
+    """Empty lines are skipped; other content of a line is ignored."""
     lines = [
         b'{"place":"0:1","identity":"a","value":{"x":1},"more":2}\n',
         b"\n",
@@ -299,7 +301,7 @@ GOOD_LINE = b'{"place":"0:1","identity":"a","value":1}'
     ],
     ids=range(8),
 )
-def test_a_line_that_cannot_be_used_is_named(line):
-    """Malformed, incomplete, or of a place that had a line before."""
+def test_an_invalid_line_is_named(line):
+    """Malformed, incomplete, or of a position that had a line before."""
     with pytest.raises(UsageError, match="line 2 of the edit file"):
         repair.edits([GOOD_LINE, line])

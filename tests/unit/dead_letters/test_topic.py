@@ -50,7 +50,7 @@ def reject(offset: int = 5, **changes) -> Reject:
 
 
 def test_a_dead_letter_is_the_record_byte_for_byte():
-    """Key, value and headers stand unchanged; what is wrong follows in headers of its own."""
+    """Key, value and headers are unchanged; the reason follows in separate headers."""
     producer = FakeProducer()
     assert send_dead_letters(producer, "t.dlq", [reject(headers=[("h", b"v"), ("h", None)])], generation_us=9) == 1
     sent = producer.sent[0]
@@ -75,8 +75,8 @@ def test_a_dead_letter_is_the_record_byte_for_byte():
     }
 
 
-def test_a_fault_without_a_schema_has_an_empty_schema_id():
-    """Every error header is there, whatever is known."""
+def test_a_violation_without_a_schema_has_an_empty_schema_id():
+    """Every error header is present, whatever is known."""
     fault = Fault(Reason.VALUE_MISSING, "null", Stage.PRODUCE)
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject(fault=fault, key=None, value=None, headers=[])])
@@ -84,16 +84,16 @@ def test_a_fault_without_a_schema_has_an_empty_schema_id():
     assert read_error_headers(producer.sent[0])["schema.id"] == ""
 
 
-def test_a_message_that_utf_8_cannot_write_is_escaped():
-    """Half a surrogate pair in it loses neither the letter nor the batch."""
-    one = Fault(Reason.CONTRACT_BROKEN, "is '\ud800'")
-    headers = dict(build_error_headers(Reject(one, "readings", 0, 5, None, b"", []), None))
+def test_a_message_that_utf_8_cannot_encode_is_escaped():
+    """A lone surrogate in it loses neither the dead letter nor the batch."""
+    fault = Fault(Reason.CONTRACT_BROKEN, "is '\ud800'")
+    headers = dict(build_error_headers(Reject(fault, "readings", 0, 5, None, b"", []), None))
     assert headers["__penstock.errors.message"] == b"is '\\ud800'"
 
 
-def test_facts_reads_only_the_error_headers():
-    """Headers of the record itself are no facts; of a name that is there twice, from a redrive, the last counts."""
-    found = read_error_headers(
+def test_only_the_error_headers_are_parsed():
+    """Headers of the record itself are ignored; of a duplicate name, from a redrive, the last one counts."""
+    result = read_error_headers(
         message(
             1,
             headers=[
@@ -105,39 +105,39 @@ def test_facts_reads_only_the_error_headers():
             ],
         )
     )
-    assert found == {"reason": "new", "message": "", "offset": "\ufffd"}
+    assert result == {"reason": "new", "message": "", "offset": "\ufffd"}
     assert read_error_headers(message(1)) == {}
 
 
-def test_nothing_to_set_aside_is_fine():
+def test_without_dead_letters_nothing_is_sent():
     """No rejects: nothing is sent."""
     assert send_dead_letters(FakeProducer(), "t.dlq", []) == 0
 
 
-def test_a_full_queue_is_waited_for():
-    """When the producer's queue is full, sending waits and goes on; nothing is dropped."""
+def test_a_full_producer_queue_is_waited_for():
+    """Sending waits and continues; nothing is dropped."""
     producer = FakeProducer(queue=2)
     assert send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(7)]) == 7
     assert producer.full == 3
-    assert [read_error_headers(one)["offset"] for one in producer.sent] == list("0123456")
+    assert [read_error_headers(item)["offset"] for item in producer.sent] == list("0123456")
 
 
-def test_a_dead_letter_that_is_not_acknowledged_fails():
+def test_an_unacknowledged_dead_letter_fails():
     """A failed delivery report fails the call with the number and the first reason."""
-    producer = FakeProducer(fails=lambda one: one.offset() == 1)
+    producer = FakeProducer(fails=lambda item: item.offset() == 1)
     with pytest.raises(
         DeliveryFailed, match=r"t.dlq: 1 of 3 rejected records were not acknowledged; first: .*timed out"
     ):
         send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(3)])
 
 
-def test_a_dead_letter_that_is_not_reported_fails():
-    """What is still unreported after the flush counts as lost."""
+def test_a_dead_letter_without_a_delivery_report_fails():
+    """What is unreported after the flush counts as lost."""
     with pytest.raises(DeliveryFailed, match=r"2 of 3 rejected records were not acknowledged$"):
         send_dead_letters(FakeProducer(held=2), "t.dlq", [reject(offset) for offset in range(3)])
 
 
-def test_a_producer_that_refuses_fails():
+def test_an_error_of_the_producer_fails():
     """An error at the call names the topic."""
     producer = FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE, "too large"))
     with pytest.raises(DeliveryFailed, match=r"t.dlq: .*too large"):
@@ -149,7 +149,7 @@ DIGEST = hashlib.sha256(VALUE).hexdigest()
 
 
 def shrunk(limit_bytes: int, **changes) -> DeadLetter:
-    """The letter of a reject in a topic that takes so many bytes."""
+    """The dead letter in a topic with this maximum message size."""
     producer = FakeProducer(limit_bytes=limit_bytes)
     assert send_dead_letters(producer, "t.dlq", [reject(**{"value": VALUE} | changes)], generation_us=9) == 1
     (sent,) = producer.sent
@@ -158,8 +158,8 @@ def shrunk(limit_bytes: int, **changes) -> DeadLetter:
     return letter
 
 
-def test_a_value_that_the_queue_does_not_take_is_left_out():
-    """Key and headers stand, and the letter says how large the value was, what it hashes to and where it is."""
+def test_a_value_that_exceeds_the_limit_is_omitted():
+    """Key and headers are kept, and the dead letter has the value's size, hash and position."""
     letter = shrunk(5000)
     assert (letter.key, letter.value, letter.headers) == (b"k", None, [("h", b"v")])
     assert letter.left_out == LeftOut(("value",), 9000, DIGEST)
@@ -176,8 +176,8 @@ def test_a_value_that_the_queue_does_not_take_is_left_out():
         ({"value": b"", "key": b"z" * 9000}, ("headers", "key"), (None, [])),
     ],
 )
-def test_headers_and_key_that_the_queue_does_not_take_are_left_out(changes, left, kept):
-    """The headers before the key; what the record does not have is not said to be left out."""
+def test_headers_and_key_that_exceed_the_limit_are_omitted(changes, left, kept):
+    """The headers before the key; what the record does not have is not reported as omitted."""
     letter = shrunk(5000, **changes)
     assert letter.left_out is not None
     assert letter.left_out.parts == left
@@ -185,16 +185,16 @@ def test_headers_and_key_that_the_queue_does_not_take_are_left_out(changes, left
     assert letter.value == (b"" if changes.get("value") == b"" else None)
 
 
-def test_long_words_are_cut_when_nothing_else_is_left():
-    """A topic of a small limit takes the position and the reason of a record whose message is long."""
+def test_a_long_message_is_truncated_as_a_last_resort():
+    """A topic with a small limit accepts the position and the reason of a record whose message is long."""
     fault = Fault(Reason.CONTRACT_BROKEN, "å" * 4000, rules=("a:type",) * 1000)
     letter = shrunk(1500, fault=fault)
     assert (letter.message, letter.rules) == ("å" * 200, ("a:type",) * 5)
     assert (letter.origin.offset, letter.reason) == (5, "contract_broken")
 
 
-def test_a_batch_that_is_too_large_costs_no_letter_its_value():
-    """Kafka refuses a batch as a whole: each is sent alone, and only one that is too large by itself is shrunk."""
+def test_a_batch_that_is_too_large_keeps_its_values():
+    """Kafka rejects a batch as a whole: each is sent alone, and only one that is too large by itself is shrunk."""
     producer = FakeProducer(limit_bytes=5000)
     rejects = [reject(offset, value=b"x" * (9000 if offset == 1 else 2000)) for offset in range(4)]
     with capture_logs() as logs:
@@ -202,12 +202,12 @@ def test_a_batch_that_is_too_large_costs_no_letter_its_value():
     letters = {letter.origin.offset: letter for letter in map(parse_message, producer.sent)}
     assert {offset: len(letter.value or b"") for offset, letter in letters.items()} == {0: 2000, 1: 0, 2: 2000, 3: 2000}
     assert [letters[offset].left_out is None for offset in range(4)] == [True, False, True, True]
-    assert [one["left_out"] for one in logs] == [(), ("value",), (), ()]
+    assert [log["left_out"] for log in logs] == [(), ("value",), (), ()]
 
 
 @pytest.mark.parametrize("code", [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE])
-def test_a_value_that_the_producer_refuses_is_left_out(code):
-    """Its own limit is met before anything is sent: the same as the topic's."""
+def test_a_value_that_the_producer_rejects_is_omitted(code):
+    """Its own limit applies before anything is sent: the same as the topic's."""
     producer = FakeProducer()
     produce = producer.produce
 
@@ -221,40 +221,42 @@ def test_a_value_that_the_producer_refuses_is_left_out(code):
     assert parse_message(producer.sent[0]).left_out == LeftOut(("value",), 9000, DIGEST)
 
 
-def test_a_queue_that_takes_nothing_fails():
-    """Not even the headers that say what is wrong: the error says what to set."""
+def test_a_topic_that_accepts_nothing_fails():
+    """Not even the headers with the reason: the error says which setting to change."""
     with pytest.raises(DeliveryFailed, match="of t partition 2 offset 5 is too large even without") as failed:
         shrunk(100)
     assert "max.message.bytes of t.dlq" in failed.value.hint
 
 
-def test_another_failure_is_no_reason_to_leave_anything_out():
-    """A letter that was not acknowledged fails the call, whatever else was too large."""
+def test_another_failure_is_no_reason_to_omit_anything():
+    """A dead letter that was not acknowledged fails the call, whatever else was too large."""
     producer = FakeProducer(refuses=kafka_error(KafkaError._QUEUE_FULL, "no"))
     with pytest.raises(DeliveryFailed):
         send_dead_letters(producer, "t.dlq", [reject()])
     assert producer.sent == []
 
 
-def test_a_record_cannot_claim_that_something_was_left_out():
-    """A header of the record's own that is named so does not count."""
+def test_a_record_cannot_claim_that_something_was_omitted():
+    """A header of the record's own with that name does not count."""
     mine = [(PREFIX + "left.out", b"value"), (PREFIX + "value.bytes", b"5")]
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject(headers=mine)])
     assert parse_message(producer.sent[0]).left_out is None
 
 
-def test_a_letter_of_an_older_version_has_nothing_left_out():
+def test_a_dead_letter_of_an_older_version_has_nothing_omitted():
     """It has no such header."""
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject()])
     sent = producer.sent[0]
-    older = message(0, sent.value(), headers=[one for one in sent.headers() if not one[0].endswith("left.out")])
+    older = message(
+        0, sent.value(), headers=[header for header in sent.headers() if not header[0].endswith("left.out")]
+    )
     assert parse_message(older).left_out is None
 
 
-def test_refused_records_without_values_are_told_apart():
-    """By what their values hash to, since nothing else says which is which."""
+def test_rejected_records_without_values_are_distinguished():
+    """By the hashes of their values."""
     first, other, copy = (
         shrunk(5000, partition=-1, offset=-1, value=value, headers=[(RUN, b"r1")])
         for value in (VALUE, VALUE + b"y", VALUE)
@@ -289,7 +291,9 @@ letters = st.builds(
 
 @given(letters, letters)
 def test_copies_share_their_identity_and_others_do_not(one, other):
-    """Records of the topic are told apart by where they lay; refused ones by run, number in the run, and value."""
+    """Records of the topic are identified by position; those rejected at the source by run, number in the run, and
+    value.
+    """
 
     def origin(letter):
         if letter.origin.partition >= 0:
@@ -302,11 +306,11 @@ def test_copies_share_their_identity_and_others_do_not(one, other):
 
 @given(st.lists(letters, max_size=20))
 def test_the_first_copy_of_each_record_counts(found):
-    """Each identity once, in the order of the queue."""
+    """Each identity once, in the order of the dead-letter topic."""
     copies = index_first_copies(found)
-    assert list(copies) == list(dict.fromkeys(one.identity for one in found))
-    assert all(copies[one.identity] == one for one in reversed(list(copies.values())))
-    assert [next(one for one in found if one.identity == name) for name in copies] == list(copies.values())
+    assert list(copies) == list(dict.fromkeys(item.identity for item in found))
+    assert all(copies[copy.identity] == copy for copy in reversed(list(copies.values())))
+    assert [next(item for item in found if item.identity == name) for name in copies] == list(copies.values())
 
 
 @given(
@@ -314,8 +318,8 @@ def test_the_first_copy_of_each_record_counts(found):
     value=st.none() | st.binary(max_size=9),
     headers=st.lists(st.tuples(st.sampled_from(["h", "penstock.run"]), st.none() | st.binary(max_size=3)), max_size=3),
 )
-def test_a_letter_is_the_record_that_was_set_aside(key, value, headers):
-    """Key, value and headers come back as they were; the error headers become facts."""
+def test_a_dead_letter_restores_the_original_record(key, value, headers):
+    """Key, value and headers are unchanged; the error headers are parsed."""
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject(key=key, value=value, headers=headers)], generation_us=9)
     letter = parse_message(producer.sent[0])
@@ -326,12 +330,12 @@ def test_a_letter_is_the_record_that_was_set_aside(key, value, headers):
     assert letter.identity == "t/9/2/5"
 
 
-def test_a_letter_of_a_refused_record_has_no_place_in_the_topic():
+def test_a_record_rejected_at_the_source_has_no_position():
     """Its identity is made of the run and the value; absent facts are None or empty."""
     producer = FakeProducer()
     fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
-    one = reject(-1, partition=-1, fault=fault, headers=[(RUN, b"r1")])
-    send_dead_letters(producer, "t.dlq", [one, one])
+    dead_letter = reject(-1, partition=-1, fault=fault, headers=[(RUN, b"r1")])
+    send_dead_letters(producer, "t.dlq", [dead_letter, dead_letter])
     first, copy = map(parse_message, producer.sent)
     assert first.identity == copy.identity
     assert re.fullmatch("t/run/[0-9a-f]{24}", first.identity)
@@ -340,49 +344,49 @@ def test_a_letter_of_a_refused_record_has_no_place_in_the_topic():
 
 @pytest.mark.parametrize("name", ["topic", "partition", "offset", "reason", "stage", "time"])
 @pytest.mark.parametrize("value", [None, b"\xff"])
-def test_a_message_that_is_no_dead_letter_is_passed_over(monkeypatch, name, value):
-    """Somebody else's message, or one with broken headers, is no letter; it is logged, and the others are given."""
+def test_a_message_that_is_not_a_dead_letter_is_skipped(monkeypatch, name, value):
+    """Another program's message, or one with invalid headers, is logged, and the others are returned."""
     producer = FakeProducer()
     send_dead_letters(producer, "t.dlq", [reject(1), reject(2)])
     good, stranger = producer.sent
-    headers = [(said, held) for said, held in stranger.headers() if said != PREFIX + name]
+    headers = [(item, held) for item, held in stranger.headers() if item != PREFIX + name]
     if value is not None and name in ("partition", "offset", "time"):
         headers.append((PREFIX + name, value))
     strange = message(7, headers=headers)
     monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 0, 3)])
     monkeypatch.setattr(topics, "read_records", lambda _settings, topic, spans: [strange, good, message(8)])
     with capture_logs() as logs:
-        found = list(read_dead_letters(None, PIPELINE))
-    assert [one.origin.offset for one in found] == [1]
-    assert [(one["event"], one.get("offset")) for one in logs] == [("foreign_message", 7), ("foreign_messages", None)]
+        result = list(read_dead_letters(None, PIPELINE))
+    assert [item.origin.offset for item in result] == [1]
+    assert [(log["event"], log.get("offset")) for log in logs] == [("foreign_message", 7), ("foreign_messages", None)]
     assert logs[1]["records"] == 2
 
 
-def test_letters_are_found_by_their_places(monkeypatch):
-    """Only the stretch that holds them is read; what lies beside them is left out, and so is what is not there."""
+def test_dead_letters_are_found_by_position(monkeypatch):
+    """Only the range that contains them is read; others in it are skipped, and so are missing ones."""
     producer, asked = FakeProducer(), []
     send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(6)])
 
     def records(_settings, _topic, spans):
         asked.extend(spans)
-        return [one for one in producer.sent for span in spans if span.first <= one.offset() < span.end]
+        return [item for item in producer.sent for span in spans if span.first <= item.offset() < span.end]
 
     monkeypatch.setattr(topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 6), OffsetRange(1, 0, 0)])
     monkeypatch.setattr(topics, "read_records", records)
-    found = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
-    assert list(found) == ["0:2", "0:4"]
+    result = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
+    assert list(result) == ["0:2", "0:4"]
     assert asked == [OffsetRange(0, 1, 6)]
 
 
 @pytest.mark.parametrize("place", ["", "1", "1:", ":1", "a:1", "1:-1", "1:1:1", "1:1\n", "9" * 10 + ":1"])
-def test_a_place_is_a_partition_and_an_offset(place):
-    """Anything else is wrong use, before Kafka is asked."""
+def test_a_position_is_a_partition_and_an_offset(place):
+    """Anything else is a usage error, before Kafka is asked."""
     with pytest.raises(UsageError, match="PARTITION:OFFSET"):
         read_dead_letters_at(None, PIPELINE, [place])
 
 
-def test_a_place_without_a_letter_says_where_there_are_some(monkeypatch):
-    """The error names the stretches that the queue holds."""
+def test_a_position_without_a_dead_letter_says_where_there_are_some(monkeypatch):
+    """The error names the ranges in the topic."""
     monkeypatch.setattr(
         topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 6), OffsetRange(1, 4, 4), OffsetRange(2, 0, 1)]
     )

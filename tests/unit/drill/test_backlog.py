@@ -17,8 +17,8 @@ def line(batch_id: int, records: int) -> LedgerEntry:
     return LedgerEntry(BatchSummary(*empty)._replace(records=records), batch_id, "job")
 
 
-def test_a_batch_is_all_its_partitions() -> None:
-    """The bound on a micro-batch is one on its lines together."""
+def test_a_batch_spans_all_its_partitions() -> None:
+    """The limit of a micro-batch applies to the sum of its ledger entries."""
     assert backlog.records_by_batch([line(1, 30), line(1, 20), line(2, 7)]) == {1: 50, 2: 7}
 
 
@@ -28,8 +28,8 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(settings=SimpleNamespace(spark_batch_records=100))
 
 
-def went(batches: dict[int, int], memory_mib: list[int]) -> Any:
-    """What a drill did in which all records arrived."""
+def make_run(batches: dict[int, int], memory_mib: list[int]) -> Any:
+    """The result of a drill in which all records arrived."""
 
     def go(self: backlog.Backlog) -> None:
         facts = self.facts
@@ -53,16 +53,16 @@ def went(batches: dict[int, int], memory_mib: list[int]) -> Any:
 def test_batches_and_memory_must_be_bounded(
     ground: Any, monkeypatch: pytest.MonkeyPatch, batches: dict[int, int], memory_mib: list[int], verdict: str
 ) -> None:
-    """One record more than a batch may have, or one MiB more than the rule allows, is the verdict."""
-    monkeypatch.setattr(backlog.Backlog, "go", went(batches, memory_mib))
+    """One record more than a batch may have, or one MiB more than the rule allows, fails the drill."""
+    monkeypatch.setattr(backlog.Backlog, "go", make_run(batches, memory_mib))
     result = backlog.run_backlog(ground, 150)
     assert result.verdict == verdict
     assert (result.batches, result.largest_batch) == (len(batches), max(batches.values()))
     assert result.memory_mib == {"spark-job": max(memory_mib)}
 
 
-def test_a_step_that_fails_is_the_verdict(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out before is told all the same."""
+def test_a_failed_step_is_the_verdict(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier results are reported nevertheless."""
 
     def go(self: backlog.Backlog) -> None:
         self.step = "recovery"

@@ -55,7 +55,7 @@ class FakeSupervisor:
 
 @pytest.fixture
 def writer(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
-    """A process that writes a file of 100 kB whenever it is told to."""
+    """A process that writes a file of 100 kB on request."""
     command = [sys.executable, "-c", WRITES, str(tmp_path / "written")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -90,8 +90,8 @@ def ground_of(supervisor: FakeSupervisor, logs: Path = Path("none")) -> Target:
     return Target(nothing, nothing, anyone, lambda _: None)
 
 
-def test_a_full_disk_is_full_for_as_long_as_it_lasts(writer: "subprocess.Popen[str]") -> None:
-    """A write fails within the fault, and works again after it, even when it ends by Ctrl-C."""
+def test_a_full_disk_is_full_for_the_duration_of_the_fault(writer: "subprocess.Popen[str]") -> None:
+    """A write fails within the fault, and works again after it, even if it ends by Ctrl-C."""
     ground = ground_of(FakeSupervisor({"cassandra": writer.pid}))
 
     def limited() -> None:
@@ -105,8 +105,8 @@ def test_a_full_disk_is_full_for_as_long_as_it_lasts(writer: "subprocess.Popen[s
     assert ask(writer) == "wrote"
 
 
-def test_what_is_frozen_goes_on_afterwards(writer: "subprocess.Popen[str]") -> None:
-    """SIGSTOP within the fault, SIGCONT at its end, even when it ends by Ctrl-C."""
+def test_a_frozen_process_continues_afterwards(writer: "subprocess.Popen[str]") -> None:
+    """SIGSTOP within the fault, SIGCONT at its end, even if it ends by Ctrl-C."""
     ground, process = ground_of(FakeSupervisor({"cassandra": writer.pid})), psutil.Process(writer.pid)
 
     def stopped() -> None:
@@ -118,7 +118,7 @@ def test_what_is_frozen_goes_on_afterwards(writer: "subprocess.Popen[str]") -> N
     assert ask(writer) == "wrote"
 
 
-def test_what_was_stopped_is_started_even_at_ctrl_c() -> None:
+def test_a_stopped_service_is_started_again_even_after_ctrl_c() -> None:
     """The service is started once, whatever happens meanwhile."""
     supervisor = FakeSupervisor({"kafka": 0})
     with interrupted(away.stop_service("kafka")(ground_of(supervisor))):
@@ -126,15 +126,15 @@ def test_what_was_stopped_is_started_even_at_ctrl_c() -> None:
     assert supervisor.calls == [("stop", "kafka"), ("start", "kafka")]
 
 
-def test_what_is_killed_is_dead(writer: "subprocess.Popen[str]") -> None:
-    """SIGKILL; and a process that is gone already is none to complain of."""
+def test_a_killed_process_is_dead(writer: "subprocess.Popen[str]") -> None:
+    """SIGKILL; and a process that has already exited is no error."""
     fault = kill.kill_process(lambda ground: ground.process("kafka"))
     with fault(ground_of(FakeSupervisor({"kafka": writer.pid}))):
         assert writer.wait(10) == -9
     ground_.kill_processes([psutil.Process()] if writer.poll() is None else [])
 
 
-def test_a_service_without_a_process_cannot_be_hit() -> None:
+def test_a_service_without_a_process_cannot_be_faulted() -> None:
     """The error names it and what to type."""
     with pytest.raises(StackError, match=r"kafka is not running[\s\S]*\./penstock up kafka"):
         ground_of(FakeSupervisor({})).process("kafka")
@@ -142,7 +142,7 @@ def test_a_service_without_a_process_cannot_be_hit() -> None:
 
 
 def test_the_newest_file_of_a_checkpoint_is_that_of_the_highest_batch(tmp_path: Path) -> None:
-    """By number, not by name; Hadoop's checksums beside them are none."""
+    """By number, not by name; Hadoop's checksums next to them do not count."""
     for name in ("8", "9", "10", ".10.crc", "torn"):
         (tmp_path / name).touch()
     assert checkpoint_faults.find_newest(tmp_path).name == "10"
@@ -150,8 +150,8 @@ def test_the_newest_file_of_a_checkpoint_is_that_of_the_highest_batch(tmp_path: 
         checkpoint_faults.find_newest(tmp_path / "nowhere")
 
 
-def test_a_step_that_fails_is_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result of a drill whose stack does not come up says so, and that nothing was sent."""
+def test_a_failed_step_is_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result of a drill whose stack does not start says so, and that nothing was sent."""
 
     def up(_: Target) -> None:
         raise Unreachable("Kafka: not ready after 240 s")
@@ -161,8 +161,8 @@ def test_a_step_that_fails_is_the_verdict(monkeypatch: pytest.MonkeyPatch) -> No
     assert (result.verdict, result.sent) == ("stack: Kafka: not ready after 240 s", 0)
 
 
-def test_the_end_of_a_fault_is_before_its_repair() -> None:
-    """The time to recover counts what the repair itself takes."""
+def test_a_fault_ends_before_its_repair() -> None:
+    """The recovery time includes the repair itself."""
     repaired: list[float] = []
 
     @contextmanager

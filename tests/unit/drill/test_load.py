@@ -1,4 +1,4 @@
-"""The users that drills make up."""
+"""The generated users of drills."""
 
 from dataclasses import replace
 from itertools import islice
@@ -17,32 +17,32 @@ from penstock.produce.send import Delivered
 from tests.unit.fakes import FakeProducer, FakeRegistry
 
 
-def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
-    """More than are made differ by their ids alone, and each passes the producer's own check."""
+def test_generated_users_satisfy_the_contract_and_are_all_different() -> None:
+    """Beyond the generated number they differ only in their ids, and each passes the producer's own check."""
     made = list(islice(load.generate_users(users.PIPELINE.record, users.PIPELINE), 2500))
-    assert len({one.id for one in made}) == 2500
+    assert len({item.id for item in made}) == 2500
     assert made[0] != msgspec.structs.replace(made[1], id=made[0].id)
-    for one in made[:1000]:
-        assert validate_record(msgspec.structs.asdict(one), users.User, latest_past()) == one
+    for record in made[:1000]:
+        assert validate_record(msgspec.structs.asdict(record), users.User, latest_past()) == record
 
 
-def test_records_are_made_up_by_the_names_that_python_has() -> None:
-    """A key that messages call otherwise is another in each record all the same."""
+def test_records_are_generated_with_python_names() -> None:
+    """A key with another name in messages still differs in each record."""
     record = msgspec.defstruct(
         "Item", [("item_id", Annotated[UUID, Meta(extra=KEY)])], bases=(Record,), rename="camel", kw_only=True
     )
     pipeline = replace(users.PIPELINE, record=record, from_source=lambda entry: {"itemId": entry["login"]["uuid"]})
-    one, other = islice(load.generate_users(record, pipeline), 2)
-    assert one.item_id != other.item_id
+    first, other = islice(load.generate_users(record, pipeline), 2)
+    assert first.item_id != other.item_id
 
 
-def test_two_drills_make_up_different_users() -> None:
+def test_two_drills_generate_different_users() -> None:
     """A record of an earlier drill cannot stand in for one of this."""
-    one, other = (next(load.generate_users(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
-    assert one.id != other.id
+    first, other = (next(load.generate_users(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
+    assert first.id != other.id
 
 
-def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch) -> None:
+def test_users_are_sent_with_the_current_or_a_given_time(settings, monkeypatch) -> None:
     """Either way more than fit the producer's queue are sent, under their ids, and all are acknowledged."""
     client = FakeProducer(queue=2)
     monkeypatch.setattr(load, "create_producer", lambda _: client)
@@ -50,13 +50,13 @@ def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch
     direct = load.Direct(SimpleNamespace(settings=settings, pipeline=users.PIPELINE), "some")
     assert direct.send(3).offsets == {0: (0, 2)}
     made = list(islice(direct.users, 3))
-    assert direct.send_at([(one, 7) for one in made]).offsets == {0: (3, 5)}
-    assert [one.timestamp()[1] for one in client.sent] == [0, 0, 0, 7, 7, 7]
-    assert [one.key().decode() for one in client.sent[3:]] == [str(one.id) for one in made]
-    assert {tuple(one.headers()) for one in client.sent} == {(("penstock.run", b"drill-some"),)}
+    assert direct.send_at([(item, 7) for item in made]).offsets == {0: (3, 5)}
+    assert [message.timestamp()[1] for message in client.sent] == [0, 0, 0, 7, 7, 7]
+    assert [message.key().decode() for message in client.sent[3:]] == [str(item.id) for item in made]
+    assert {tuple(message.headers()) for message in client.sent} == {(("penstock.run", b"drill-some"),)}
 
 
-def test_the_spans_of_what_was_delivered_end_after_its_last_offset() -> None:
+def test_the_ranges_of_delivered_records_end_after_the_last_offset() -> None:
     """First and last are both part of what was acknowledged."""
     (span,) = load.ranges_of(Delivered(offsets={2: (5, 7)}))
     assert (span.partition, span.first, span.end, span.records) == (2, 5, 8, 3)

@@ -20,8 +20,8 @@ def ground(tmp_path: Path) -> Any:
     )
 
 
-def went(stored: int) -> Any:
-    """What a drill did in which so many users of the new topic were stored."""
+def make_run(stored: int) -> Any:
+    """The result of a drill in which this many users of the new topic were stored."""
 
     def go(self: recreated_topic.Recreation) -> None:
         self.facts.ids = self.facts.sent = self.facts.asked
@@ -35,8 +35,8 @@ def went(stored: int) -> Any:
 def test_every_user_of_the_new_topic_must_be_stored(
     ground: Any, monkeypatch: pytest.MonkeyPatch, stored: int, verdict: str
 ) -> None:
-    """Those that a job would skip which reads on where it was in the old topic are missing."""
-    monkeypatch.setattr(recreated_topic.Recreation, "go", went(stored))
+    """Those skipped by a job that resumes at its position in the old topic are missing."""
+    monkeypatch.setattr(recreated_topic.Recreation, "go", make_run(stored))
     assert recreated_topic.run_recreation(ground, 20).verdict == verdict
 
 
@@ -59,8 +59,8 @@ def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytes
         *find_misfits(QueryPosition({0: 1}, {0: 1}, begun=True), CheckpointOrigin(topic_id="id-1"), [], "id-2"),
     ],
 )
-def test_the_job_refuses_in_its_own_words(ground: Any, line: str) -> None:
-    """Whether it finds the new topic while it reads, or when it starts again."""
+def test_the_jobs_own_messages_count_as_its_refusal(ground: Any, line: str) -> None:
+    """Whether it finds the new topic while it reads, or when it restarts."""
     drill = recreated_topic.Recreation(ground, 20)
     log = ground.layout.logs / "spark-job.log"
     log.write_text("batch_stored\n")

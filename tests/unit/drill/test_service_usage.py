@@ -1,12 +1,12 @@
-"""What is measured of the machine."""
+"""The measured usage of the machine."""
 
 from pathlib import Path
 
 from penstock.drill import service_usage
 
 
-def test_disk_counts_blocks_that_are_written_and_not_holes(tmp_path: Path) -> None:
-    """Files that are made large in advance take what is in them; what is not there takes nothing."""
+def test_disk_usage_counts_written_blocks_and_not_holes(tmp_path: Path) -> None:
+    """Preallocated files count with their content; missing ones with nothing."""
     (tmp_path / "full").write_bytes(b"x" * 3 * 2**20)
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(500 * 2**20)

@@ -10,8 +10,8 @@ from penstock.drill.growth import ServiceUsage
 from penstock.drill.verdict import PASSED
 
 
-def went(handles: int) -> Any:
-    """What a soak did in which all records arrived, and Kafka ended with so many open files."""
+def make_run(handles: int) -> Any:
+    """The result of a soak in which all records arrived, and Kafka ended with this many open files."""
 
     def go(self: soak.Soak) -> None:
         facts = self.facts
@@ -25,16 +25,19 @@ def went(handles: int) -> Any:
 
 @pytest.mark.parametrize(("handles", "verdict"), [(170, PASSED), (171, "kafka: open files 171, at most 170 expected")])
 def test_growth_is_the_verdict(monkeypatch: pytest.MonkeyPatch, handles: int, verdict: str) -> None:
-    """Each service is told at the start and at the end; one that grew fails the soak."""
-    monkeypatch.setattr(soak.Soak, "go", went(handles))
+    """Each service is reported at the start and at the end; one that grew fails the soak."""
+    monkeypatch.setattr(soak.Soak, "go", make_run(handles))
     ground: Any = SimpleNamespace()
     result = soak.run_soak(ground, minutes=1, rate=10)
     assert result.verdict == verdict
-    assert [(one.service, one.end.handles) for one in result.processes] == [("kafka", handles), ("source", 10)]
+    assert [(process.service, process.end.handles) for process in result.processes] == [
+        ("kafka", handles),
+        ("source", 10),
+    ]
 
 
 def test_a_long_soak_is_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow ends a task after an hour: no run lasts longer than ten minutes, all together as long as was asked."""
+    """Airflow ends a task after an hour: no run lasts longer than ten minutes, all together as long as requested."""
     ground: Any = SimpleNamespace()
     long = soak.Soak(ground, minutes=95, rate=10)
     assert (long._runs, long._run_s) == (10, 570)

@@ -37,29 +37,29 @@ FAULTS = [
 ]
 
 
-def test_every_fault_that_was_asked_for_is_a_drill() -> None:
+def test_every_required_fault_is_a_drill() -> None:
     """Each by its name, once; `--all` runs every one but the soak and the one that deletes the topic."""
     assert list(table.WHAT) == FAULTS
     assert table.list_of_all() == [name for name in FAULTS if name not in ("recreate-topic", "soak")]
 
 
 def test_every_drill_says_what_it_does_and_what_a_log_must_name() -> None:
-    """A fault without evidence could be hidden; a wrong clock is none that a log could tell, nor is a redrive."""
+    """A fault without evidence could be hidden; a wrong clock is not visible in a log, nor is a redrive."""
     for drill in table.DRILLS:
         assert drill.what
         assert drill.evidence or drill.name in ("clock-back", "redrive-order")
-        for one in drill.evidence:
-            re.compile(one.pattern)
+        for line in drill.evidence:
+            re.compile(line.pattern)
 
 
-def test_away_is_a_minute() -> None:
-    """Kafka and Cassandra are away for 60 s."""
+def test_an_outage_lasts_a_minute() -> None:
+    """Kafka and Cassandra are unavailable for 60 s."""
     away = {drill.name: drill.hold_s for drill in table.DRILLS if drill.name.endswith("-away")}
     assert away == {"kafka-away": AWAY_S, "cassandra-away": AWAY_S}
     assert AWAY_S == 60
 
 
-def test_an_unknown_drill_is_named_with_those_that_there_are() -> None:
-    """Wrong use, before anything is started."""
+def test_an_unknown_drill_is_named_with_the_known_ones() -> None:
+    """It is a usage error, before anything is started."""
     with pytest.raises(UsageError, match=r"'kill-all'.*kill-kafka"):
         table.check_names(["kill-kafka", "kill-all"])

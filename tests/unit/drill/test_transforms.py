@@ -20,7 +20,7 @@ def ground(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("row_wise", [True, False])
-def test_the_drills_pipeline_differs_from_the_one_in_force_by_its_transform_alone(ground: Any, row_wise: bool) -> None:
+def test_the_drills_pipeline_differs_only_in_its_transform(ground: Any, row_wise: bool) -> None:
     """It raises for the one record that it was written for, and keeps every other."""
     poison, other = islice(load.generate_users(users.User, users.PIPELINE), 2)
     file = transforms._write_pipeline(ground, poison, row_wise=row_wise)

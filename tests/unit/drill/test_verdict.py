@@ -10,14 +10,14 @@ from penstock.drill.verdict import PASSED, RECOVER_S, Facts, build_verdict
 GOOD = Facts("kill-kafka", asked=10, ids=10, sent=18, stored=18, recovered_s=3.0, run_state="success")
 
 
-def test_what_went_well_has_passed() -> None:
-    """Nothing missing, nothing twice, all produced, recovered in time, logs that name the fault."""
+def test_a_drill_without_problems_has_passed() -> None:
+    """Nothing missing or duplicated, all produced, recovered in time, logs that name the fault."""
     assert build_verdict(GOOD) == PASSED
     assert GOOD.result().passed
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"missing": 2}, "missing records: 2"),
         ({"doubled": 3}, "offsets counted twice: 3"),
@@ -33,24 +33,24 @@ def test_what_went_well_has_passed() -> None:
         ({"failure": "load: the run: not ready after 240 s"}, "load: the run"),
     ],
 )
-def test_each_thing_that_fails_is_said(wrong: dict[str, Any], said: str) -> None:
-    """One thing wrong is enough, and the verdict says which."""
+def test_each_failure_is_reported(wrong: dict[str, Any], message: str) -> None:
+    """One problem is enough, and the verdict says which."""
     facts = replace(GOOD, **wrong)
-    assert said in build_verdict(facts)
+    assert message in build_verdict(facts)
     assert not facts.result().passed
 
 
-def test_recovery_may_take_as_long_as_it_may() -> None:
+def test_recovery_at_the_limit_is_in_time() -> None:
     """The bound itself is in time."""
     assert build_verdict(replace(GOOD, recovered_s=RECOVER_S)) == PASSED
 
 
-def test_what_the_run_refused_need_not_be_sent() -> None:
-    """Refused records make up for those that are not in the topic, where some must be rejected."""
+def test_records_rejected_by_the_run_need_not_be_sent() -> None:
+    """They make up for those that are not in the topic, if some must be rejected."""
     assert build_verdict(replace(GOOD, ids=7, refused=3, rejected=3, rejects=True)) == PASSED
 
 
-def test_all_that_fails_is_said() -> None:
-    """Several failures stand beside each other."""
-    said = build_verdict(replace(GOOD, missing=1, doubled=1))
-    assert said == "missing records: 1; offsets counted twice: 1"
+def test_all_failures_are_reported() -> None:
+    """Several failures are listed next to each other."""
+    output = build_verdict(replace(GOOD, missing=1, doubled=1))
+    assert output == "missing records: 1; offsets counted twice: 1"

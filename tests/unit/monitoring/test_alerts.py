@@ -1,4 +1,4 @@
-"""Rules over snapshots, and what fires from one to the next."""
+"""Rules over snapshots, and which alerts are active from one to the next."""
 
 import re
 from collections.abc import Callable
@@ -56,34 +56,34 @@ BLIND = Snapshot(at_s=FINE.at_s, topic=FINE.topic)
 
 
 def later(snapshot: Snapshot, by_s: float) -> Snapshot:
-    """The same found again after `by_s` seconds."""
+    """The same findings again after `by_s` seconds."""
     newest_s = snapshot.newest_record_s and snapshot.newest_record_s + by_s
     return replace(snapshot, at_s=snapshot.at_s + by_s, newest_record_s=newest_s)
 
 
-def told(changes: list[AlertChange]) -> list[tuple[str, str]]:
-    return [(one.change, one.name) for one in changes]
+def summarize(changes: list[AlertChange]) -> list[tuple[str, str]]:
+    return [(change.change, change.name) for change in changes]
 
 
-def test_when_all_is_well_nothing_fires(settings: Settings) -> None:
-    """A pipeline in order gives no alert, whatever the patience."""
+def test_a_healthy_pipeline_has_no_alert(settings: Settings) -> None:
+    """Whatever the patience."""
     assert Board().take(FINE, settings, patient=False) == []
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_each_rule_fires_alone_and_is_resolved(settings: Settings, name: str) -> None:
-    """What is wrong fires its own alert and no other, once, and is resolved once when it is over."""
+    """A problem fires its own alert and no other, once, and is resolved once when it is over."""
     board = Board()
-    assert told(board.take(WRONG[name], settings, patient=False)) == [("firing", name)]
+    assert summarize(board.take(WRONG[name], settings, patient=False)) == [("firing", name)]
     assert board.take(later(WRONG[name], 10), settings, patient=False) == []
-    assert [one.name for one in board.open] == [name]
-    assert told(board.take(later(FINE, 20), settings)) == [("resolved", name)]
+    assert [alert.name for alert in board.open] == [name]
+    assert summarize(board.take(later(FINE, 20), settings)) == [("resolved", name)]
     assert (board.open, board.take(later(FINE, 30), settings)) == ([], [])
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_each_alert_names_a_command(settings: Settings, name: str) -> None:
-    """An operator is told what to type, what it is about, and what is wrong with it."""
+    """An operator sees what to type, what it is about, and what is wrong with it."""
     (change,) = Board().take(WRONG[name], settings, patient=False)
     assert change.command.startswith("./penstock ")
     assert change.subject == ("kafka" if name == "service_down" else "users_created")
@@ -100,8 +100,8 @@ def test_each_alert_names_a_command(settings: Settings, name: str) -> None:
         ("no_data", {"newest_record_s": FINE.at_s + HOUR_S}),
     ],
 )
-def test_at_the_limit_nothing_is_wrong(settings: Settings, name: str, edge: dict[str, float]) -> None:
-    """An alert needs more than its limit, and a share of a few records tells nothing."""
+def test_no_alert_fires_at_the_limit(settings: Settings, name: str, edge: dict[str, float]) -> None:
+    """An alert needs more than its limit, and a share of a few records means nothing."""
     assert RULES[name].find(replace(FINE, **edge), settings) == []  # type: ignore[arg-type]
 
 
@@ -113,8 +113,8 @@ def test_at_the_limit_nothing_is_wrong(settings: Settings, name: str, edge: dict
         ("topic_recreated", 120.0, "alert_down_s"),
     ],
 )
-def test_patience(settings: Settings, name: str, patience_s: float, setting: str) -> None:
-    """What is wrong for a shorter time than the setting says is no alert, and it has to be so without a break."""
+def test_a_short_problem_is_no_alert(settings: Settings, name: str, patience_s: float, setting: str) -> None:
+    """It has to last for the configured time, without interruption."""
     assert getattr(settings, setting) == patience_s
     board = Board()
     assert board.take(WRONG[name], settings) == []
@@ -126,8 +126,8 @@ def test_patience(settings: Settings, name: str, patience_s: float, setting: str
     assert change.since < change.at
 
 
-def test_a_stack_that_starts_is_no_alert(settings: Settings) -> None:
-    """Services that come up one after another within the patience fire nothing."""
+def test_a_starting_stack_is_no_alert(settings: Settings) -> None:
+    """Services that start one after another within the patience fire nothing."""
     board, away = Board(), {"kafka": "refused", "cassandra": "refused"}
     assert board.take(replace(FINE, services=away), settings) == []
     assert board.take(later(replace(FINE, services=away | {"kafka": ""}), 60), settings) == []
@@ -135,51 +135,51 @@ def test_a_stack_that_starts_is_no_alert(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RULES.keys() - {"service_down"}))
-def test_what_cannot_be_told_stays_as_it_is(settings: Settings, name: str) -> None:
-    """While the service to ask is away an alert neither fires nor is resolved."""
+def test_an_alert_that_cannot_be_evaluated_stays_as_it_is(settings: Settings, name: str) -> None:
+    """While the service to ask is unavailable an alert neither fires nor is resolved."""
     board = Board()
     board.take(WRONG[name], settings, patient=False)
     assert board.take(later(BLIND, 10), settings, patient=False) == []
-    assert [one.name for one in board.open] == [name]
+    assert [alert.name for alert in board.open] == [name]
     assert Board().take(BLIND, settings, patient=False) == []
 
 
-def test_a_window_that_began_just_now_does_not_end_an_alert(settings: Settings) -> None:
-    """After a restart, few records tell that the rejects are over only once the whole window was seen."""
+def test_a_short_window_does_not_end_an_alert(settings: Settings) -> None:
+    """After a restart, the alert on rejected records is only resolved once the whole window was seen."""
     board = Board()
     board.take(WRONG["rejected"], settings)
     quiet = replace(FINE, produced=0)
     assert board.take(replace(quiet, window_s=10), settings) == []
-    assert told(board.take(replace(quiet, window_s=300), settings)) == [("resolved", "rejected")]
+    assert summarize(board.take(replace(quiet, window_s=300), settings)) == [("resolved", "rejected")]
 
 
-def test_rejects_of_the_producer_count(settings: Settings) -> None:
-    """Entries that the task set aside never came to the topic: the share is theirs all the same."""
-    found = RULES["rejected"].find(replace(FINE, produced=0, rejected=10), settings)
-    assert found
-    assert "10 of 10" in found[0].message
+def test_records_rejected_at_the_source_count(settings: Settings) -> None:
+    """Entries that the task dead-lettered never reached the topic, but are part of the share."""
+    result = RULES["rejected"].find(replace(FINE, produced=0, rejected=10), settings)
+    assert result
+    assert "10 of 10" in result[0].message
 
 
 def test_a_topic_that_stays_empty_is_no_data(settings: Settings) -> None:
-    """A topic without a record is given as long as one whose last record ages."""
+    """A topic without a record gets as long as one whose last record ages."""
     board, empty = Board(), replace(FINE, topic_records=0, newest_record_s=None)
     assert board.take(empty, settings) == []
     assert board.take(later(empty, 25.9 * HOUR_S), settings) == []
-    assert told(board.take(later(empty, 26 * HOUR_S), settings)) == [("firing", "no_data")]
+    assert summarize(board.take(later(empty, 26 * HOUR_S), settings)) == [("firing", "no_data")]
 
 
-def test_each_service_has_an_alert_of_its_own(settings: Settings) -> None:
-    """One that comes back resolves its own alert and leaves the other's."""
+def test_each_service_has_its_own_alert(settings: Settings) -> None:
+    """One that recovers resolves its own alert and leaves the other's."""
     board = Board()
     board.take(replace(FINE, services={"kafka": "x", "cassandra": "y"}), settings, patient=False)
     (change,) = board.take(replace(FINE, services={"kafka": "", "cassandra": "y"}), settings)
     assert (change.change, change.subject) == ("resolved", "kafka")
-    assert [one.subject for one in board.open] == ["cassandra"]
+    assert [alert.subject for alert in board.open] == ["cassandra"]
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_after_a_restart_nothing_fires_again(settings: Settings, name: str) -> None:
-    """A board that knows what fired says nothing of it, and resolves it when it is over."""
+    """A board that knows the active alerts does not repeat them, and resolves them when they are over."""
     before = Board()
     before.take(WRONG[name], settings, patient=False)
     after = Board(before.open, number=1)
@@ -188,7 +188,7 @@ def test_after_a_restart_nothing_fires_again(settings: Settings, name: str) -> N
     assert (change.change, change.name, change.number) == ("resolved", name, 2)
 
 
-def test_the_table_of_the_rules_is_in_the_documents(settings: Settings) -> None:
+def test_the_documentation_has_the_table_of_rules(settings: Settings) -> None:
     """docs/operations.md has a row for each rule, with its severity and its command."""
     text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)$", text, re.MULTILINE))
@@ -203,7 +203,7 @@ MOMENTS = st.lists(st.sampled_from([FINE, BLIND, *WRONG.values()]), max_size=30)
 
 
 @given(MOMENTS, st.booleans())
-def test_firing_and_resolved_take_turns(moments: list[Snapshot], patient: bool) -> None:
+def test_firing_and_resolved_alternate(moments: list[Snapshot], patient: bool) -> None:
     """Whatever happens, an alert fires, is resolved, fires again: never the same twice, and numbers only grow."""
     board, last, numbers = Board(), {}, []
     for at, moment in enumerate(moments):
@@ -212,10 +212,10 @@ def test_firing_and_resolved_take_turns(moments: list[Snapshot], patient: bool) 
             last[change.key] = change.change
             numbers.append(change.number)
     assert numbers == list(range(1, len(numbers) + 1))
-    assert {one.key for one in board.open} == {key for key, change in last.items() if change == "firing"}
+    assert {alert.key for alert in board.open} == {key for key, change in last.items() if change == "firing"}
 
 
-def test_the_changed_settings_count(make: Callable[..., Settings]) -> None:
+def test_changed_settings_apply(make: Callable[..., Settings]) -> None:
     """Each limit is a setting."""
     calm = make(
         alert_lag_records=20_000,
@@ -225,7 +225,7 @@ def test_the_changed_settings_count(make: Callable[..., Settings]) -> None:
     )
     for name in ("lag", "rejected", "no_data"):
         assert RULES[name].find(WRONG[name], calm) == []
-    assert told(Board().take(WRONG["service_down"], calm)) == [("firing", "service_down")]
+    assert summarize(Board().take(WRONG["service_down"], calm)) == [("firing", "service_down")]
 
 
 @pytest.fixture
@@ -233,8 +233,8 @@ def make() -> Callable[..., Settings]:
     return config.read
 
 
-def test_a_stuck_stream_is_told_with_position_cause_and_remedy(settings: Settings) -> None:
-    """The message has all that an operator needs, and quotes no record, for it goes to chat services."""
+def test_a_stuck_stream_is_reported_with_position_cause_and_remedy(settings: Settings) -> None:
+    """The message has all that an operator needs, and quotes no record, because it goes to chat services."""
     (change,) = Board().take(WRONG["stuck"], settings)
     for part in ("batch 7", "0:17 to 0:19", "5 failures", "orders.py, line 7: ValueError", "./penstock restart"):
         assert part in change.message

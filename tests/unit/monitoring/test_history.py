@@ -1,4 +1,4 @@
-"""The file of changes."""
+"""The file of alert changes."""
 
 from pathlib import Path
 
@@ -30,47 +30,47 @@ def change(number: int, what: str = "firing", subject: str = "kafka") -> AlertCh
     )
 
 
-def test_without_a_file_nothing_fires(settings: Settings) -> None:
-    """Asking makes no file, and writing nothing neither."""
+def test_without_a_file_nothing_is_active(settings: Settings) -> None:
+    """Reading creates no file, and neither does writing nothing."""
     history = History(settings)
     history.append([])
     assert (history.read(), history.open(), history.path.exists()) == ([], [], False)
 
 
-def test_what_was_written_is_read_by_the_next_process(settings: Settings) -> None:
-    """One line per change, with the promised keys; open is what fired last and was not resolved."""
+def test_a_written_change_is_read_by_the_next_process(settings: Settings) -> None:
+    """One line per change, with stable keys; an open alert fired last and was not resolved."""
     changes = [change(1), change(2, subject="cassandra"), change(3, "resolved"), change(4, subject="registry")]
-    for one in changes:
-        History(settings).append([one])
+    for item in changes:
+        History(settings).append([item])
     lines = History(settings).path.read_bytes().splitlines()
     assert [set(msgspec.json.decode(line)) for line in lines] == [
         {"name", "severity", "subject", "message", "command", "number", "at", "change", "since"}
         | {"format", "penstock"}
     ] * 4
     assert History(settings).read() == changes
-    assert [one.subject for one in History(settings).open()] == ["cassandra", "registry"]
+    assert [alert.subject for alert in History(settings).open()] == ["cassandra", "registry"]
 
 
-def test_a_torn_line_is_passed_over(settings: Settings) -> None:
-    """A writer that was killed leaves half a line: it spoils neither what is before nor what comes after."""
+def test_a_truncated_line_is_skipped(settings: Settings) -> None:
+    """A killed writer leaves half a line: it affects neither what is before nor what comes after."""
     history = History(settings)
     history.append([change(1)])
     with history.path.open("ab") as file:
         file.write(b'{"name": "service_d')
     history.append([change(2, subject="cassandra")])
-    assert [one.number for one in history.read()] == [1, 2]
+    assert [item.number for item in history.read()] == [1, 2]
 
 
-def test_the_files_stay_within_their_bound_and_no_open_alert_is_lost(settings: Settings) -> None:
-    """However often others come and go, an alert that fires is known, and changes are read once."""
+def test_the_files_are_bounded_and_no_open_alert_is_lost(settings: Settings) -> None:
+    """However often others come and go, an active alert is known, and changes are read once."""
     history = History(settings, max_bytes=2000)
     history.append([change(1, subject="fires-all-along")])
     for number in range(2, 200):
         history.append([change(number, "resolved" if number % 2 else "firing")])
-    assert "fires-all-along" in [one.subject for one in history.open()]
+    assert "fires-all-along" in [alert.subject for alert in history.open()]
     files = list(history.path.parent.iterdir())
     assert len(files) == 2
     assert sum(file.stat().st_size for file in files) <= 4000
-    numbers = [one.number for one in history.read()]
+    numbers = [item.number for item in history.read()]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == 199

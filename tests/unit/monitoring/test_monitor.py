@@ -34,7 +34,7 @@ def line(first: int, last: int, latencies: dict[int, int], job: str = "stream", 
 
 
 class FakeBook:
-    """A ledger with some lines."""
+    """A ledger with some entries."""
 
     def __init__(self, *lines: LedgerEntry, epoch_us: int = 7) -> None:
         self.lines, self.epoch_us = list(lines), epoch_us
@@ -44,16 +44,16 @@ class FakeBook:
         if self.error:
             raise self.error
         return [
-            one
-            for one in self.lines
-            if one.summary.partition == span.partition and span.first <= one.summary.first_offset < span.end
+            line
+            for line in self.lines
+            if line.summary.partition == span.partition and span.first <= line.summary.first_offset < span.end
         ]
 
     def begun_in(self, span: OffsetRange) -> Any:
         return iter(self._begun(span))
 
     def stored_in(self, span: OffsetRange) -> int:
-        return sum(one.summary.stored for one in self._begun(span))
+        return sum(line.summary.stored for line in self._begun(span))
 
 
 class FakePoller:
@@ -90,7 +90,7 @@ class FakeRuns:
         return {"fetched": 10, "produced": 9}
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
 def poll(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Poll:
@@ -129,16 +129,16 @@ def test_a_rate_is_the_mean_of_ten_seconds() -> None:
     assert compute_rate(points[:1], "kafka") is None
 
 
-def test_a_rate_that_cannot_be_told_is_none() -> None:
-    """A count that is not known, or that fell because the topic was made anew, has no rate; zero is a rate."""
+def test_an_unknown_rate_is_none() -> None:
+    """A count that is unknown, or that fell because the topic was recreated, has no rate; zero is a rate."""
     assert compute_rate([point(0, kafka=None), point(2, kafka=5)], "kafka") is None
     assert compute_rate([point(0, kafka=9), point(2, kafka=None)], "kafka") is None
     assert compute_rate([point(0, kafka=9), point(2, kafka=5)], "kafka") is None
     assert compute_rate([point(0, kafka=9), point(2, kafka=9)], "kafka") == 0.0
 
 
-def test_what_was_stored_before_counts_in_the_total_alone(watched: Monitor, poller: FakePoller) -> None:
-    """The first poll sums the ledger up; latencies are those of what is written since."""
+def test_earlier_records_count_only_in_the_total(watched: Monitor, poller: FakePoller) -> None:
+    """The first poll sums the ledger; latencies are those of what is written since."""
     book = FakeBook(line(0, 9, {100: 10}))
     poller.polls = [poll(book, 10, 10), poll(book, 14, 14)]
     watched.poll()
@@ -156,7 +156,7 @@ def test_what_was_stored_before_counts_in_the_total_alone(watched: Monitor, poll
 
 
 def test_a_replay_is_not_late(watched: Monitor, poller: FakePoller) -> None:
-    """What a replay writes again is neither stored anew nor a latency."""
+    """What a replay writes again counts neither as stored nor as a latency."""
     book = FakeBook()
     poller.polls = [poll(book, 0, 0), poll(book, 4, 4)]
     watched.poll()
@@ -165,8 +165,8 @@ def test_a_replay_is_not_late(watched: Monitor, poller: FakePoller) -> None:
     assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
 
 
-def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Monitor, poller: FakePoller) -> None:
-    """Nothing is counted twice or left out."""
+def test_a_ledger_that_is_unavailable_in_between_is_read_later(watched: Monitor, poller: FakePoller) -> None:
+    """Nothing is counted twice or omitted."""
     book = FakeBook()
     poller.polls = [poll(book, 0, 0), poll(book, 4, 4), poll(book, 4, 4)]
     watched.poll()
@@ -178,7 +178,7 @@ def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Monitor, poll
     assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
 
 
-def test_a_topic_made_anew_is_counted_anew(watched: Monitor, poller: FakePoller) -> None:
+def test_a_recreated_topic_is_counted_from_zero(watched: Monitor, poller: FakePoller) -> None:
     """Its ledger is another one."""
     poller.polls = [poll(FakeBook(line(0, 9, {})), 10, 10), poll(FakeBook(line(0, 1, {}), epoch_us=8), 2, 2)]
     watched.poll()
@@ -186,8 +186,8 @@ def test_a_topic_made_anew_is_counted_anew(watched: Monitor, poller: FakePoller)
     assert watched.view.points[-1].counts.stored == 2
 
 
-def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Monitor, poller: FakePoller) -> None:
-    """Counts are None while a service is away; its last error stays to be seen when it is back."""
+def test_an_unavailable_service_has_unknown_counts_and_its_last_error(watched: Monitor, poller: FakePoller) -> None:
+    """Counts are None while a service is unavailable; its last error is still shown when it is back."""
     book = FakeBook()
     poller.polls = [
         poll(book, 5, 5),
@@ -207,13 +207,13 @@ def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Monitor, polle
     watched.poll()
     assert watched.view.receipt == {"balanced": True}
     problems = watched.view.problems
-    assert {name: one.error for name, one in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
+    assert {name: value.error for name, value in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
     assert watched.view.now is not None
     assert watched.view.now.lag == 0
 
 
-def test_airflow_is_asked_every_few_seconds(watched: Monitor, poller: FakePoller, runs: FakeRuns, clock: Any) -> None:
-    """Looks in between keep what it said; its being away keeps it too."""
+def test_airflow_is_polled_every_few_seconds(watched: Monitor, poller: FakePoller, runs: FakeRuns, clock: Any) -> None:
+    """Polls in between keep its last response, also while it is unavailable."""
     poller.polls = [poll(FakeBook(), 0, 0)]
     watched.poll()
     watched.poll()
@@ -225,10 +225,10 @@ def test_airflow_is_asked_every_few_seconds(watched: Monitor, poller: FakePoller
     assert (runs.asked, watched.view.runs) == (2, [RUN])
 
 
-def test_runs_under_way_count_as_far_as_their_journals_tell(
+def test_active_runs_count_as_far_as_their_delivery_logs_tell(
     watched: Monitor, poller: FakePoller, runs: FakeRuns, clock: Any, tmp_path: Any
 ) -> None:
-    """So that API and Airflow have a rate while a run goes on; one whose journal lies elsewhere makes them unknown."""
+    """So that API and Airflow have a rate during a run; a run whose delivery log is elsewhere makes them unknown."""
     poller.polls = [poll(FakeBook(), 0, 0)]
     runs.found = [replace(RUN, run_id="r2", state="running"), RUN]
 
@@ -251,20 +251,20 @@ def test_runs_under_way_count_as_far_as_their_journals_tell(
 def test_points_are_kept_for_fifteen_minutes(
     watched: Monitor, poller: FakePoller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Older ones are forgotten."""
+    """Older ones are dropped."""
     poller.polls = [poll(FakeBook(), 0, 0)]
     for at_s in (1000.0, 1500.0, 1950.0):
         monkeypatch.setattr(monitor.time, "time", lambda at_s=at_s: at_s)
         watched.poll()
-    assert [one.at_s for one in watched.view.points] == [1500.0, 1950.0]
+    assert [point.at_s for point in watched.view.points] == [1500.0, 1950.0]
 
 
-def test_a_service_that_starts_has_no_problem(watched: Monitor, poller: FakePoller) -> None:
-    """What it answered before it was up for the first time is no error to remember; what came later is."""
+def test_a_starting_service_has_no_problem(watched: Monitor, poller: FakePoller) -> None:
+    """Responses before it was up for the first time are no errors to remember; later ones are."""
     book = FakeBook()
     poller.polls = [poll(book, 0, 0, airflow="starts"), poll(book, 0, 0), poll(book, 0, 0, airflow="gone")]
     watched.poll()
     watched.poll()
     assert watched.view.problems == {}
     watched.poll()
-    assert {name: one.error for name, one in watched.view.problems.items()} == {"airflow": "gone"}
+    assert {name: value.error for name, value in watched.view.problems.items()} == {"airflow": "gone"}

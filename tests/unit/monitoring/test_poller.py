@@ -65,7 +65,7 @@ class FakeAdmin:
 
 
 class FakeConnections:
-    """Kept clients of services that are there."""
+    """Cached clients of available services."""
 
     def __init__(self, admin: FakeAdmin, session: FakeSession) -> None:
         self.kafka, self._session, self.dropped = admin, session, 0
@@ -78,7 +78,7 @@ class FakeConnections:
 
 
 def rows(reached: dict[int, int], epoch: int | None = 7) -> Any:
-    """Answers the ledger's questions: per partition the last offset of its newest line."""
+    """Answer the ledger's queries: per partition the last offset of its newest entry."""
 
     def give(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         if "generations" in query:
@@ -92,7 +92,7 @@ def rows(reached: dict[int, int], epoch: int | None = 7) -> Any:
 
 @pytest.fixture
 def make(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Gauges over fakes; `away` names the services that are away."""
+    """A poller over fakes; `away` names the unavailable services."""
 
     def build(topics: Any, session: FakeSession, away: tuple[str, ...] = ()) -> tuple[Poller, FakeConnections]:
         connections = FakeConnections(FakeAdmin(topics), session)
@@ -111,34 +111,36 @@ def with_tables(session: FakeSession) -> FakeSession:
     return session
 
 
-def test_a_topic_that_is_not_there_is_empty() -> None:
-    """Asking does not make it, and is no error."""
+def test_a_missing_topic_is_empty() -> None:
+    """Polling does not create it, and is no error."""
     assert read_topic(FakeAdmin({}), "nothing") == TopicState("", [])  # type: ignore[arg-type]
 
 
 def test_everything_is_read(make: Any) -> None:
-    """Records that wait are those beyond the ledger, per partition; times and receipt come along."""
+    """Pending records are those beyond the ledger, per partition; times and receipt are included."""
     topics = {"users_created": [(0, 10, 5_000), (3, 20, 9_000)], "users_created.dlq": [(0, 4, 1)]}
     reader, _ = make(topics, with_tables(FakeSession(rows({0: 9, 1: 14}))))
-    found = reader.read_snapshot()
-    assert (found.lag_records, found.topic_records, found.newest_record_s) == (5, 27, 9.0)
-    assert (found.produced, found.rejected, found.window_s) == (0, 0, 0.0)
-    assert found.receipt == Receipt(balanced=True, missing=0)
+    snapshot = reader.read_snapshot()
+    assert (snapshot.lag_records, snapshot.topic_records, snapshot.newest_record_s) == (5, 27, 9.0)
+    assert (snapshot.produced, snapshot.rejected, snapshot.window_s) == (0, 0, 0.0)
+    assert snapshot.receipt == Receipt(balanced=True, missing=0)
 
 
 @pytest.mark.parametrize("epoch", [None, 7])
-def test_before_a_job_has_read_everything_waits(make: Any, epoch: int | None) -> None:
-    """Neither a missing generation nor a missing line hides what waits; records that Kafka dropped do not wait."""
+def test_before_the_first_job_everything_is_pending(make: Any, epoch: int | None) -> None:
+    """Neither a missing incarnation nor a missing entry hides pending records; records that Kafka deleted are not
+    pending.
+    """
     reader, _ = make({"users_created": [(3, 10, 1)]}, with_tables(FakeSession(rows({}, epoch))))
     assert reader.read_snapshot().lag_records == 7
 
 
-def test_without_tables_nothing_is_asked_of_them(make: Any) -> None:
+def test_missing_tables_are_not_queried(make: Any) -> None:
     """Before the first run there is neither a ledger nor a receipt."""
     session = FakeSession()
     reader, _ = make({"users_created": [(0, 5, 1)]}, session)
-    found = reader.read_snapshot()
-    assert (found.lag_records, found.receipt) == (5, None)
+    snapshot = reader.read_snapshot()
+    assert (snapshot.lag_records, snapshot.receipt) == (5, None)
     assert all("system_schema.tables" in query for query, _ in session.executed)
 
 
@@ -150,30 +152,30 @@ def test_without_tables_nothing_is_asked_of_them(make: Any) -> None:
         (("kafka", "cassandra"), None, None, None),
     ],
 )
-def test_what_is_away_is_not_known(make: Any, away: Any, lag: Any, produced: Any, receipt: Any) -> None:
-    """The other service is polled all the same."""
+def test_an_unavailable_service_has_unknown_counts(make: Any, away: Any, lag: Any, produced: Any, receipt: Any) -> None:
+    """The other service is polled nevertheless."""
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))), away)
-    found = reader.read_snapshot()
-    assert (found.lag_records, found.produced, found.receipt) == (lag, produced, receipt)
-    assert found.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
+    snapshot = reader.read_snapshot()
+    assert (snapshot.lag_records, snapshot.produced, snapshot.receipt) == (lag, produced, receipt)
+    assert snapshot.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
 
 
-def test_a_cassandra_that_fails_in_between_is_not_known(make: Any) -> None:
-    """A time-out makes no crash: the session is dropped."""
+def test_a_cassandra_that_fails_in_between_is_unknown(make: Any) -> None:
+    """A timeout does not crash: the session is dropped."""
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(error=OperationTimedOut())))
     assert (reader.read_snapshot().lag_records, connections.dropped) == (None, 1)
 
 
 def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> None:
-    """The watch and the page go on, and say what is wrong with it."""
+    """Watcher and page continue, and say what is wrong with it."""
     newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
-    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read_snapshot()
-    assert "the table ledger has format 9, written by penstock 9.1" in found.services["cassandra"]
-    assert (found.lag_records, found.topic_records) == (None, 5)
+    snapshot = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read_snapshot()
+    assert "the table ledger has format 9, written by penstock 9.1" in snapshot.services["cassandra"]
+    assert (snapshot.lag_records, snapshot.topic_records) == (None, 5)
 
 
-def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: Any) -> None:
-    """Its id is another one than that of each generation; before the first generation nothing is wrong."""
+def test_a_recreated_topic_that_the_job_has_not_read_is_reported(make: Any) -> None:
+    """Its id differs from that of each incarnation; before the first incarnation nothing is wrong."""
 
     def recreated(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         return [{"epoch_us": 7, "topic_id": "id-0"}] if "generations" in query else rows({})(query, values)
@@ -187,7 +189,7 @@ def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: 
     assert make(topics, FakeSession(), ("cassandra",))[0].read_snapshot().change is None
 
 
-def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ids_a_new_incarnation_is_found_within_a_minute(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recreated topic has the same id; marked records are read once a minute, not at every poll."""
     clock, epochs, asked = Clock(), [7], []
     monkeypatch.setattr(poller.time, "monotonic", clock.monotonic)
@@ -202,8 +204,8 @@ def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, m
             return ""
 
     def give(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        found = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
-        return found if "generations" in query else rows({0: 4})(query, values)
+        result = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
+        return result if "generations" in query else rows({0: 4})(query, values)
 
     monkeypatch.setattr(poller, "Incarnation", FakeIncarnation)
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))
@@ -215,16 +217,16 @@ def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, m
     assert len(asked) == 2
 
 
-def test_a_kafka_that_fails_in_between_is_not_known(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A partition without a leader makes no crash."""
+def test_a_kafka_that_fails_in_between_is_unknown(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition without a leader does not crash."""
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))))
     error = answer(kafka_error(KafkaError.LEADER_NOT_AVAILABLE))
     monkeypatch.setattr(connections.kafka, "list_offsets", lambda wanted, **_: dict.fromkeys(wanted, error))
     assert (reader.read_snapshot().lag_records, reader.read_snapshot().topic_records) == (None, None)
 
 
-def test_the_newest_time_is_asked_for_when_something_came(make: Any) -> None:
-    """An idle topic costs no search for its newest record."""
+def test_the_newest_time_is_only_requested_for_new_records(make: Any) -> None:
+    """An idle topic needs no search for its newest record."""
     reader, connections = make({"users_created": [(0, 5, 1000)]}, FakeSession())
     assert (reader.read_snapshot().newest_record_s, reader.read_snapshot().newest_record_s) == (1.0, 1.0)
     assert connections.kafka.asked.count("MaxTimestampSpec") == 1
@@ -232,8 +234,8 @@ def test_the_newest_time_is_asked_for_when_something_came(make: Any) -> None:
     assert reader.read_snapshot().newest_record_s == 2.0
 
 
-def test_the_ledger_is_prepared_once(make: Any) -> None:
-    """A topic of the same generation is asked with the statements there are."""
+def test_statements_of_the_ledger_are_prepared_once(make: Any) -> None:
+    """A topic of the same incarnation is queried with the existing statements."""
     session = with_tables(FakeSession(rows({0: 4})))
     reader, _ = make({"users_created": [(0, 5, 1)]}, session)
     reader.read_snapshot()
@@ -250,28 +252,28 @@ def test_the_window_moves() -> None:
     assert window.add(same, Count(500, 160, 12, 95)) == (10, 0, 300)
 
 
-def test_what_is_worked_off_counts_as_well() -> None:
-    """A backlog's rejects are compared with what was handled, not with what came meanwhile."""
+def test_processed_records_count_too() -> None:
+    """Dead letters of a backlog are compared with what was processed, not with what arrived meanwhile."""
     window, same = Window(), ("a", "b")
     window.add(same, Count(0, 1000, 0, 0))
     assert window.add(same, Count(10, 1000, 20, 800)) == (800, 20, 10)
     assert window.add(same, Count(20, 1005, 20, None)) == (5, 20, 20)
 
 
-def test_a_topic_made_anew_begins_a_new_window() -> None:
+def test_a_recreated_topic_starts_a_new_window() -> None:
     """Its offsets start at 0 again: a fall is no growth."""
     window = Window()
     window.add(("a", "b"), Count(0, 1000, 10, 1000))
     assert window.add(("c", "b"), Count(10, 5, 10, 0)) == (0, 0, 0)
 
 
-def test_a_receipt_is_read_as_it_was_kept() -> None:
-    """One that was kept before there were warnings has none."""
+def test_a_receipt_is_read_as_it_was_stored() -> None:
+    """One from before warnings existed has none."""
     assert parse_receipt(RECEIPT) == Receipt(balanced=False, missing=2, warnings=("email: null",))
     assert parse_receipt({"balanced": True, "missing": 0}) == Receipt(balanced=True, missing=0)
 
 
-def test_a_ledger_beyond_the_offsets_read_before_is_no_negative_lag() -> None:
+def test_a_ledger_ahead_of_the_offsets_is_no_negative_lag() -> None:
     """The job may store rows during a poll."""
     kafka = KafkaState(TopicState("a", [OffsetRange(0, 0, 5), OffsetRange(1, 0, 5)]), TopicState("b", []), None)
     assert build_snapshot("t", Poll({}, kafka, CassandraState({0: 9, 1: 3})), Window()).lag_records == 2

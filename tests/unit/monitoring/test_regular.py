@@ -1,4 +1,4 @@
-"""Verifications that nobody asks for."""
+"""Scheduled verifications."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def ending(code: int) -> tuple[str, ...]:
 
 @pytest.fixture
 def due(tmp_path):
-    """Settings of a home that was verified seven hours ago."""
+    """Settings of a data directory that was verified seven hours ago."""
     settings = config.read(home=tmp_path)
     stamp = tmp_path / "data" / "verified"
     stamp.parent.mkdir()
@@ -35,7 +35,7 @@ def due(tmp_path):
 
 
 def events(regular: ScheduledVerify, now: Snapshot = FINE) -> list[dict]:
-    """What is logged until a verification has ended; nothing when none begins."""
+    """What is logged until a verification has ended; nothing if none starts."""
     with structlog.testing.capture_logs() as logs:
         regular.round(now)
 
@@ -49,13 +49,13 @@ def events(regular: ScheduledVerify, now: Snapshot = FINE) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "event"),
     [(0, ("verification_finished", True)), (1, ("verification_finished", False)), (3, ("verification_failed", 3))],
 )
-def test_what_is_due_is_verified_once(due, code, told):
-    """Balanced or not, it is not due again before the time has passed."""
+def test_a_due_verification_runs_once(due, code, event):
+    """Balanced or not, it is not due again before the interval has passed."""
     regular = ScheduledVerify(due, ending(code))
-    assert events(regular) == [("verification_started", None), told]
+    assert events(regular) == [("verification_started", None), event]
     assert events(regular) == []
 
 
@@ -63,23 +63,23 @@ def test_what_is_due_is_verified_once(due, code, told):
     "now",
     [replace(FINE, services={"kafka": "away"}), replace(FINE, topic_records=None), replace(FINE, topic_records=0)],
 )
-def test_nothing_is_verified_that_cannot_be(due, now):
-    """While a service is away, and before the first record."""
+def test_no_verification_runs_while_it_is_impossible(due, now):
+    """While a service is unavailable, and before the first record."""
     assert events(ScheduledVerify(due, ending(0)), now) == []
 
 
-def test_it_can_be_switched_off(due):
+def test_scheduled_verification_can_be_disabled(due):
     """0 hours: never."""
     assert events(ScheduledVerify(due.model_copy(update={"watch_verify_hours": 0.0}), ending(0))) == []
 
 
-def test_the_first_comes_after_the_time(tmp_path):
+def test_the_first_verification_runs_after_the_interval(tmp_path):
     """A stack that has just been set up is not verified at once."""
     assert events(ScheduledVerify(config.read(home=tmp_path), ending(0))) == []
 
 
-def test_one_that_is_under_way_ends_with_the_watch(due):
-    """However it takes that."""
+def test_a_running_verification_ends_with_the_watcher(due):
+    """However it reacts to the signal."""
     regular = ScheduledVerify(due, (sys.executable, "-c", "import time; time.sleep(600)"))
     regular.round(FINE)
     process = regular._process
@@ -88,8 +88,8 @@ def test_one_that_is_under_way_ends_with_the_watch(due):
     assert process.returncode is not None
 
 
-def test_what_is_run_verifies_and_says_what_is_unavailable(tmp_path):
-    """Its exit code is the error's, so that the watch logs a failed verification."""
+def test_the_child_process_verifies_and_names_unavailable_services(tmp_path):
+    """Its exit code is the error's, so that the watcher logs a failed verification."""
     env = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_CASSANDRA_PORT": "1", "PENSTOCK_CASSANDRA_TIMEOUT_S": "1"}
     done = subprocess.run(regular._COMMAND, env=os.environ | env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (CassandraUnreachable.exit_code, "")

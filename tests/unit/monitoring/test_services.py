@@ -1,4 +1,4 @@
-"""Whether the services are there, asked of servers that answer well, badly or never."""
+"""Whether the services are available, with servers that respond well, badly or never."""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ Answers = dict[str, tuple[int, str]]
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answers], int]]:
-    """Starts a server that answers each path as told, and gives its port."""
+    """Start a server that responds to each path as given, and return its port."""
     started: list[ThreadingHTTPServer] = []
 
     def start(answers: Answers) -> int:
@@ -60,12 +60,12 @@ def connect() -> Iterator[Callable[..., Connections]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for item in made:
+        item.close()
 
 
 def error_of(name: str, connections: Connections) -> str:
-    """What is wrong with the service, or nothing."""
+    """Return the problem of the service, or None."""
     try:
         build_checks(connections.settings)[name](connections)
     except Unreachable as error:
@@ -73,8 +73,8 @@ def error_of(name: str, connections: Connections) -> str:
     return ""
 
 
-def test_only_the_local_stacks_job_is_asked() -> None:
-    """Where another master's job has its page is not known."""
+def test_only_the_local_stacks_job_is_checked() -> None:
+    """The address of another master's job page is unknown."""
     assert "spark-job" in build_checks(config.read())
     assert "spark-job" in build_checks(config.read(spark_port=17077))
     assert "spark-job" not in build_checks(config.read(spark_master="spark://elsewhere:7077"))
@@ -89,38 +89,40 @@ def test_only_the_local_stacks_job_is_asked() -> None:
         ("<html>", "not JSON"),
     ],
 )
-def test_airflow_is_as_well_as_its_parts(serve, connect, text: str, wrong: str) -> None:
-    """A part that calls itself unhealthy makes Airflow away; one that was never there does not."""
+def test_airflow_is_as_healthy_as_its_components(serve, connect, text: str, wrong: str) -> None:
+    """A component that reports itself unhealthy makes Airflow unavailable; one that never existed does not."""
     port = serve({HEALTH: (200, text)})
-    found = error_of("airflow", connect(airflow_port=port))
-    assert (wrong in found) if wrong else found == ""
+    error = error_of("airflow", connect(airflow_port=port))
+    assert (wrong in error) if wrong else error == ""
 
 
 @pytest.mark.parametrize("status", [401, 500])
-def test_an_answer_that_is_an_error_is_away(serve, connect, status: int) -> None:
-    """A server that refuses is of no use; its status is told."""
+def test_an_error_response_is_unavailable(serve, connect, status: int) -> None:
+    """A server that rejects requests is of no use; its status is reported."""
     port = serve({"/apis/ccompat/v7/config": (status, "")})
     assert f"responded with HTTP {status}" in error_of("registry", connect(registry_port=port))
 
 
-def test_a_password_in_an_address_is_not_told(closed_port: int, connect) -> None:
+def test_a_password_in_an_address_is_not_shown(closed_port: int, connect) -> None:
     """Alerts go to people and to a webhook."""
     url = f"http://user:hunter2@127.0.0.1:{closed_port}"
-    found = error_of("registry", connect(registry_url=url))
-    assert str(closed_port) in found
-    assert "hunter2" not in found
+    error = error_of("registry", connect(registry_url=url))
+    assert str(closed_port) in error
+    assert "hunter2" not in error
 
 
 @pytest.mark.parametrize("name", ["kafka", "registry", "cassandra", "airflow", "spark-job"])
-def test_a_service_that_is_away_is_an_error_and_no_crash(closed_port: int, connect, monkeypatch, name: str) -> None:
-    """Nothing listens: the message names the address."""
+def test_an_unavailable_service_is_an_error_and_no_crash(closed_port: int, connect, monkeypatch, name: str) -> None:
+    """The port is closed: the message names the address."""
     monkeypatch.setattr(services, "TIMEOUT_S", 0.3)
     port = f"{'spark_job_ui' if name == 'spark-job' else name}_port"
     assert str(closed_port) in error_of(name, connect(**{port: closed_port}))
 
 
-def test_all_are_told_and_none_holds_up_another(connect) -> None:
-    """A service that hangs is said to hang; the others' answers are theirs; what a bug raises is told as well."""
+def test_all_services_are_checked_and_none_delays_another(connect) -> None:
+    """An unresponsive service is reported as such; the others' responses are unaffected; an unexpected error is
+    reported as well.
+    """
     hang, calls = threading.Event(), []
 
     def hanging(_: Connections) -> None:
@@ -136,9 +138,9 @@ def test_all_are_told_and_none_holds_up_another(connect) -> None:
     asked = Services(connect(), {"a": hanging, "b": away, "c": lambda _: None, "d": broken})
     try:
         for _ in range(2):
-            found = asked.read(longest_s=0.2)
-            assert found["a"].startswith("no response for")
-            assert (found["b"], found["c"], found["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
+            result = asked.read(longest_s=0.2)
+            assert result["a"].startswith("no response for")
+            assert (result["b"], result["c"], result["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
         assert calls == ["hanging"]
         hang.set()
         assert asked.read(longest_s=30)["a"] == ""
@@ -147,8 +149,8 @@ def test_all_are_told_and_none_holds_up_another(connect) -> None:
         asked.close()
 
 
-def test_a_session_that_failed_is_made_anew(connect, monkeypatch) -> None:
-    """It is kept while it answers; an error drops it, so that a Cassandra that comes back is seen at once."""
+def test_a_failed_session_is_recreated(connect, monkeypatch) -> None:
+    """It is kept while it works; an error drops it, so that a recovered Cassandra is seen at once."""
     made = []
 
     class Session:

@@ -1,4 +1,4 @@
-"""The loop: what it tells, to whom, and that nothing stops it."""
+"""The loop: what it reports, to whom, and that nothing stops it."""
 
 import os
 import threading
@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 class Pipeline:
-    """Gives one snapshot after another, the last one again and again."""
+    """Return one snapshot after another, the last one repeatedly."""
 
     def __init__(self, *moments: Snapshot) -> None:
         self._moments = list(moments)
@@ -47,17 +47,17 @@ def watching(settings: Settings) -> Iterator[Callable[..., Watch]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for item in made:
+        item.close()
 
 
-def test_each_change_is_told_once_to_all(settings: Settings, watching: Any) -> None:
-    """Log, file and whoever listens hear of an alert when it fires and when it is over, and not in between."""
+def test_each_change_is_reported_once_to_all(settings: Settings, watching: Any) -> None:
+    """Log, file and listeners get an alert when it fires and when it is resolved, and not in between."""
     heard: list[AlertChange] = []
-    one = watching(FINE, DOWN, DOWN, DOWN, FINE, FINE, tell=heard.append)
+    watcher = watching(FINE, DOWN, DOWN, DOWN, FINE, FINE, tell=heard.append)
     with structlog.testing.capture_logs() as logs:
         for _ in range(6):
-            one.round()
+            watcher.round()
     assert [(change.change, change.subject) for change in heard] == [("firing", "kafka"), ("resolved", "kafka")]
     assert History(settings).read() == heard
     assert [(log["event"], log["log_level"]) for log in logs] == [
@@ -67,8 +67,8 @@ def test_each_change_is_told_once_to_all(settings: Settings, watching: Any) -> N
     assert logs[0]["command"] == "./penstock status kafka"
 
 
-def test_a_restart_tells_nothing_again(settings: Settings, watching: Any) -> None:
-    """What fires is read back; its end is told, with the next number."""
+def test_a_restart_reports_nothing_again(settings: Settings, watching: Any) -> None:
+    """Active alerts are read back; their resolution is reported, with the next number."""
     watching(DOWN).round()
     assert watching(DOWN).round() == []
     (change,) = watching(FINE).round()
@@ -76,18 +76,18 @@ def test_a_restart_tells_nothing_again(settings: Settings, watching: Any) -> Non
     assert History(settings).open() == []
 
 
-def test_each_round_leaves_a_sign(settings: Settings, watching: Any) -> None:
-    """The file's age tells whether the loop goes on."""
-    one = watching(FINE)
-    one.round()
+def test_each_round_writes_a_heartbeat(settings: Settings, watching: Any) -> None:
+    """The file's age shows whether the loop is running."""
+    watcher = watching(FINE)
+    watcher.round()
     os.utime(settings.watch_beat, (1, 1))
-    one.round()
+    watcher.round()
     assert time.time() - settings.watch_beat.stat().st_mtime < 60
 
 
 def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What could not be written is written when there is room again."""
-    one = watching(DOWN, DOWN, FINE)
+    """What could not be written is written once there is space again."""
+    watcher = watching(DOWN, DOWN, FINE)
     append = History.append
 
     def full(*_: Any) -> None:
@@ -95,51 +95,51 @@ def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatc
 
     monkeypatch.setattr(History, "append", full)
     with structlog.testing.capture_logs() as logs:
-        one.round()
-        one.round()
+        watcher.round()
+        watcher.round()
     assert "alert_history_write_failed" in {log["event"] for log in logs}
     monkeypatch.setattr(History, "append", append)
-    one.round()
+    watcher.round()
     assert [change.change for change in History(settings).read()] == ["firing", "resolved"]
 
 
-def test_the_loop_ends_when_told(settings: Settings, watching: Any) -> None:
-    """It looks until then, and does not wait for the next round to end."""
+def test_the_loop_ends_on_request(settings: Settings, watching: Any) -> None:
+    """It polls until then, and does not wait for the next round to end."""
     stop, rounds = threading.Event(), []
     slow = settings.model_copy(update={"watch_s": 1000.0})
 
-    def told(change: AlertChange) -> None:
+    def stop_at_first(change: AlertChange) -> None:
         rounds.append(change)
         stop.set()
 
-    watching(DOWN, tell=told, settings=slow).run(stop)
+    watching(DOWN, tell=stop_at_first, settings=slow).run(stop)
     assert len(rounds) == 1
 
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What a webhook took; it never answers number 0."""
+    """The requests that a webhook received; it never responds to number 0."""
     taken: list[int] = []
     monkeypatch.setattr(webhook, "build_poster", lambda _: lambda body: taken.append(body["number"]))
     return taken
 
 
-def test_a_webhook_is_told_when_one_is_set(settings: Settings, watching: Any, hook: list[int]) -> None:
-    """Without one nothing is posted; one that is set later is not told what is long past."""
-    one = watching(DOWN)
-    one.round()
-    one.close()
+def test_changes_are_posted_if_a_webhook_is_configured(settings: Settings, watching: Any, hook: list[int]) -> None:
+    """Without one nothing is posted; one that is configured later does not get old changes."""
+    watcher = watching(DOWN)
+    watcher.round()
+    watcher.close()
     with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
-    one = watching(FINE, settings=with_hook)
-    one.round()
-    assert one._webhook
-    assert one._webhook._delivery
-    one._webhook._delivery.result(20)
+    watcher = watching(FINE, settings=with_hook)
+    watcher.round()
+    assert watcher._webhook
+    assert watcher._webhook._delivery
+    watcher._webhook._delivery.result(20)
     assert hook == [2]
 
 
-def test_a_webhook_that_hangs_holds_nothing_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounds go on while a post waits for its answer."""
+def test_an_unresponsive_webhook_delays_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds continue while a post waits for its response."""
     release, posts = threading.Event(), []
 
     def hangs(body: dict[str, Any]) -> None:
@@ -149,36 +149,36 @@ def test_a_webhook_that_hangs_holds_nothing_up(settings: Settings, monkeypatch: 
 
     monkeypatch.setattr(webhook, "build_poster", lambda _: hangs)
     with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
-    one = Watch(with_hook, Pipeline(DOWN, FINE, DOWN))
+    watcher = Watch(with_hook, Pipeline(DOWN, FINE, DOWN))
     try:
-        assert [len(one.round()) for _ in range(3)] == [1, 1, 1]
+        assert [len(watcher.round()) for _ in range(3)] == [1, 1, 1]
         assert len(posts) <= 1
     finally:
         release.set()
-        one.close()
+        watcher.close()
 
 
-def test_one_look_waits_for_nothing_and_writes_nothing(tmp_path: Path) -> None:
-    """What is wrong now is told though it has not been so for long; the home stays as it is."""
+def test_a_single_poll_waits_for_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    """Current problems are reported however short they are; the data directory is unchanged."""
     patient = config.read(home=tmp_path / "home", alert_down_s=1000)
-    assert [one.subject for one in watch.find_alerts(patient, DOWN)] == ["kafka"]
+    assert [alert.subject for alert in watch.find_alerts(patient, DOWN)] == ["kafka"]
     assert watch.find_alerts(patient, FINE) == []
     assert not patient.home.exists()
 
 
-def test_one_look_knows_what_fires(settings: Settings, watching: Any) -> None:
-    """An alert that cannot be told to be over is still one; one that is over is none."""
+def test_a_single_poll_knows_the_active_alerts(settings: Settings, watching: Any) -> None:
+    """An alert that cannot be evaluated is still active; one that is over is not."""
     lagging = replace(FINE, lag_records=10**6)
     watching(lagging, replace(lagging, at_s=FINE.at_s + 1000)).round()
-    one = watching(lagging, replace(lagging, at_s=FINE.at_s + 1000))
-    one.round()
-    one.round()
+    watcher = watching(lagging, replace(lagging, at_s=FINE.at_s + 1000))
+    watcher.round()
+    watcher.round()
     assert [change.name for change in watch.find_alerts(settings, FINE)] == ["lag"]
     assert watch.find_alerts(settings, replace(FINE, lag_records=0)) == []
 
 
-def test_two_watches_of_one_home_are_one_too_many(settings: Settings) -> None:
-    """The second is refused, and told what to do; when the first is gone it may."""
+def test_a_second_watcher_of_one_data_directory_is_rejected(settings: Settings) -> None:
+    """With what to do; once the first has ended it may start."""
     with (
         watch.lock_watcher(settings),
         pytest.raises(PenstockError, match="another alert watcher is running") as caught,

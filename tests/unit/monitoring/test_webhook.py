@@ -1,4 +1,4 @@
-"""What is posted, in which order, how often, and what is never told."""
+"""What is posted, in which order, how often, and what is never exposed."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SECRET = "https://hooks.example.com/services/T000/very-secret"
 
 
 class FakePost:
-    """A webhook that is away at times; it keeps what it took."""
+    """A webhook that is unavailable at times; it records what it accepted."""
 
     def __init__(self) -> None:
         self.taken: list[int] = []
@@ -59,7 +59,7 @@ def test_the_payload_is_the_change_and_a_text(post: FakePost) -> None:
 
 
 def test_changes_are_posted_once_and_in_order(post: FakePost, place: Path) -> None:
-    """What was taken is not posted again, by this process or the next one."""
+    """What was accepted is not posted again, by this process or the next one."""
     hook = Webhook(post, place, [])
     delivered(hook, [change(1), change(2)])
     delivered(hook, [change(3)])
@@ -70,8 +70,8 @@ def test_changes_are_posted_once_and_in_order(post: FakePost, place: Path) -> No
     assert post.taken == [1, 2, 3]
 
 
-def test_one_that_is_away_gets_all_later(post: FakePost, place: Path) -> None:
-    """Three attempts a round, for the first change alone; when it is back all are posted in order."""
+def test_an_unavailable_webhook_gets_everything_later(post: FakePost, place: Path) -> None:
+    """Three attempts per round, for the first change only; once it is back all are posted in order."""
     hook, post.away = Webhook(post, place, []), True
     delivered(hook, [change(1)])
     delivered(hook, [change(2)])
@@ -82,8 +82,8 @@ def test_one_that_is_away_gets_all_later(post: FakePost, place: Path) -> None:
     assert post.taken == [1, 2]
 
 
-def test_a_restart_posts_what_was_not_taken(post: FakePost, place: Path) -> None:
-    """The history holds it; what was there before there was a webhook is not posted."""
+def test_a_restart_posts_what_was_not_accepted(post: FakePost, place: Path) -> None:
+    """The history has it; changes from before the webhook was configured are not posted."""
     post.away = True
     hook = Webhook(post, place, [change(1)])
     delivered(hook, [change(2)])
@@ -95,8 +95,8 @@ def test_a_restart_posts_what_was_not_taken(post: FakePost, place: Path) -> None
     assert post.taken == [2, 3]
 
 
-def test_it_is_told_once_that_it_is_away(post: FakePost, place: Path) -> None:
-    """A log of a webhook that is away for a day stays readable."""
+def test_an_unavailable_webhook_is_logged_once(post: FakePost, place: Path) -> None:
+    """The log stays readable if a webhook is unavailable for a day."""
     hook, post.away = Webhook(post, place, []), True
     with structlog.testing.capture_logs() as logs:
         delivered(hook, [change(1)])
@@ -117,10 +117,10 @@ def test_it_is_told_once_that_it_is_away(post: FakePost, place: Path) -> None:
     ],
     ids=repr,
 )
-def test_the_address_is_never_told(
+def test_the_address_is_never_exposed(
     answer: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever fails, neither log, output nor error holds the webhook's address."""
+    """Whatever fails, neither log, output nor error contains the webhook's address."""
 
     def handle(request: httpx2.Request) -> httpx2.Response:
         assert str(request.url) == SECRET
@@ -134,18 +134,18 @@ def test_the_address_is_never_told(
     with structlog.testing.capture_logs() as logs:
         delivered(hook, [change(1)])
     hook.close()
-    said = "".join([str(logs), *capsys.readouterr(), place.read_text()])
-    assert "webhook_unavailable" in said
-    assert "very-secret" not in said
+    output = "".join([str(logs), *capsys.readouterr(), place.read_text()])
+    assert "webhook_unavailable" in output
+    assert "very-secret" not in output
 
 
-def test_an_address_that_is_none_is_wrong_use() -> None:
-    """It is said at the start, without telling what was set."""
+def test_an_invalid_address_is_a_usage_error() -> None:
+    """It is reported at startup, without the configured value."""
     with pytest.raises(WrongSettings, match="PENSTOCK_ALERT_WEBHOOK_URL") as caught:
         config.read(alert_webhook_url="hooks.example.com/very-secret")
     assert "very-secret" not in str(caught.value)
 
 
-def test_the_address_is_hidden_where_settings_are_shown() -> None:
+def test_the_address_is_hidden_in_settings() -> None:
     """`./penstock config` prints settings."""
     assert SECRET not in str(dict(config.read(alert_webhook_url=SECRET)))

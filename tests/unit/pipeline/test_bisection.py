@@ -1,4 +1,4 @@
-"""Which records fail alone, found with a transform that is a Python function."""
+"""Find the records that fail on their own, with a Python function as the transform."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from penstock.pipeline.bisection import GROUPS, MOST, FailureSearch, Group, NotI
 
 
 class Transform:
-    """Raises for a group that holds a bad record. A run ends with some outcomes, as Spark's do."""
+    """Raises for a group that contains a bad record. A run ends with some outcomes, as Spark's do."""
 
-    def __init__(self, bad: set[Position], told: int = 3) -> None:
-        self.bad, self.told = bad, told
+    def __init__(self, bad: set[Position], most_outcomes: int = 3) -> None:
+        self.bad, self.most_outcomes = bad, most_outcomes
         self.runs: list[Sequence[Group]] = []
 
     def run(self, groups: Sequence[Group]) -> dict[int, Exception | None]:
@@ -22,13 +22,13 @@ class Transform:
         for number in range(len(groups) - 1, -1, -1):
             wrong = self.bad & set(groups[number])
             outcomes[number] = ValueError(sorted(wrong)) if wrong else None
-            if wrong and len(outcomes) >= self.told:
+            if wrong and len(outcomes) >= self.most_outcomes:
                 break
         return outcomes
 
 
 def find_all(records: Group, run: Run, count: int) -> dict[Position, Exception]:
-    """Ask for so many records, one after the other."""
+    """Ask for this many records, one after the other."""
     search = FailureSearch(records, run)
     return dict(search.find_next() for _ in range(count))
 
@@ -38,11 +38,11 @@ def positions(count: int) -> list[Position]:
 
 
 @given(st.integers(1, 300), st.data())
-def test_exactly_the_records_that_fail_alone_are_found(count: int, data: st.DataObject) -> None:
-    """Whatever their number, up to the most, and wherever they are; each with what it raised."""
+def test_exactly_the_records_that_fail_on_their_own_are_found(count: int, data: st.DataObject) -> None:
+    """Any number of them up to the limit, wherever they are; each with the error that it raised."""
     records = positions(count)
     bad = data.draw(st.sets(st.sampled_from(records), min_size=1, max_size=MOST))
-    transform = Transform(bad, told=data.draw(st.integers(1, 40)))
+    transform = Transform(bad, most_outcomes=data.draw(st.integers(1, 40)))
     failing = find_all(records, transform.run, len(bad))
     assert failing.keys() == bad
     assert all(str(error) == str([record]) for record, error in failing.items())
@@ -51,15 +51,15 @@ def test_exactly_the_records_that_fail_alone_are_found(count: int, data: st.Data
 
 @pytest.mark.parametrize("at", [0, 49_999, 50_000, 99_999])
 def test_one_record_among_many_takes_few_runs(at: int) -> None:
-    """At most two for each time that the batch is cut, and one alone."""
+    """At most two for each time that the batch is halved, and one for the record alone."""
     records = positions(100_000)
-    transform = Transform({records[at]}, told=1)
+    transform = Transform({records[at]}, most_outcomes=1)
     FailureSearch(records, transform.run).find_next()
     assert len(transform.runs) <= 9
 
 
-def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
-    """In a group of its own, and then without any other; one that passes then is not."""
+def test_a_record_is_blamed_if_it_fails_twice_on_its_own() -> None:
+    """In a group of its own, and then without any other; a record that passes then is not blamed."""
     records = positions(8)
     transform = Transform({records[5]})
     assert FailureSearch(records, transform.run).find_next()[0] == records[5]
@@ -73,23 +73,23 @@ def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
         FailureSearch(records, run).find_next()
 
 
-def test_records_that_fail_only_together_are_not_to_blame() -> None:
-    """A transform that is declared row-wise and is not: its parts pass."""
+def test_records_that_fail_only_together_are_not_blamed() -> None:
+    """The transform is declared row-wise but is not: its parts pass."""
     with pytest.raises(NotIsolated, match="passes for each part"):
         FailureSearch(positions(8), Transform(set()).run).find_next()
 
 
 @pytest.mark.parametrize("count", [21, 200, 100_000])
-def test_too_many_failing_records_are_the_transforms_fault(count: int) -> None:
-    """A transform that is broken for every record does not fill the dead letters."""
+def test_too_many_failing_records_are_blamed_on_the_transform(count: int) -> None:
+    """A transform that fails on every record does not fill the dead-letter topic."""
     with pytest.raises(NotIsolated, match=f"more than {MOST} records"):
         find_all(positions(count), Transform(set(positions(count))).run, MOST + 1)
 
 
-def test_what_passed_is_not_run_again() -> None:
-    """The search for the next record goes on behind the last one."""
+def test_groups_that_passed_are_not_run_again() -> None:
+    """The search for the next record continues after the last one."""
     records = positions(1_000)
-    transform = Transform({records[300], records[700]}, told=1_000)
+    transform = Transform({records[300], records[700]}, most_outcomes=1_000)
     search = FailureSearch(records, transform.run)
     first, _ = search.find_next()
     runs = len(transform.runs)
@@ -101,8 +101,8 @@ def test_what_passed_is_not_run_again() -> None:
     assert not passed & {each for groups in transform.runs[runs:] for group in groups for each in group}
 
 
-def test_what_is_not_the_transforms_fault_comes_out() -> None:
-    """A service that goes away during the search ends it."""
+def test_other_failures_are_raised() -> None:
+    """A service that becomes unavailable during the search ends it."""
 
     def run(groups: Sequence[Group]) -> dict[int, Exception | None]:
         raise ConnectionError("away")

@@ -1,4 +1,4 @@
-"""Whose fault a failure is, and the user's line, from what Spark's Python API raises."""
+"""Find the cause of a failure, and the user's line, from what Spark's Python API raises."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -32,7 +32,7 @@ def in_worker(raised: str, *files: str) -> PythonException:
 
 
 def of_spark(kind: type[captured.CapturedException], text: str) -> Exception:
-    """An error of Spark's own as pyspark translates it, but that Java is not asked for its text."""
+    """An error of Spark's own as pyspark translates it, without asking Java for its text."""
     body = {"__str__": lambda _self: text, "__init__": lambda _self: None, "__module__": kind.__module__}
     error: Exception = type(kind.__name__, (kind,), body)()
     return error
@@ -67,8 +67,8 @@ LIBRARY = "/usr/lib/python3/site-packages/geo/client.py"
     ],
     ids=lambda error: f"{type(error).__name__} {str(error)[-30:]!r}",
 )
-def test_the_transforms_own_errors_are_its_fault(error: Exception) -> None:
-    """Python code of the user's file or of modules that it uses, columns, values that an expression cannot take."""
+def test_the_transform_is_blamed_for_its_own_errors(error: Exception) -> None:
+    """Python code of the user's file or of modules that it uses, columns, values that an expression rejects."""
     assert find_cause(error, FILE).is_transform
 
 
@@ -106,20 +106,20 @@ def test_the_transforms_own_errors_are_its_fault(error: Exception) -> None:
     ],
     ids=lambda error: f"{type(error).__name__} {str(error)[-30:]!r}",
 )
-def test_services_executors_and_memory_are_not(error: Exception) -> None:
-    """Nothing is isolated for them: the batch is done again."""
+def test_the_transform_is_not_blamed_for_services_executors_and_memory(error: Exception) -> None:
+    """Nothing is isolated for them: the batch is retried."""
     assert not find_cause(error, FILE).is_transform
 
 
-def test_where_spark_was_called_from_says_nothing_of_whose_fault_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver's frames are penstock's whatever failed in a worker."""
+def test_the_driver_frames_do_not_affect_the_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are penstock's, whatever failed in a worker."""
     monkeypatch.setattr(cause, "_extract_frames", lambda _error: [cause.Frame(OURS, 7, "rows.count()")])
     assert find_cause(in_worker("ValueError: no", FILE), FILE).is_transform
     assert not find_cause(in_worker("ValueError: no", OURS), FILE).is_transform
 
 
-def test_what_a_service_caused_is_the_services_fault() -> None:
-    """Also below an exception of the user's own; a cause that is suppressed does not count."""
+def test_a_failure_caused_by_a_service_is_blamed_on_it() -> None:
+    """Also inside an exception of the user's own; a suppressed cause does not count."""
     error = ValueError("no answer")
     error.__cause__ = ConnectionError("refused")
     assert not find_cause(error, FILE).is_transform
@@ -129,29 +129,29 @@ def test_what_a_service_caused_is_the_services_fault() -> None:
 
 
 def test_the_users_line_comes_first() -> None:
-    """The innermost line of the pipeline's file, then type and words, then the line itself; Java is left out."""
+    """The innermost line of the pipeline's file, then type and message, then the line itself; Java is omitted."""
     error = TaskFailed("a.PythonException: " + trace("my.Own: multi\nline", "/p/other.py", FILE, LIBRARY) + JAVA)
-    found = find_cause(error, FILE)
-    assert found.message == f"{FILE}, line 8: Own: multi line; the line is: code_8()"
-    assert found.kind == "orders.py, line 8: Own"
+    result = find_cause(error, FILE)
+    assert result.message == f"{FILE}, line 8: Own: multi line; the line is: code_8()"
+    assert result.kind == "orders.py, line 8: Own"
 
 
-def test_without_the_pipelines_file_the_line_is_that_of_other_code_of_the_users() -> None:
-    """A line of a library, or of penstock, is none that anybody wants."""
+def test_without_the_pipelines_file_another_line_of_the_user_is_named() -> None:
+    """Never a line of a library or of penstock."""
     assert find_cause(in_worker("KeyError: 1", "/p/helpers.py", OURS), FILE).kind == "helpers.py, line 7: KeyError"
     assert find_cause(in_worker("penstock.errors.StoreFailed: no", OURS), FILE).kind == "StoreFailed"
 
 
-def test_sparks_own_errors_name_the_line_that_asked_for_the_column() -> None:
-    """Spark says where an expression was made; the plan that follows is left out."""
+def test_sparks_own_errors_name_the_line_that_created_the_column() -> None:
+    """Spark says where an expression was created; the plan that follows is omitted."""
     text = '[DIVIDE_BY_ZERO] Division by zero.\n== DataFrame ==\n"__truediv__" was called from\n/p/orders.py:61\n'
-    found = find_cause(of_spark(captured.ArithmeticException, text), FILE)
-    assert found.message == f"{FILE}, line 61: ArithmeticException: [DIVIDE_BY_ZERO] Division by zero."
-    assert find_cause(TaskFailed(f"org.apache.spark.SparkArithmeticException: {text}{JAVA}"), FILE) == found
+    result = find_cause(of_spark(captured.ArithmeticException, text), FILE)
+    assert result.message == f"{FILE}, line 61: ArithmeticException: [DIVIDE_BY_ZERO] Division by zero."
+    assert find_cause(TaskFailed(f"org.apache.spark.SparkArithmeticException: {text}{JAVA}"), FILE) == result
 
 
 def test_the_line_of_an_error_in_the_driver_is_found(tmp_path: Path) -> None:
-    """From its frames, with the text of the file."""
+    """From its frames, with the source text."""
     file = tmp_path / "orders.py"
     file.write_text("def transform(df):\n    return df / 0\n")
     module: dict[str, Callable[[int], float]] = {}
@@ -163,8 +163,8 @@ def test_the_line_of_an_error_in_the_driver_is_found(tmp_path: Path) -> None:
     )
 
 
-def test_the_file_of_a_function_is_found_below_wrappers() -> None:
-    """Decorators and partials are of other files."""
+def test_the_file_of_a_wrapped_function_is_found() -> None:
+    """Decorators and partials are in other files."""
 
     @wraps(find_cause)
     def wrapped() -> None: ...

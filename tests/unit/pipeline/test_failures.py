@@ -1,4 +1,4 @@
-"""The batch that a stream keeps failing on, from its first failure to its success, over restarts."""
+"""The batch on which a stream keeps failing, from its first failure to its success, across restarts."""
 
 import pytest
 from cassandra import OperationTimedOut
@@ -62,14 +62,14 @@ def checkpoint() -> FakeCheckpoint:
 
 
 def recorder(table: FakeTable, checkpoint: FakeCheckpoint) -> FailureRecorder:
-    """That of a job that has just started."""
+    """The recorder of a job that has just started."""
     made = FailureRecorder(table, checkpoint, "/p/orders.py")  # type: ignore[arg-type]
     made.resume()
     return made
 
 
-def test_failures_of_one_batch_are_counted_over_restarts(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
-    """The first failure stays the first; position and cause are those of the newest."""
+def test_failures_of_one_batch_are_counted_across_restarts(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
+    """The first failure is kept as the first; position and cause are those of the newest."""
     first = recorder(table, checkpoint).record(StoreFailed("no"))
     again = recorder(table, checkpoint).record(StoreFailed("still no"))
     assert first is not None
@@ -80,18 +80,18 @@ def test_failures_of_one_batch_are_counted_over_restarts(table: FakeTable, check
     assert again.last_at >= first.last_at
 
 
-def test_another_batch_begins_anew(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
+def test_another_batch_starts_a_new_count(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
     """Its failures are not added to those of a batch that succeeded."""
     job = recorder(table, checkpoint)
     job.record(StoreFailed("no"))
     checkpoint.batch = Pending(8, {0: 20}, {0: 25})
-    found = job.record(StoreFailed("no"))
-    assert found is not None
-    assert (found.batch_id, found.failures) == (8, 1)
+    result = job.record(StoreFailed("no"))
+    assert result is not None
+    assert (result.batch_id, result.failures) == (8, 1)
 
 
-def test_a_failing_transform_is_a_state_of_its_own(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
-    """With the cause that quotes no record, and the words beside it."""
+def test_a_failing_transform_is_a_separate_state(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
+    """With the cause that quotes no record, and the message next to it."""
     error = TransformFailed("/p/orders.py, line 7: ValueError: ada\n  reason", hint="h", kind="orders.py, line 7: V")
     recorder(table, checkpoint).record(error)
     kept = table.kept["/c"]
@@ -100,8 +100,8 @@ def test_a_failing_transform_is_a_state_of_its_own(table: FakeTable, checkpoint:
 
 
 @pytest.mark.parametrize("batch", [None, Pending(8, {0: 20}, {0: 25})], ids=["done", "a later one"])
-def test_a_batch_that_is_done_is_resolved(table: FakeTable, checkpoint: FakeCheckpoint, batch: Pending | None) -> None:
-    """While the job runs, and at its start when it was killed in between; not before it is done."""
+def test_a_completed_batch_is_resolved(table: FakeTable, checkpoint: FakeCheckpoint, batch: Pending | None) -> None:
+    """While the job runs, and at its start if it was killed in between; not before the batch is complete."""
     job = recorder(table, checkpoint)
     job.record(StoreFailed("no"))
     job.resolve_if_done()
@@ -116,8 +116,8 @@ def test_a_batch_that_is_done_is_resolved(table: FakeTable, checkpoint: FakeChec
     assert table.kept == {}
 
 
-def test_a_stream_that_is_well_asks_nothing(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
-    """Neither Cassandra nor the checkpoint, however often the job looks."""
+def test_a_healthy_stream_makes_no_requests(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
+    """Neither to Cassandra nor to the checkpoint, however often the job polls."""
     job = recorder(table, checkpoint)
     checkpoint.error = CheckpointRefused("must not be asked")
     calls = table.calls
@@ -128,34 +128,37 @@ def test_a_stream_that_is_well_asks_nothing(table: FakeTable, checkpoint: FakeCh
 
 
 def test_a_failure_without_a_batch_is_not_recorded(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
-    """The query failed before it planned one: no records stand behind it."""
+    """The query failed before it planned one: no records are affected."""
     checkpoint.batch = None
     assert recorder(table, checkpoint).record(StoreFailed("no")) is None
     assert table.kept == {}
 
 
-def test_what_cannot_be_recorded_is_logged_and_made_up_for(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
-    """The failure may be that very Cassandra's; the next one is counted on. A resolution is tried until it is kept."""
+def test_a_failed_write_is_logged_and_caught_up(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
+    """Cassandra itself may be what failed; the next failure is counted as usual.
+
+    A resolution is retried until it is stored.
+    """
     job = recorder(table, checkpoint)
     table.error = OperationTimedOut()
     with capture_logs() as logs:
         job.record(StoreFailed("no"))
-    assert [one["event"] for one in logs] == ["failing_batch_not_recorded"]
+    assert [log["event"] for log in logs] == ["failing_batch_not_recorded"]
     table.error = None
     job.record(StoreFailed("no"))
     assert table.kept["/c"].failures == 2
     table.error, checkpoint.batch = OperationTimedOut(), None
     with capture_logs() as logs:
         job.resolve_if_done()
-    assert [one["event"] for one in logs] == ["failing_batch_not_resolved"]
+    assert [log["event"] for log in logs] == ["failing_batch_not_resolved"]
     table.error = None
     job.resolve_if_done()
     assert table.kept == {}
 
 
-def test_a_checkpoint_that_cannot_be_read_ends_nothing(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
-    """The query's next start says what is wrong with it."""
+def test_an_unreadable_checkpoint_stops_nothing(table: FakeTable, checkpoint: FakeCheckpoint) -> None:
+    """The query's next start reports what is wrong with it."""
     checkpoint.error = CheckpointRefused("torn")
     with capture_logs() as logs:
         assert recorder(table, checkpoint).record(StoreFailed("no")) is None
-    assert [one["event"] for one in logs] == ["failing_batch_not_recorded"]
+    assert [log["event"] for log in logs] == ["failing_batch_not_recorded"]

@@ -27,7 +27,7 @@ from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
 
 
 class FakeSource:
-    """An API that gives `answers`, then raises `error` if there is one."""
+    """An API that returns `answers`, then raises `error` if there is one."""
 
     def __init__(self, answers, error=None) -> None:
         self.answers, self.error = answers, error
@@ -38,14 +38,15 @@ class FakeSource:
         self.given = given
         for answer in self.answers:
             yield [
-                one if isinstance(one, Unreadable) else msgspec.json.decode(msgspec.json.encode(one)) for one in answer
+                item if isinstance(item, Unreadable) else msgspec.json.decode(msgspec.json.encode(item))
+                for item in answer
             ]
         if self.error:
             raise self.error
 
 
 class World:
-    """Everything that a run talks to."""
+    """Everything that a run uses."""
 
     def __init__(self) -> None:
         self.producer = FakeProducer()
@@ -55,7 +56,7 @@ class World:
         self.topics: list[str] = []
 
     def sent(self, topic: str) -> list:
-        return [one for one in self.producer.sent if one.topic() == topic]
+        return [message for message in self.producer.sent if message.topic() == topic]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def run(order: RunOrder, pipeline=PIPELINE):
 
 
 def letters_of(world) -> list:
-    return [parse_message(one) for one in world.sent("users_created.dlq")]
+    return [parse_message(message) for message in world.sent("users_created.dlq")]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def letters_of(world) -> list:
     ],
     ids=str,
 )
-def test_what_a_run_is_asked_for(what, asked):
+def test_a_run_sends_a_number_of_records_or_a_rate_for_a_time(what, asked):
     """A run is asked for a number of records, or for what a time at a rate makes."""
     assert RunOrder("r", **what).asked == asked
 
@@ -117,21 +118,21 @@ def test_what_a_run_is_asked_for(what, asked):
     ],
     ids=str,
 )
-def test_an_order_that_does_not_say_how_many_is_wrong_use(what):
-    """Neither, both, and less than one record are refused before anything is done."""
+def test_parameters_that_do_not_say_how_many_are_a_usage_error(what):
+    """Neither, both, and less than one record are rejected before anything is done."""
     with pytest.raises(UsageError):
         _ = RunOrder("r", **what).asked
 
 
-def test_a_wrong_order_touches_nothing(world):
-    """A run that is refused has made no topic and asked no API."""
+def test_invalid_parameters_have_no_effect(world):
+    """A rejected run has created no topic and requested no API."""
     with pytest.raises(UsageError):
         run(RunOrder("r"))
     assert (world.topics, world.urls, world.producer.sent) == ([], [], [])
 
 
-def test_a_run_for_another_pipeline_touches_nothing(world):
-    """It names both pipelines; a run that does not say for which it is, or for this one, is carried out."""
+def test_a_run_for_another_pipeline_has_no_effect(world):
+    """It names both pipelines; a run that names none, or this one, proceeds."""
     own = identify_pipeline(read(), PIPELINE).as_dict()
     with pytest.raises(WrongSettings) as refused:
         run(RunOrder("r", records=1, pipeline=own | {"topic": "orders"}))
@@ -145,12 +146,14 @@ def test_a_run_for_another_pipeline_touches_nothing(world):
 
 
 def test_a_run_sends_what_it_fetches(world, captured_users):
-    """Every user of the answers lies in the topic by its id, framed, under the run's id, and all are counted."""
+    """Every user of the responses is in the topic by its id, with a wire-format header, under the run's id, and all are
+    counted.
+    """
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
     summary = run(RunOrder("run-1", records=30))
     assert (summary.asked, summary.fetched, summary.produced, summary.refused) == (30, 30, 30, 0)
     assert (summary.run_id, summary.topic, summary.schema_id) == ("run-1", "users_created", JSON_ID)
-    assert summary.bytes == sum(len(one) for one in world.producer.sent)
+    assert summary.bytes == sum(len(item) for item in world.producer.sent)
     assert summary.offsets == {"0": [0, 29]}
     assert world.topics == ["users_created", "users_created.dlq"]
     assert world.registry.registered == [("users_created-value", User, "json")]
@@ -161,16 +164,16 @@ def test_a_run_sends_what_it_fetches(world, captured_users):
         assert message.headers()[0] == (RUN, b"run-1")
 
 
-def test_what_a_run_says_is_json(world, captured_users):
-    """Airflow keeps the summary as XCom: it is made of JSON values."""
+def test_the_summary_of_a_run_is_json(world, captured_users):
+    """Airflow keeps it as XCom: it consists of JSON values."""
     world.source = FakeSource([captured_users])
-    told = run(RunOrder("run-1", records=30)).as_dict()
-    assert msgspec.json.decode(msgspec.json.encode(told)).keys() == told.keys()
-    assert {"asked", "fetched", "produced", "bytes", "seconds"} <= told.keys()
+    output = run(RunOrder("run-1", records=30)).as_dict()
+    assert msgspec.json.decode(msgspec.json.encode(output)).keys() == output.keys()
+    assert {"asked", "fetched", "produced", "bytes", "seconds"} <= output.keys()
 
 
-def test_the_same_run_asks_for_the_same_users(world, captured_users):
-    """A run that is tried again seeds the API as before; another run seeds it otherwise."""
+def test_a_retried_run_requests_the_same_users(world, captured_users):
+    """A retry uses the same seed; another run uses another one."""
     for run_id in ("scheduled__2025-01-01", "scheduled__2025-01-01", "scheduled__2025-01-02"):
         world.source.answers = [captured_users]
         run(RunOrder(run_id, records=30))
@@ -179,16 +182,16 @@ def test_the_same_run_asks_for_the_same_users(world, captured_users):
     assert first[-1].isalpha()
 
 
-def test_an_order_may_name_another_api(world, captured_users):
-    """A run's own URL is stronger than the setting."""
+def test_a_run_may_name_another_api(world, captured_users):
+    """A run's own URL overrides the setting."""
     world.source = FakeSource([captured_users])
     run(RunOrder("r", records=30, source_url="http://other/"))
     run(RunOrder("r", records=30))
     assert world.urls == ["http://other/", ""]
 
 
-def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
-    """A damaged entry lies in the dead-letter topic with its reason and the run's id; the others are sent."""
+def test_an_entry_that_breaks_the_contract_is_dead_lettered(world, changed):
+    """A damaged entry is in the dead-letter topic with its reason and the run's id; the others are sent."""
     world.source = FakeSource([[changed("nat", "NO"), changed("email", "nobody"), "no user at all"]])
     summary = run(RunOrder("run-1", records=3))
     assert (summary.fetched, summary.produced, summary.refused) == (3, 1, 2)
@@ -206,8 +209,8 @@ def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
     assert no_user.value() == b'"no user at all"'
 
 
-def test_nothing_secret_is_set_aside(world, changed, captured_users):
-    """Password, salt and hashes of the API are never stored, in the dead-letter topic neither."""
+def test_dead_letters_contain_no_secrets(world, changed, captured_users):
+    """Password, salt and hashes of the API are never stored, not even in the dead-letter topic."""
     entry = changed("email", "nobody")
     entry["login"] |= dict.fromkeys(("password", "salt", "md5", "sha1", "sha256"), "s3cret")
     world.source = FakeSource([[entry, captured_users[0]]])
@@ -215,30 +218,30 @@ def test_nothing_secret_is_set_aside(world, changed, captured_users):
     assert b"s3cret" not in world.sent("users_created.dlq")[0].value()
 
 
-def test_less_than_asked_fails(world, captured_users):
-    """An API that gives fewer users than asked for fails the run, though all it gave are sent."""
+def test_fewer_entries_than_requested_fail_the_run(world, captured_users):
+    """Everything that the API returned is sent nevertheless."""
     world.source = FakeSource([captured_users])
     with pytest.raises(DeliveryFailed, match="30 of 31 requested records were acknowledged"):
         run(RunOrder("r", records=31))
     assert len(world.producer.sent) == 30
 
 
-def test_nothing_fetched_fails(world):
+def test_fetching_nothing_fails_the_run(world):
     """A run that produced nothing fails."""
     with pytest.raises(DeliveryFailed, match="0 of 1 requested records were acknowledged"):
         run(RunOrder("r", records=1))
 
 
-def test_less_than_acknowledged_fails(world, captured_users):
+def test_an_unacknowledged_record_fails_the_run(world, captured_users):
     """A record that Kafka did not acknowledge fails the run."""
     world.source = FakeSource([captured_users])
-    world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
+    world.producer = FakeProducer(fails=lambda item: item.offset() == 3)
     with pytest.raises(DeliveryFailed, match="users_created: 1 records failed"):
         run(RunOrder("r", records=30))
 
 
 def test_a_source_that_fails_in_the_middle_fails_the_run(world, captured_users):
-    """The API's error comes out; what was sent until then is flushed."""
+    """The API's error is raised; what was sent until then is flushed."""
     world.source = FakeSource([captured_users], SourceRefused("429"))
     with pytest.raises(SourceRefused):
         run(RunOrder("r", records=60))
@@ -253,15 +256,15 @@ def test_a_rate_spaces_the_records(world, captured_users, clock):
     assert summary.seconds == 1.0
 
 
-def test_without_a_rate_nothing_waits(world, captured_users, clock):
-    """Without a rate, records are sent as fast as they come."""
+def test_without_a_rate_there_is_no_wait(world, captured_users, clock):
+    """Records are sent as fast as they arrive."""
     world.source = FakeSource([captured_users])
     run(RunOrder("r", records=30))
     assert clock.slept_s == []
 
 
-def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, captured_users, tmp_path):
-    """What was fetched before a failure is sent again from disk, though the API would now answer otherwise."""
+def test_a_retried_run_sends_exactly_the_same_records(world, captured_users, tmp_path):
+    """What was fetched before a failure is sent again from disk, even if the API would return other records now."""
     world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=20))
@@ -271,23 +274,23 @@ def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, c
     assert (summary.fetched, summary.produced) == (20, 20)
     assert world.source.given == 10
     wanted = [entry["login"]["uuid"] for entry in captured_users[:10] + captured_users[20:30]]
-    assert [one.key().decode() for one in world.sent("users_created")] == wanted
+    assert [message.key().decode() for message in world.sent("users_created")] == wanted
 
 
-def test_a_run_that_is_tried_again_after_all_was_acknowledged_sends_the_same(world, captured_users, tmp_path):
-    """Its scheduler may have died before it wrote down the success; another run never sees its answers."""
+def test_a_run_retried_after_all_was_acknowledged_sends_the_same(world, captured_users, tmp_path):
+    """The scheduler may have died before it recorded the success; another run never uses the staged responses."""
     world.source = FakeSource([captured_users])
     run(RunOrder("run-1", records=30))
-    first = [one.key() for one in world.sent("users_created")]
+    first = [message.key() for message in world.sent("users_created")]
     world.producer.sent.clear()
     world.source = FakeSource([])
     assert run(RunOrder("run-1", records=30)).produced == 30
-    assert [one.key() for one in world.sent("users_created")] == first
+    assert [message.key() for message in world.sent("users_created")] == first
     world.source = FakeSource([captured_users[:1]])
     assert run(RunOrder("run-2", records=1)).fetched == 1
 
 
-def test_landed_answers_are_forgotten_after_a_day(world, captured_users, tmp_path):
+def test_staged_responses_expire_after_a_day(world, captured_users, tmp_path):
     """At the next run."""
     world.source = FakeSource([captured_users])
     run(RunOrder("run-1", records=30))
@@ -298,18 +301,18 @@ def test_landed_answers_are_forgotten_after_a_day(world, captured_users, tmp_pat
     assert not folder.exists()
 
 
-def test_two_entries_alike_are_refused_twice(world, captured_users):
+def test_two_equal_entries_are_rejected_twice(world, captured_users):
     """They are two dead letters: each has its number in the run."""
     world.source = FakeSource([[None, None, captured_users[0]]])
     assert run(RunOrder("run-1", records=3)).refused == 2
-    letters = [parse_message(one) for one in world.sent("users_created.dlq")]
-    assert [one.origin.offset for one in letters] == [0, 1]
-    assert len({one.identity for one in letters}) == 2
-    assert all(one.run == "run-1" for one in letters)
+    letters = [parse_message(message) for message in world.sent("users_created.dlq")]
+    assert [letter.origin.offset for letter in letters] == [0, 1]
+    assert len({letter.identity for letter in letters}) == 2
+    assert all(letter.run == "run-1" for letter in letters)
 
 
-def test_an_entry_without_end_spoils_no_other(world, captured_users):
-    """However deep it is nested, it is refused, and its neighbours are sent."""
+def test_a_deeply_nested_entry_affects_no_other(world, captured_users):
+    """However deep it is nested, it is rejected, and its neighbours are sent."""
     deep = None
     for _ in range(600):
         deep = [deep]
@@ -318,8 +321,8 @@ def test_an_entry_without_end_spoils_no_other(world, captured_users):
     assert (summary.produced, summary.refused) == (1, 1)
 
 
-def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
-    """The API's password, salt and hashes do not get to the disk."""
+def test_staged_responses_contain_no_secrets(world, captured_users, tmp_path):
+    """The API's password, salt and hashes are not written to disk."""
     secret = captured_users[0]["login"]["sha256"].encode()
     world.source = FakeSource([captured_users], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
@@ -334,20 +337,20 @@ def attempts(home):
     return list(delivery_log.list_attempts(home / "data" / "journal"))
 
 
-def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path):
-    """Place and key of each record, under the run and the topic's generation; finished."""
+def test_a_run_logs_what_was_acknowledged(world, captured_users, tmp_path):
+    """Position and key of each record, under the run and the topic's incarnation; marked as complete."""
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
     summary = run(RunOrder("run-1", records=30))
     (attempt,) = attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id) == ("run-1", summary.topic, summary.topic_id)
     assert summary.topic_id == "id of users_created"
-    told = [(entry.partition, entry.offset, entry.key) for entry in attempt.entries]
-    assert told == [(0, at, entry["login"]["uuid"]) for at, entry in enumerate(captured_users)]
+    output = [(entry.partition, entry.offset, entry.key) for entry in attempt.entries]
+    assert output == [(0, at, entry["login"]["uuid"]) for at, entry in enumerate(captured_users)]
     assert attempt.finished
 
 
-def test_a_refused_record_is_not_in_the_journal(world, changed, captured_users, tmp_path):
-    """It never got to the topic."""
+def test_a_rejected_record_is_not_in_the_delivery_log(world, changed, captured_users, tmp_path):
+    """It never reached the topic."""
     world.source = FakeSource([[changed("email", "nobody"), captured_users[1]]])
     assert run(RunOrder("run-1", records=2)).refused == 1
     (attempt,) = attempts(tmp_path)
@@ -355,10 +358,10 @@ def test_a_refused_record_is_not_in_the_journal(world, changed, captured_users, 
     assert attempt.finished
 
 
-def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
-    """With all that was acknowledged, and without what was not."""
+def test_a_failed_delivery_leaves_the_delivery_log_incomplete(world, captured_users, tmp_path):
+    """With all that was acknowledged, and nothing else."""
     world.source = FakeSource([captured_users])
-    world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
+    world.producer = FakeProducer(fails=lambda item: item.offset() == 3)
     with pytest.raises(DeliveryFailed):
         run(RunOrder("r", records=30))
     (attempt,) = attempts(tmp_path)
@@ -366,8 +369,8 @@ def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_us
     assert [entry.offset for entry in attempt.entries] == [0, 1, 2, *range(4, 30)]
 
 
-def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
-    """What was sent until then is in it."""
+def test_a_failed_source_leaves_the_delivery_log_incomplete(world, captured_users, tmp_path):
+    """It contains what was sent until then."""
     world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("r", records=20))
@@ -376,11 +379,11 @@ def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_user
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it, and nothing of the producer's queue is sent any more."""
+    """Stands for SIGKILL: nothing catches it, and the rest of the producer's queue is not sent."""
 
 
 class KilledSource(FakeSource):
-    """An API during whose second answer the task is killed, with records still in the producer's queue."""
+    """An API during whose second response the task is killed, with records still in the producer's queue."""
 
     def __init__(self, answers, world) -> None:
         super().__init__(answers)
@@ -392,8 +395,8 @@ class KilledSource(FakeSource):
         raise Killed
 
 
-def test_an_attempt_that_was_killed_is_done_again_with_the_same_records(world, captured_users, tmp_path):
-    """The next one sends what was landed, though nothing of it was acknowledged, and asks for the rest alone."""
+def test_the_retry_of_a_killed_attempt_sends_the_same_records(world, captured_users, tmp_path):
+    """It sends the staged records, even if none was acknowledged, and requests only the rest."""
     world.source = KilledSource([captured_users[:10]], world)
     with pytest.raises(Killed):
         run(RunOrder("run-1", records=20))
@@ -402,29 +405,31 @@ def test_an_attempt_that_was_killed_is_done_again_with_the_same_records(world, c
     summary = run(RunOrder("run-1", records=20))
     assert world.source.given == 10
     wanted = [entry["login"]["uuid"].encode() for entry in captured_users[:20]]
-    assert [one.key() for one in world.sent("users_created")] == wanted
-    assert [one.value() for one in world.sent("users_created")][:10] == [one.value() for one in killed.sent]
+    assert [message.key() for message in world.sent("users_created")] == wanted
+    assert [message.value() for message in world.sent("users_created")][:10] == [
+        message.value() for message in killed.sent
+    ]
     assert (summary.fetched, summary.produced) == (20, 20)
     first, second = attempts(tmp_path)
     assert (first.finished, list(first.entries)) == (False, [])
     assert (second.run_id, second.finished, len(list(second.entries))) == ("run-1", True, 20)
 
 
-def test_each_record_says_which_run_sent_it_and_when_it_was_fetched(world, captured_users):
-    """In ms since the epoch; all records of one answer alike, and nothing else."""
+def test_each_record_has_its_run_and_fetch_time(world, captured_users):
+    """In ms since the epoch; the same for all records of one response."""
     before_ms = time.time_ns() // 1_000_000
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
     run(RunOrder("run-1", records=30))
     after_ms = time.time_ns() // 1_000_000
-    marks = [one.headers() for one in world.sent("users_created")]
-    assert [[name for name, _ in one] for one in marks] == [[RUN, FETCHED]] * 30
-    fetched = [int(one[1][1]) for one in marks]
+    marks = [message.headers() for message in world.sent("users_created")]
+    assert [[name for name, _ in mark] for mark in marks] == [[RUN, FETCHED]] * 30
+    fetched = [int(mark[1][1]) for mark in marks]
     assert before_ms <= fetched[0] <= fetched[-1] <= after_ms
     assert (len(set(fetched[:20])), len(set(fetched[20:]))) == (1, 1)
 
 
-def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured_users, tmp_path):
-    """A run that is tried again an hour later fetched them an hour ago."""
+def test_staged_responses_keep_their_fetch_time(world, captured_users, tmp_path):
+    """A run that is retried an hour later fetched them an hour ago."""
     world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=20))
@@ -433,19 +438,19 @@ def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured
     world.producer = FakeProducer()
     world.source = FakeSource([captured_users[10:20]])
     run(RunOrder("run-1", records=20))
-    fetched = [headers.read_text(one, FETCHED) for one in world.sent("users_created")]
+    fetched = [headers.read_text(message, FETCHED) for message in world.sent("users_created")]
     assert set(fetched[:10]) == {"1700000000123"}
-    assert all(int(one) > 1_700_000_000_123 for one in fetched[10:])
+    assert all(int(item) > 1_700_000_000_123 for item in fetched[10:])
 
 
 @pytest.mark.parametrize("offset_s", [-3600.0, 90.5])
-def test_a_clock_that_is_wrong_moves_kafkas_timestamps(world, captured_users, offset_s):
-    """By so many seconds; the time of the fetch is another clock's."""
+def test_a_clock_offset_moves_kafkas_timestamps(world, captured_users, offset_s):
+    """By this many seconds; the fetch time is another clock's."""
     world.source = FakeSource([captured_users])
     before_ms = time.time() * 1000
     run(RunOrder("r", records=30, clock_offset_s=offset_s))
     after_ms = time.time() * 1000
-    stamps = [one.timestamp()[1] for one in world.sent("users_created")]
+    stamps = [message.timestamp()[1] for message in world.sent("users_created")]
     assert all(before_ms - 1 <= stamp - offset_s * 1000 <= after_ms + 1 for stamp in stamps)
     assert int(headers.read_text(world.producer.sent[0], FETCHED)) >= int(before_ms)
 
@@ -455,11 +460,11 @@ def test_without_an_offset_the_timestamps_are_the_producers(world, captured_user
     """0 stands for that."""
     world.source = FakeSource([captured_users])
     run(RunOrder("r", records=30, clock_offset_s=offset_s))
-    assert {one.timestamp()[1] for one in world.producer.sent} == {0}
+    assert {message.timestamp()[1] for message in world.producer.sent} == {0}
 
 
-def test_journals_of_records_that_kafka_has_deleted_are_forgotten(world, captured_users, tmp_path, monkeypatch):
-    """As old as the topic's retention."""
+def test_delivery_logs_of_deleted_records_expire(world, captured_users, tmp_path, monkeypatch):
+    """With the topic's retention."""
     monkeypatch.setenv("PENSTOCK_KAFKA_RETENTION_HOURS", "2")
     world.source = FakeSource([captured_users])
     run(RunOrder("old", records=30))
@@ -470,11 +475,11 @@ def test_journals_of_records_that_kafka_has_deleted_are_forgotten(world, capture
         world.source, world.producer = FakeSource([captured_users]), FakeProducer()
         run(RunOrder(f"young {hours}", records=30))
         assert len(attempts(tmp_path)) == left
-    assert "old" not in [one.run_id for one in attempts(tmp_path)]
+    assert "old" not in [attempt.run_id for attempt in attempts(tmp_path)]
 
 
 def plain(entry):
-    """A mapping with plain dict access; takes what it needs out of the entry."""
+    """A mapping with plain dict access; it pops what it needs from the entry."""
     user = {"id": entry["login"].pop("uuid"), "first_name": entry.pop("name")["first"]}
     return user | {"address": entry.pop("location")["city"], "nationality": entry.pop("nat")}
 
@@ -489,8 +494,8 @@ class Someone(Record, frozen=True, kw_only=True):
 PLAIN = replace(PIPELINE, record=Someone, from_source=plain)
 
 
-def test_an_entry_that_the_mapping_did_not_expect_is_one_dead_letter(world, captured_users, changed):
-    """It says exception and line, and holds the entry as the API gave it, without secrets; the run goes on."""
+def test_an_entry_on_which_the_mapping_raises_is_one_dead_letter(world, captured_users, changed):
+    """It has exception and line, and the entry as the API returned it, without secrets; the run continues."""
     bad = changed("location", None)
     world.source = FakeSource([[*captured_users[:4], bad, *captured_users[5:10]]])
     summary = run(RunOrder("run-1", records=10), PLAIN)
@@ -510,8 +515,8 @@ def test_an_entry_that_the_mapping_did_not_expect_is_one_dead_letter(world, capt
     assert kept == bad
 
 
-def test_a_retried_run_makes_the_same_dead_letters(world, captured_users, changed):
-    """Of entries that raise and of those that are not JSON alike: their copies have one identity."""
+def test_a_retried_run_writes_the_same_dead_letters(world, captured_users, changed):
+    """For entries on which the mapping raises and for those that are not JSON: their copies have one identity."""
     bad = [changed("location"), Unreadable(b'{"n": NaN}', "NaN is not a JSON number"), changed("nat", ["DE"])]
     world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
@@ -520,12 +525,12 @@ def test_a_retried_run_makes_the_same_dead_letters(world, captured_users, change
     assert run(RunOrder("run-1", records=24), PLAIN).refused == 3
     letters = letters_of(world)
     assert len(letters) == 6
-    assert len({one.identity for one in letters}) == 3
-    assert [one.value for one in letters[:3]] == [one.value for one in letters[3:]]
+    assert len({letter.identity for letter in letters}) == 3
+    assert [letter.value for letter in letters[:3]] == [letter.value for letter in letters[3:]]
 
 
 def test_an_entry_that_is_not_json_is_one_dead_letter(world, captured_users):
-    """Its bytes are the value, without the secrets, on disk neither; the others are sent."""
+    """Its bytes are the value, without secrets, on disk neither; the others are sent."""
     bad = Unreadable(b'{"score": NaN, "login": {"password": "s3cret"}}', "NaN is not a JSON number")
     world.source = FakeSource([[*captured_users[:5], bad]])
     summary = run(RunOrder("run-1", records=6))
@@ -540,7 +545,7 @@ def test_an_entry_that_is_not_json_is_one_dead_letter(world, captured_users):
 
 
 def test_too_many_failed_entries_end_a_run_at_once(world, captured_users):
-    """After 200 entries no more is asked for; what failed is in the dead-letter topic, what was sent stays."""
+    """After 200 entries no more are requested; failed ones are in the dead-letter topic, sent ones stay."""
     world.source = FakeSource([[*[{}] * 25, *captured_users[:25]]] * 100)
     with pytest.raises(
         TooManyFailed, match=r"100 of 200 entries .* KeyError at test_ingest.py, line \d+, for example entry 0"
@@ -550,8 +555,8 @@ def test_too_many_failed_entries_end_a_run_at_once(world, captured_users):
     assert [len(world.sent(topic)) for topic in ("users_created", "users_created.dlq")] == [100, 100]
 
 
-def test_entries_of_every_kind_count_towards_the_share(world, captured_users, changed):
-    """Broken rules, exceptions, and what is not JSON; the setting says how many are too many."""
+def test_failed_entries_of_every_kind_count_towards_the_share(world, captured_users, changed):
+    """Broken rules, exceptions, and what is not JSON; a setting defines the limit."""
     bad = [changed("nat", ["DE"]), changed("location"), Unreadable(b"NaN", "no"), changed("name", None)] * 3
     world.source = FakeSource([[*bad, *captured_users[:28]]])
     with pytest.raises(TooManyFailed, match="12 of 40"):
@@ -560,14 +565,14 @@ def test_entries_of_every_kind_count_towards_the_share(world, captured_users, ch
 
 
 def test_the_share_of_failed_entries_is_a_setting(world, monkeypatch):
-    """1 lets every entry fail."""
+    """1 allows every entry to fail."""
     monkeypatch.setenv("PENSTOCK_SOURCE_MAX_FAILED_SHARE", "1")
     world.source = FakeSource([[None] * 300])
     assert run(RunOrder("run-1", records=300)).refused == 300
 
 
-def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users):
-    """The API may never answer again: its bad entries are in the dead-letter topic all the same."""
+def test_entries_rejected_before_the_source_failed_are_kept(world, captured_users):
+    """The API may never respond again: its bad entries are in the dead-letter topic nevertheless."""
     world.source = FakeSource([[None, *captured_users]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=60))
@@ -575,7 +580,7 @@ def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users
 
 
 def test_secret_fields_are_dropped_at_any_depth():
-    """In objects and lists; all else stays."""
+    """In objects and lists; everything else stays."""
     entries = [{"a": [{"s": 1, "b": {"s": {"c": 2}, "d": 3}}], "s": None}, ["s", [{"s": 4}]], "s", None]
     ingest.drop_fields(frozenset({"s"}), entries)
     assert entries == [{"a": [{"b": {"d": 3}}]}, ["s", [{}]], "s", None]

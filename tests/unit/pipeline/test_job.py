@@ -74,7 +74,7 @@ class FakeBook:
 
 
 def raw_of(query_id: str | None):
-    """What foreachBatch is given: a DataFrame that knows its query."""
+    """The argument of foreachBatch: a DataFrame that knows its query."""
     context = SimpleNamespace(getLocalProperty={"sql.streaming.queryId": query_id}.get)
     return SimpleNamespace(sparkSession=SimpleNamespace(sparkContext=context))
 
@@ -107,7 +107,7 @@ class FakeRecorder:
 
 
 class FakeQuery:
-    """A streaming query that ends as `outcomes` say, one a wait, and goes on in between."""
+    """A streaming query that ends as in `outcomes`, one per wait, and runs in between."""
 
     def __init__(self, *outcomes, busy: int = 0) -> None:
         self.outcomes, self.busy = list(outcomes), busy
@@ -133,7 +133,7 @@ class FakeQuery:
 
 @dataclass(frozen=True)
 class FakePlan:
-    """A plan of which nothing is known but the order, and what is known and found of the topic's keys."""
+    """A plan that knows only the order, and the key formats of the topic."""
 
     order: Order = ONE_LAYOUT
     proofs: KeyProofs = NOTHING_PROVEN
@@ -142,7 +142,7 @@ class FakePlan:
 
 @pytest.fixture
 def stored(monkeypatch):
-    """What `store` does; it gives one summary unless told otherwise."""
+    """Return a stand-in for `store`; it returns one summary unless specified otherwise."""
     world = SimpleNamespace(calls=0, do=lambda: [ONE], with_plan=False)
 
     def store(_raw, plan):
@@ -155,7 +155,7 @@ def stored(monkeypatch):
 
 
 def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
-    """After a batch its lines are written, under the id of the query, which outlives the process."""
+    """After a batch its entries are written, under the id of the query, which survives the process."""
     book = FakeBook()
     keeper = BatchRunner(FakePlan(), book, threading.Event())
     keeper.process_batch(raw_of("query-1"), 7)
@@ -165,8 +165,8 @@ def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     assert book.lags_s == [0, 0]
 
 
-def test_what_a_batch_proves_of_keys_is_kept_before_its_ledger_lines(stored):
-    """A batch is given what is known so far and nothing that an attempt before it found; a failed one keeps nothing."""
+def test_proven_key_formats_are_kept_before_the_ledger_entries(stored):
+    """A batch gets what is known so far and nothing that an earlier attempt found; a failed batch keeps nothing."""
     happened = []
     known = KeyProofs({"text": {}})
     formats = SimpleNamespace(known=known, note=lambda *what: happened.append(("note", *what)))
@@ -188,8 +188,8 @@ def test_what_a_batch_proves_of_keys_is_kept_before_its_ledger_lines(stored):
     assert happened == ["failed", ("note", {"connect": {0: 4}}, [ONE]), "ledger"]
 
 
-def test_a_batch_is_stored_in_the_order_of_the_moment(stored):
-    """The topic may have grown since the batch before; when Kafka cannot be asked, nothing of the batch is stored."""
+def test_a_batch_is_stored_in_the_current_order(stored):
+    """The topic may have grown since the previous batch; if Kafka does not respond, nothing of the batch is stored."""
     grown = Order((TopicLayout(4), TopicLayout(6, 9)))
     BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=lambda: grown).process_batch(raw_of("q"), 7)
     assert stored.order is grown
@@ -202,8 +202,8 @@ def test_a_batch_is_stored_in_the_order_of_the_moment(stored):
     assert stored.calls == 1
 
 
-def test_a_batch_that_fails_is_not_in_the_ledger(stored):
-    """An error comes out, nothing is written, and the next batch can be kept."""
+def test_a_failed_batch_is_not_in_the_ledger(stored):
+    """The error is raised, nothing is written, and the next batch can be recorded."""
     book = FakeBook()
     keeper = BatchRunner(FakePlan(), book, threading.Event())
 
@@ -218,8 +218,8 @@ def test_a_batch_that_fails_is_not_in_the_ledger(stored):
     assert len(book.written) == 1
 
 
-def test_no_batch_begins_once_the_job_is_stopping(stored):
-    """A batch that comes after the stop is refused before anything of it is done."""
+def test_no_batch_starts_once_the_job_is_stopping(stored):
+    """A batch that arrives after the stop is rejected before any of it is processed."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     with pytest.raises(InterruptedError, match="batch 7 was not started"):
@@ -227,8 +227,8 @@ def test_no_batch_begins_once_the_job_is_stopping(stored):
     assert stored.calls == 0
 
 
-def test_no_batch_begins_without_the_lease(stored):
-    """Another job's checkpoint is left alone: the error comes out before anything of the batch is done."""
+def test_no_batch_starts_without_the_lease(stored):
+    """Another job's checkpoint is left alone: the error is raised before any of the batch is processed."""
 
     def confirm():
         raise JobRunning("another job")
@@ -238,8 +238,8 @@ def test_no_batch_begins_without_the_lease(stored):
     assert stored.calls == 0
 
 
-def test_the_batch_in_hand_is_finished_before_a_stop(stored):
-    """`wait_idle` returns when the batch that was begun is stored and in the ledger, not before."""
+def test_the_batch_in_flight_is_finished_before_a_stop(stored):
+    """`wait_idle` returns when the started batch is stored and in the ledger, not before."""
     happened = []
     begun, may_end = threading.Event(), threading.Event()
     book = SimpleNamespace(write=lambda *_: happened.append("written"))
@@ -268,7 +268,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
 
 
 def test_a_stop_waits_for_the_commit(clock):
-    """Once stopping is set, the query is stopped after the trigger in hand has committed."""
+    """Once stopping is set, the query is stopped after the current trigger has committed."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     query, noter = FakeQuery(None, keeper.stopping.set, busy=3), FakeNoter()
     recorder = FakeRecorder()
@@ -278,7 +278,7 @@ def test_a_stop_waits_for_the_commit(clock):
     assert clock.slept_s == [0.05] * 3
 
 
-def test_a_commit_is_not_waited_for_without_end(clock):
+def test_the_wait_for_a_commit_is_bounded(clock):
     """A trigger that never ends does not keep the job from stopping."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
@@ -289,14 +289,14 @@ def test_a_commit_is_not_waited_for_without_end(clock):
 
 
 def test_a_query_that_fails_is_an_error():
-    """Spark's error comes out while the job is not stopping."""
+    """Spark's error is raised if the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
         job._watch_query(query, BatchRunner(FakePlan(), FakeBook(), threading.Event()), FakeNoter(), FakeRecorder())
 
 
-def test_a_batch_refused_by_the_stop_is_no_error(clock):
-    """That the next batch was not started is what a stop is for; any other error of a stopping query is one."""
+def test_a_batch_rejected_by_the_stop_is_no_error(clock):
+    """The stop prevents the next batch on purpose; any other error of a stopping query is one."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     for refusal in ("InterruptedError: batch 7 was not started", "JobRunning: another job owns the checkpoint"):
@@ -307,7 +307,7 @@ def test_a_batch_refused_by_the_stop_is_no_error(clock):
 
 @pytest.fixture
 def signals():
-    """The handlers of this process, put back afterwards."""
+    """The signal handlers of this process, restored afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -324,7 +324,7 @@ def test_a_signal_stops_the_job(signals, number):
 
 
 class FakeLease:
-    """Stands for the lease; `lost_to` makes it another job's."""
+    """Stands for the lease; `lost_to` gives it to another job."""
 
     def __init__(self, on_lost) -> None:
         self.on_lost, self.lost_to, self.happened = on_lost, "", []
@@ -343,7 +343,7 @@ class FakeLease:
 
 @pytest.fixture
 def around(monkeypatch, signals, stored, clock, tmp_path):
-    """A job whose queries are those of `queries`, one after the other, in the order of `happened`."""
+    """A job with these queries, one after the other, in the order of `happened`."""
     around = SimpleNamespace(
         queries=[], keeper=None, waited_s=[], starts=0, happened=[], fits=lambda: "id-1", lease=None
     )
@@ -420,17 +420,17 @@ def failed() -> StreamingQueryException:
     return StreamingQueryException("StoreFailed: no\nand a long trace")
 
 
-def test_a_failed_query_is_started_again(around):
-    """A batch that failed is done again, later each time; each failure is noted."""
+def test_a_failed_query_is_restarted(around):
+    """A failed batch is retried with increasing delay; each failure is recorded."""
     around.queries = [failed(), failed(), failed()]
     around.run()
-    assert [str(one).partition(":")[0] for one in around.noter.failures] == ["StoreFailed"] * 3
+    assert [str(failure).partition(":")[0] for failure in around.noter.failures] == ["StoreFailed"] * 3
     assert around.starts == 4
     assert around.waited_s == [2, 4, 8]
 
 
-def test_a_batch_is_kept_with_the_lag_of_the_commit_log(around):
-    """The ledger is told how long Cassandra may take to have in its log what it acknowledged."""
+def test_a_batch_is_recorded_with_the_commit_log_lag(around):
+    """The ledger gets the time after which Cassandra has in its commit log what it acknowledged."""
 
     def batch():
         around.keeper.process_batch(raw_of("q"), 7)
@@ -442,7 +442,7 @@ def test_a_batch_is_kept_with_the_lag_of_the_commit_log(around):
 
 
 def test_a_query_that_always_fails_fails_the_job(around):
-    """Five failures in a row without a batch in between end the job with Spark's error."""
+    """Five failures in a row without a completed batch end the job with Spark's error."""
     around.queries = [failed() for _ in range(9)]
     with pytest.raises(StreamingQueryException):
         around.run()
@@ -450,7 +450,7 @@ def test_a_query_that_always_fails_fails_the_job(around):
 
 
 def test_a_failing_transform_leaves_the_job_idle(around, stored, capsys):
-    """The query is not started again, the process neither ends nor fails, and one event says where and what to do."""
+    """The query is not restarted, the process neither ends nor fails, and one event says where and what to do."""
 
     def fail():
         raise TransformFailed("/p/orders.py, line 7: ValueError: no\n  transform fails", hint="correct it", kind="k")
@@ -468,8 +468,8 @@ def test_a_failing_transform_leaves_the_job_idle(around, stored, capsys):
     assert around.happened[-1] == "give back"
 
 
-def test_what_python_raised_is_recorded_rather_than_sparks_words_for_it(around, stored):
-    """An error of an earlier query is not taken for that of one that failed before it began a batch."""
+def test_the_python_error_is_recorded_instead_of_sparks_message(around, stored):
+    """An error of an earlier query is not taken for that of one that failed before its first batch."""
 
     def fail():
         raise StoreFailed("no")
@@ -484,24 +484,26 @@ def test_what_python_raised_is_recorded_rather_than_sparks_words_for_it(around, 
     assert [type(error) for error in around.recorder.recorded] == [StoreFailed, StreamingQueryException]
 
 
-def test_the_checkpoint_is_owned_and_fits_before_anything_else(around):
-    """First the lease of the folder, then the checkpoint is looked at, then the generation begins, then the query."""
+def test_the_checkpoint_is_owned_and_checked_first(around):
+    """First the folder's lease is acquired, then the checkpoint is checked, then the incarnation starts, then the
+    query.
+    """
     around.run()
     begin = ("begin", "id-1")
     assert around.happened == ["take", "fit", begin, "start", "give back"]
     assert around.lease.name == around.folder == str(around.settings.checkpoint) + "/users_created"
 
 
-def test_each_start_of_the_query_looks_at_the_checkpoint(around):
-    """What was torn, or deleted from Kafka, while the job ran is found before the query goes on."""
+def test_each_start_of_the_query_checks_the_checkpoint(around):
+    """Corrupt files, and records deleted from Kafka while the job ran, are found before the query resumes."""
     around.queries = [failed()]
     around.run()
-    looked = [one for one in around.happened if one in {"fit", "check", "start"}]
+    looked = [item for item in around.happened if item in {"fit", "check", "start"}]
     assert looked == ["fit", "start", "fit", "check", "start"]
 
 
 def test_a_checkpoint_that_does_not_fit_stops_the_job(around):
-    """No query starts, no generation begins."""
+    """No query and no incarnation starts."""
 
     def refuse():
         raise CheckpointRefused("no")
@@ -512,7 +514,7 @@ def test_a_checkpoint_that_does_not_fit_stops_the_job(around):
     assert around.happened == ["take", "fit", "give back"]
 
 
-def test_a_kafka_that_is_away_between_two_starts_is_waited_for(around):
+def test_an_unavailable_kafka_between_two_starts_is_retried(around):
     """It counts as a failure of the query, with the same back-off."""
     answers = iter(["id-1", KafkaUnreachable("away"), "id-1"])
 
@@ -527,8 +529,8 @@ def test_a_kafka_that_is_away_between_two_starts_is_waited_for(around):
     assert (around.starts, around.waited_s) == (2, [2, 4])
 
 
-def test_a_topic_that_is_recreated_while_the_job_waits_stops_it(around):
-    """The query is stopped, the failure is noted, and the job does not try again by itself."""
+def test_a_topic_recreated_while_the_job_waits_stops_it(around):
+    """The query is stopped, the failure is recorded, and the job does not retry by itself."""
 
     def recreate():
         raise TopicRecreated("recreated")
@@ -536,12 +538,12 @@ def test_a_topic_that_is_recreated_while_the_job_waits_stops_it(around):
     around.queries, around.changes = [None, failed()], [lambda: None, recreate]
     with pytest.raises(TopicRecreated):
         around.run()
-    assert [str(one) for one in around.noter.failures] == ["recreated"]
+    assert [str(failure) for failure in around.noter.failures] == ["recreated"]
     assert around.happened[-2:] == ["start", "give back"]
 
 
 def test_a_query_on_a_recreated_topic_is_stopped():
-    """No batch of it goes on behind the error."""
+    """None of its batches runs after the error."""
 
     def watch():
         raise TopicRecreated("recreated")
@@ -554,7 +556,7 @@ def test_a_query_on_a_recreated_topic_is_stopped():
 
 
 def test_a_checkpoint_of_another_log_stops_the_job_where_topics_have_no_id(around):
-    """No generation begins, and no query starts."""
+    """No incarnation and no query starts."""
     around.incarnation.find_other_log = lambda topic_id: "the record at 0:3 is not the one that was read before"
     folder = checkpoint_of(around.settings, "users_created").folder
     (Path(folder) / "offsets").mkdir(parents=True)
@@ -566,15 +568,15 @@ def test_a_checkpoint_of_another_log_stops_the_job_where_topics_have_no_id(aroun
 
 
 def test_a_job_that_lost_its_lease_ends_with_an_error(around):
-    """It stops as for a signal, and then says who has it."""
+    """It stops as after a signal, and then names the new owner."""
     around.queries = [lambda: around.lease.lose()]  # noqa: PLW0108 - the lease is made later
     with pytest.raises(JobRunning, match="process 7 on elsewhere"):
         around.run()
     assert around.happened[-2:] == ["start", "give back"]
 
 
-def test_a_table_that_lacks_a_column_stops_the_job(around, monkeypatch):
-    """The error names the columns and the commands that add them; the lease is not taken."""
+def test_a_table_without_a_column_stops_the_job(around, monkeypatch):
+    """The error names the columns and the commands that add them; the lease is not acquired."""
     monkeypatch.setattr(job.cassandra, "find_missing_columns", lambda *_: ["email text", "dob timestamp"])
     with pytest.raises(
         PenstockError, match=r"mistyped columns in the table .*created_users: email text, dob timestamp"
@@ -584,24 +586,24 @@ def test_a_table_that_lacks_a_column_stops_the_job(around, monkeypatch):
     assert around.happened == []
 
 
-def test_a_checkpoint_is_made_to_fit(monkeypatch, tmp_path):
-    """Its torn end is mended first, then it is compared with Kafka, and then the topic's id is kept in it."""
-    one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
+def test_a_checkpoint_is_prepared(monkeypatch, tmp_path):
+    """Its corrupt end is repaired first, then it is compared with Kafka, and then the topic's id is stored in it."""
+    checkpoint = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
     (tmp_path / "t" / "offsets").mkdir(parents=True)
     (tmp_path / "t" / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":7}}')
     (tmp_path / "t" / "offsets" / "1").write_text("")
     held = {"span": OffsetRange(0, 0, 7)}
     monkeypatch.setattr(job.topics, "fetch_topic_id", lambda *_: "id-1")
     monkeypatch.setattr(job.topics, "fetch_offset_ranges", lambda *_: [held["span"]])
-    assert job.prepare_checkpoint(one, read()) == "id-1"
-    assert one.origin().topic_id == "id-1"
+    assert job.prepare_checkpoint(checkpoint, read()) == "id-1"
+    assert checkpoint.origin().topic_id == "id-1"
     assert not (tmp_path / "t" / "offsets" / "1").exists()
     held["span"] = OffsetRange(0, 0, 6)
     with pytest.raises(CheckpointRefused):
-        job.prepare_checkpoint(one, read())
+        job.prepare_checkpoint(checkpoint, read())
 
 
-def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
+def test_spark_uses_the_checked_folder(tmp_path):
     """The query's checkpoint is ours, as a URL that does not depend on Hadoop's default file system."""
     asked = {}
 
@@ -624,14 +626,17 @@ def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
         def start(self):
             return "query"
 
-    one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
+    checkpoint = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
-    assert job._start_query(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
+    assert (
+        job._start_query(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), checkpoint, keeper)
+        == "query"
+    )
     assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "70 milliseconds"}
 
 
-def test_every_table_is_made(settings):
-    """The pipeline's, the ledger's and the leases."""
+def test_every_table_is_created(settings):
+    """The pipeline's, the ledger's and the leases'."""
     session = FakeSession()
     job.create_tables(session, settings)
     made = [re.search(r"spark_streams\.(\w+)", query)[1] for query in created(session)]
@@ -639,8 +644,8 @@ def test_every_table_is_made(settings):
     assert {"ledger", "generations", "leases"} <= set(made)
 
 
-def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
-    """Keyspace and each table that any command needs, in one message; nothing when an administrator made them."""
+def test_a_role_without_create_gets_everything_that_is_missing(settings):
+    """Keyspace and each table that any command needs, in one message; nothing if an administrator created them."""
 
     def denied(query, _values):
         if query.lstrip().startswith("CREATE"):
@@ -664,8 +669,8 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
     assert created(there) == []
 
 
-def test_services_are_waited_for(monkeypatch, clock):
-    """The job waits for Kafka and then for Cassandra."""
+def test_the_job_waits_for_services(monkeypatch, clock):
+    """For Kafka and then for Cassandra."""
     asked = []
 
     def ensure(settings, pipeline):
@@ -681,8 +686,8 @@ def test_services_are_waited_for(monkeypatch, clock):
     assert clock.slept_s == [1, 1]
 
 
-def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
-    """After the bound of the settings, the error names the service and the time."""
+def test_a_service_that_stays_unavailable_ends_the_wait(monkeypatch, clock):
+    """After the configured limit, the error names the service and the time."""
     monkeypatch.setattr(job.topics, "ensure_pipeline_topics", lambda *_: None)
 
     def connect(settings):
@@ -693,8 +698,8 @@ def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
         job.wait_for_services(read(spark_wait_s=7))
 
 
-def test_a_mended_checkpoint_writes_lines_of_its_own(stored):
-    """A batch that is planned anew may lie across older lines: it must not be taken for the same job's."""
+def test_a_repaired_checkpoint_writes_entries_of_its_own(stored):
+    """A batch that is planned again may overlap older entries: it must not be taken for the same job's."""
     book = FakeBook()
     keeper = BatchRunner(FakePlan(), book, threading.Event())
     keeper.process_batch(raw_of("q"), 7)

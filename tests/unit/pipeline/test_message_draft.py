@@ -17,10 +17,10 @@ from tests.unit.records import READINGS, Everything, Scalars
 SETTINGS = read(home="unused")
 
 
-def test_the_template_of_the_users_keeps_their_contract():
-    """It can be sent as it is."""
-    found = message_draft.validate_text(users.PIPELINE, FakeSchemas(), message_draft.build_template(users.User))
-    assert isinstance(found, users.User)
+def test_the_template_of_the_users_satisfies_their_contract():
+    """It can be sent unchanged."""
+    draft = message_draft.validate_text(users.PIPELINE, FakeSchemas(), message_draft.build_template(users.User))
+    assert isinstance(draft, users.User)
 
 
 def test_the_template_of_the_other_types_keeps_their_contract():
@@ -32,7 +32,7 @@ def test_the_template_of_the_other_types_keeps_their_contract():
 
 
 def test_a_template_has_every_field():
-    """Of each type an example; null where a field may be absent."""
+    """An example of each type; null for optional fields."""
     made = json.loads(message_draft.build_template(Everything))
     assert set(made) == set(Everything.__struct_fields__)
     assert made["maybe_text"] is None
@@ -49,17 +49,17 @@ def test_a_template_has_every_field():
         ("\0\0\0\0\1{}", Reason.JSON_MALFORMED),
     ],
 )
-def test_it_is_checked_as_the_stream_checks_it(text, reason):
-    """What the stream would set aside is told before."""
-    found = message_draft.validate_text(READINGS, FakeSchemas(), text)
-    assert isinstance(found, Fault)
-    assert found.reason == reason
+def test_a_draft_is_validated_like_in_the_stream(text, reason):
+    """What the stream would dead-letter is reported before it is sent."""
+    draft = message_draft.validate_text(READINGS, FakeSchemas(), text)
+    assert isinstance(draft, Fault)
+    assert draft.reason == reason
 
 
-def test_it_is_packed_as_the_producer_packs_it():
-    """Keyed by its id, framed with the id of the registered schema."""
-    one = message_draft.validate_text(READINGS, FakeSchemas(), '{"sensor": 7, "celsius": 1.5}')
-    key, value = message_draft.encode_record(SETTINGS, READINGS, FakeRegistry(), one)
+def test_a_draft_is_encoded_like_by_the_producer():
+    """Keyed by its id, with the id of the registered schema in its header."""
+    draft = message_draft.validate_text(READINGS, FakeSchemas(), '{"sensor": 7, "celsius": 1.5}')
+    key, value = message_draft.encode_record(SETTINGS, READINGS, FakeRegistry(), draft)
     assert (key, value) == (b"7", encode_header(JSON_ID) + b'{"sensor":7,"celsius":1.5}')
 
 
@@ -67,14 +67,14 @@ OPEN = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required":
 ROW = '{"type": "record", "name": "R", "fields": [{"name": "n", "type": "int"}]}'
 
 
-def test_a_value_of_a_registered_schema_is_framed():
-    """JSON as it was typed, Avro in its bytes."""
+def test_a_value_of_a_registered_schema_gets_a_header():
+    """JSON as it was typed, Avro encoded."""
     assert message_draft.encode_text(7, "JSON", OPEN, '{"n": 3}') == encode_header(7) + b'{"n": 3}'
     assert message_draft.encode_text(8, "AVRO", ROW, '{"n": 3}') == encode_header(8) + b"\x06"
 
 
 @pytest.mark.parametrize(
-    ("kind", "schema", "text", "told"),
+    ("kind", "schema", "text", "problem"),
     [
         ("JSON", OPEN, '{"n": "x"}', r"\$\.n: 'x' is not of type 'integer'"),
         ("JSON", OPEN, "{}", "'n' is a required property"),
@@ -85,9 +85,9 @@ def test_a_value_of_a_registered_schema_is_framed():
         ("PROTOBUF", "{}", "{}", "send the text as typed"),
     ],
 )
-def test_a_value_that_breaks_its_schema_is_not_framed(kind, schema, text, told):
+def test_a_value_that_breaks_its_schema_is_not_encoded(kind, schema, text, problem):
     """Each broken rule is named."""
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=problem):
         message_draft.encode_text(7, kind, schema, text)
 
 
@@ -103,14 +103,14 @@ def test_a_value_that_breaks_its_schema_is_not_framed(kind, schema, text, told):
         "null",
     ],
 )
-def test_a_schema_that_cannot_be_checked_with_is_a_wrong_use(schema):
-    """It may be in itself, or name what is not there; nothing that it refers to is fetched."""
+def test_a_schema_that_cannot_be_used_is_a_usage_error(schema):
+    """It may be invalid, or have a missing reference; no reference is fetched."""
     with pytest.raises(UsageError, match="the schema cannot be used for validation"):
         message_draft.encode_text(7, "JSON", schema, '"x"')
 
 
-def test_an_avro_schema_that_could_hurt_is_not_written_with():
-    """A type inside of itself is refused, as it is when values are read."""
+def test_a_dangerous_avro_schema_is_not_used():
+    """A recursive type is rejected, as it is when values are read."""
     endless = '{"type": "record", "name": "R", "fields": [{"name": "r", "type": ["null", "R"]}]}'
     with pytest.raises(UsageError, match="R contains itself"):
         message_draft.encode_text(7, "AVRO", endless, '{"r": null}')
@@ -118,7 +118,7 @@ def test_an_avro_schema_that_could_hurt_is_not_written_with():
 
 @pytest.fixture
 def sends(monkeypatch):
-    """Puts a producer in place."""
+    """Return a function that installs a producer."""
 
     def put(**named):
         client = FakeProducer(**named)
@@ -128,8 +128,8 @@ def sends(monkeypatch):
     return put
 
 
-def test_the_place_is_the_one_that_kafka_acknowledged(sends):
-    """Key and value are sent as they are given."""
+def test_the_position_is_the_acknowledged_one(sends):
+    """Key and value are sent unchanged."""
     client = sends()
     assert str(message_draft.deliver_message(SETTINGS, "t", None, b"x")) == "0:0"
     assert client.sent[0].value() == b"x"
@@ -137,15 +137,15 @@ def test_the_place_is_the_one_that_kafka_acknowledged(sends):
 
 
 @pytest.mark.parametrize("named", [{"held": 1}, {"fails": lambda _: True}])
-def test_what_is_not_acknowledged_is_not_called_delivered(sends, named):
-    """Neither without a report nor with a bad one."""
+def test_an_unacknowledged_message_is_not_reported_as_delivered(sends, named):
+    """Neither without a delivery report nor with a failed one."""
     sends(**named)
     with pytest.raises(DeliveryFailed):
         message_draft.deliver_message(SETTINGS, "t", None, b"x")
 
 
 @pytest.mark.parametrize("topic", ["kafkasql-journal", "__consumer_offsets"])
-def test_nothing_is_sent_to_a_topic_that_a_service_keeps(sends, topic):
+def test_nothing_is_sent_to_an_internal_topic(sends, topic):
     """A message there could break the registry, or Kafka."""
     client = sends()
     with pytest.raises(UsageError):

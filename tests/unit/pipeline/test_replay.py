@@ -1,4 +1,4 @@
-"""A replay with Spark's part as a stand-in: what it reads, what it writes down, what it says."""
+"""A replay with stand-ins for Spark and the tables."""
 
 from types import SimpleNamespace
 
@@ -16,13 +16,13 @@ from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried
 
 spans = st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.integers(0, 60)), max_size=4).map(
-    lambda found: [OffsetRange(partition, first, first + more) for partition, (first, more) in found.items()]
+    lambda item: [OffsetRange(partition, first, first + more) for partition, (first, more) in item.items()]
 )
 
 
 @given(spans, st.integers(1, 50))
-def test_rounds_hold_each_offset_once_and_in_order(wanted, records):
-    """At most `records` offsets a round, one for each partition at least; no partition twice, no empty span."""
+def test_rounds_contain_each_offset_once_and_in_order(wanted, records):
+    """At most `records` offsets per round, at least one per partition; no partition twice, no empty range."""
     seen = {span.partition: [] for span in wanted}
     for some in split_rounds(wanted, records):
         assert some
@@ -35,7 +35,7 @@ def test_rounds_hold_each_offset_once_and_in_order(wanted, records):
 
 
 class World:
-    """What a replay is given, and what it did."""
+    """The arguments of a replay, and what it did."""
 
     def __init__(self, topic: Carried) -> None:
         self.topic = topic
@@ -47,8 +47,8 @@ class World:
         if len(self.stored()) > self.fails_at:
             raise PenstockError("killed")
         return [
-            BatchSummary(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}, {})
-            for one in some
+            BatchSummary(item.partition, item.first, item.end - 1, item.records, item.records, 0, 0, 0, 9, {}, {})
+            for item in some
         ]
 
     def stored(self) -> list:
@@ -60,8 +60,8 @@ class World:
         return replay.replay_ranges("spark", self.topic.tables.session, settings, list(wanted), report)
 
     def lines(self) -> list[tuple[str, int, int, int]]:
-        found = self.topic.tables.kept["ledger"].values()
-        return [(one["job"], one["batch_id"], one["first_offset"], one["last_offset"]) for one in found]
+        result = self.topic.tables.kept["ledger"].values()
+        return [(item["job"], item["batch_id"], item["first_offset"], item["last_offset"]) for item in result]
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def world(tmp_path, monkeypatch):
         yield world
 
 
-def test_a_replay_goes_round_by_round(world):
-    """Each is stored, written to the ledger under a job of the replay's own, and reported."""
+def test_a_replay_runs_in_rounds(world):
+    """Each is stored, written to the ledger under the replay's own job, and reported."""
     done = world.replay(OffsetRange(0, 2, 7), OffsetRange(1, 0, 3))
     assert world.done == [
         ("warm up", EPOCH_US),
@@ -90,30 +90,33 @@ def test_a_replay_goes_round_by_round(world):
         ("store", [OffsetRange(0, 6, 7)]),
         ("report", (8, 8)),
     ]
-    assert (done.records, [(one.partition, one.first_offset, one.last_offset) for one in done.partitions]) == (
+    assert (
+        done.records,
+        [(partition.partition, partition.first_offset, partition.last_offset) for partition in done.partitions],
+    ) == (
         8,
         [(0, 2, 6), (1, 0, 2)],
     )
     assert done.job.startswith(REPLAY)
-    assert sorted(one[1:] for one in world.lines()) == [(0, 0, 1), (0, 2, 3), (1, 2, 2), (1, 4, 5), (2, 6, 6)]
-    assert {one[0] for one in world.lines()} == {done.job}
+    assert sorted(line[1:] for line in world.lines()) == [(0, 0, 1), (0, 2, 3), (1, 2, 2), (1, 4, 5), (2, 6, 6)]
+    assert {line[0] for line in world.lines()} == {done.job}
 
 
-def test_a_line_is_written_once_its_round_is_stored(world):
-    """What fails has none; done again, it is another job, with all of its lines."""
+def test_ledger_entries_are_written_once_their_round_is_stored(world):
+    """A failed round has none; the next attempt is another job, with all of its entries."""
     world.fails_at = 1
     with pytest.raises(PenstockError, match="killed"):
         world.replay(OffsetRange(0, 0, 9))
-    assert [one[1:] for one in world.lines()] == [(0, 0, 3)]
+    assert [line[1:] for line in world.lines()] == [(0, 0, 3)]
     world.fails_at = 99
     again = world.replay(OffsetRange(0, 0, 9))
     assert again.records == 9
-    assert len([one for one in world.lines() if one[0] == again.job]) == 3
-    assert len({one[0] for one in world.lines()}) == 2
+    assert len([line for line in world.lines() if line[0] == again.job]) == 3
+    assert len({line[0] for line in world.lines()}) == 2
 
 
-def test_a_round_is_in_the_commit_log_once_it_is_done(world, clock):
-    """Where Cassandra acknowledges before it syncs, each round waits for that as a batch of the stream does."""
+def test_a_completed_round_is_in_the_commit_log(world, clock):
+    """Where Cassandra acknowledges before it syncs, each round waits for that like a batch of the stream."""
     world.topic.tables.node = {"commitlog_sync": "periodic", "periodic_commitlog_sync_lag_block": "10ms"}
     world.replay(OffsetRange(0, 0, 9))
     assert clock.slept_s == [0.01] * 3
@@ -122,14 +125,14 @@ def test_a_round_is_in_the_commit_log_once_it_is_done(world, clock):
     assert len(clock.slept_s) == 3
 
 
-def test_nothing_to_replay_is_done_at_once(world):
+def test_an_empty_replay_ends_at_once(world):
     """No offsets, no rounds."""
     done = world.replay(OffsetRange(0, 3, 3))
     assert (done.records, done.partitions, world.stored()) == (0, [], [])
 
 
 def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
-    """Its records would be taken for those of the topic before it."""
+    """Its records would be taken for those of its predecessor."""
     world.topic.tables.generations = {"id-0": EPOCH_US}
     with pytest.raises(TopicRecreated, match="its id is id-1, the ledger's topic has the id id-0"):
         world.replay(OffsetRange(0, 0, 3))
@@ -137,7 +140,7 @@ def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
 
 
 def test_a_topic_that_no_job_has_read_is_not_replayed(world):
-    """Its rows would have no epoch to count from."""
+    """Its rows would have no timestamp base."""
     world.topic.tables.generations = {}
     with pytest.raises(PenstockError, match="no job has read readings yet"):
         world.replay(OffsetRange(0, 0, 3))

@@ -1,4 +1,4 @@
-"""Where a job goes on when the ledger is older than its checkpoint."""
+"""Where a job resumes when the ledger is older than its checkpoint."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,9 @@ from tests.unit.fakes import message
 
 
 class World:
-    """A checkpoint, a ledger that ends at `ends`, and a topic with these spans; offsets in `marks` hold no record."""
+    """A checkpoint, a ledger that ends at `ends`, and a topic with these ranges; offsets in `marks` contain no
+    record.
+    """
 
     def __init__(self, folder: Path, ends: dict[int, int]) -> None:
         self.settings = read(spark_checkpoint=str(folder))
@@ -38,7 +40,7 @@ class World:
                     yield message(offset, partition=span.partition)
 
     def commit(self, *ends: int, beginning: tuple[int, ...] = (0, 0)) -> None:
-        """Give the checkpoint one batch, which is done."""
+        """Give the checkpoint one completed batch."""
         folder = Path(self.checkpoint.folder)
         first, last = ({"t": dict(enumerate(each))} for each in (beginning, ends))
         for name, content in (
@@ -64,8 +66,8 @@ def make(monkeypatch, tmp_path):
     return make
 
 
-def test_an_older_ledger_is_where_the_query_goes_on(make):
-    """Per partition; the checkpoint that was ahead is kept, and log and checkpoint say so."""
+def test_the_query_resumes_at_an_older_ledger(make):
+    """Per partition; the checkpoint that was ahead is kept, and both log and checkpoint record it."""
     world = make(p0=12, p1=30)
     world.commit(20, 30)
     with capture_logs() as logs:
@@ -80,24 +82,24 @@ def test_an_older_ledger_is_where_the_query_goes_on(make):
     assert world.resume() == ""
 
 
-def test_a_ledger_that_is_up_to_date_costs_no_look_into_kafka(make):
-    """It ends where the checkpoint does, or later: lines of a batch that is not committed yet."""
+def test_an_up_to_date_ledger_needs_no_request_to_kafka(make):
+    """It ends where the checkpoint does, or later: with entries of a batch that is not committed yet."""
     world = make(p0=20, p1=37)
     world.commit(20, 30)
     assert world.resume() == ""
     assert world.read == []
 
 
-def test_without_a_ledger_the_query_begins_where_it_once_did(make):
-    """The keyspace was dropped: all that it ever stored is stored again."""
+def test_without_a_ledger_the_query_starts_where_it_first_did(make):
+    """The keyspace was dropped: everything that it ever stored is stored again."""
     world = make()
     world.commit(20, 30, beginning=(0, 5))
     world.resume()
     assert world.checkpoint.read_position().first == {0: 0, 1: 5}
 
 
-def test_what_was_skipped_on_purpose_is_not_read(make):
-    """A query that began at the end of the topic, and has seen no record since, is not behind."""
+def test_offsets_skipped_on_purpose_are_not_read(make):
+    """A query that started at the end of the topic, and has seen no record since, is not behind."""
     world = make(p0=3, p1=3)
     world.commit(20, 30, beginning=(20, 30))
     assert world.resume() == ""
@@ -106,8 +108,8 @@ def test_what_was_skipped_on_purpose_is_not_read(make):
     assert world.checkpoint.read_position().first == {0: 20, 1: 30}
 
 
-def test_marks_of_transactions_are_no_records(make):
-    """The checkpoint counts their offsets, and no line does."""
+def test_transaction_markers_are_no_records(make):
+    """The checkpoint counts their offsets, ledger entries do not."""
     world = make(p0=19, p1=30)
     world.marks = {(0, 19)}
     world.commit(20, 30)
@@ -115,8 +117,8 @@ def test_marks_of_transactions_are_no_records(make):
     assert world.read == [OffsetRange(0, 19, 20)]
 
 
-def test_records_that_kafka_deleted_meanwhile_are_refused(make):
-    """Some of the stretch is still there, so that it is known to have been read: nothing is skipped in silence."""
+def test_records_that_kafka_deleted_meanwhile_are_an_error(make):
+    """Part of the range still exists, so the rest is known to have had records: nothing is skipped silently."""
     world = make(p0=12, p1=30)
     world.spans[0] = OffsetRange(0, 15, 50)
     world.commit(20, 30)
@@ -127,15 +129,15 @@ def test_records_that_kafka_deleted_meanwhile_are_refused(make):
 
 
 @pytest.mark.parametrize("held", [[OffsetRange(0, 20, 50), OffsetRange(1, 0, 50)], [OffsetRange(1, 0, 50)]])
-def test_a_stretch_that_kafka_no_longer_holds_cannot_be_told(make, held):
-    """Whether it had records is not known: the query goes on."""
+def test_a_range_that_is_completely_deleted_is_skipped(make, held):
+    """Whether it had records is unknown: the query continues."""
     world = make(p0=12, p1=30)
     world.spans = held
     world.commit(20, 30)
     assert world.resume() == ""
 
 
-def test_a_query_that_has_not_begun_has_nothing_to_lose(make):
-    """Neither a new one, nor one that was told where to begin."""
+def test_a_query_that_has_not_started_has_nothing_to_lose(make):
+    """Neither a new one, nor one with explicit start offsets."""
     world = make()
     assert world.resume() == ""

@@ -71,7 +71,7 @@ class FakeWriter:
 
 @pytest.fixture
 def worker(monkeypatch) -> Worker:
-    """A worker whose rows and dead letters are kept."""
+    """A worker whose rows and dead letters are recorded."""
     worker = Worker(read(), epoch_us=5)
     worker.rows = FakeWriter()
     producer = FakeProducer()
@@ -81,7 +81,7 @@ def worker(monkeypatch) -> Worker:
 
 @pytest.fixture
 def kafka(monkeypatch):
-    """Makes the one reader that a worker gets, of these messages."""
+    """Install a reader of these messages, which the worker opens once."""
 
     def make(*messages: Message, **named) -> FakeConsumer:
         made = [FakeConsumer([list(messages)], **named)]
@@ -91,8 +91,8 @@ def kafka(monkeypatch):
     return make
 
 
-def test_what_a_transform_dropped_is_filtered():
-    """What was read and came to nothing else was filtered; a partition of which nothing is left, wholly."""
+def test_dropped_records_are_counted_as_filtered():
+    """Records that were read and had no other outcome were filtered; in a partition without outcomes, all of them."""
     read_ = [summary(0, 5, 14, filtered=10, at_ms=1), summary(1, 0, 1, filtered=2, at_ms=1)]
     written = [summary(0, 6, 12, stored=4, deleted=2, rejected=1, nulls={"a": 3})]
     assert _with_filtered(read_, written) == [
@@ -108,8 +108,8 @@ def test_a_transform_that_drops_nothing_filters_nothing():
     assert _with_filtered([], []) == []
 
 
-def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
-    """Rows, deletions and rejects of each batch are acknowledged before its summary is given."""
+def test_a_batch_is_stored_then_dead_lettered_then_counted(worker, kafka):
+    """Rows, deletions and dead letters of each batch are acknowledged before its summary is returned."""
     kafka(message(3, b"x"))
     gone = Deletion(4, 0, 0, 4)
     batches = [
@@ -118,12 +118,12 @@ def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
         Decoded([(READING, 0, 1, 7)]),
     ]
     summaries = list(write_batches(batches, worker))
-    assert [one._replace(stored_at_ms=0, latencies={}) for one in summaries] == [
+    assert [item._replace(stored_at_ms=0, latencies={}) for item in summaries] == [
         summary(0, 1, 4, stored=2, deleted=1, rejected=1, at_ms=0),
         summary(1, 7, 7, stored=1, at_ms=0),
     ]
-    assert all(one.stored_at_ms > 1_600_000_000_000 for one in summaries)
-    assert [list(one.latencies.values()) for one in summaries] == [[2], [1]]
+    assert all(item.stored_at_ms > 1_600_000_000_000 for item in summaries)
+    assert [list(item.latencies.values()) for item in summaries] == [[2], [1]]
     assert [row[3] for row in worker.rows.rows] == [1, 2, 7]
     assert worker.rows.deletions == [gone]
     (letter,) = worker._producer.sent
@@ -131,14 +131,14 @@ def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
 
 
 @pytest.mark.parametrize("transform", [None, lambda frame: frame])
-def test_a_record_that_cannot_be_encoded_is_a_dead_letter_of_its_own(worker, kafka, transform):
-    """The rest of its batch is stored; it is set aside as it lies in Kafka, with what it raised, and counted so."""
+def test_a_record_that_cannot_be_encoded_is_one_dead_letter(worker, kafka, transform):
+    """The rest of its batch is stored; it is dead-lettered as it is in Kafka, with its error, and counted as such."""
     kafka(message(2, b"raw", key=b"k"), message(4, None, key=b"{}"))
     worker._pipeline = replace(worker._pipeline, transform=transform)
     worker.rows.unencodable = [Unencodable(0, 2, OverflowError("too late")), Unencodable(0, 4, TypeError("no id"))]
     rows = [(READING, 0, 0, offset) for offset in (1, 2, 3)]
-    (found,) = write_batches([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
-    assert (found.records, found.stored, found.deleted, found.rejected) == (5, 2, 1, 2)
+    (result,) = write_batches([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
+    assert (result.records, result.stored, result.deleted, result.rejected) == (5, 2, 1, 2)
     letter, deletion = worker._producer.sent
     assert (letter.key(), letter.value(), deletion.value()) == (b"k", b"raw", None)
     facts = read_error_headers(letter)
@@ -147,21 +147,21 @@ def test_a_record_that_cannot_be_encoded_is_a_dead_letter_of_its_own(worker, kaf
 
 
 def test_a_record_that_failed_late_and_is_gone_fails_the_batch(worker, kafka):
-    """Its bytes are not at hand: an empty letter would say that the record was empty."""
+    """Its bytes are unavailable: an empty dead letter would claim that the record was empty."""
     kafka(event(KafkaError._PARTITION_EOF, 5))
     worker.rows.unencodable = [Unencodable(0, 4, OverflowError("too late"))]
     with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
         list(write_batches([Decoded([(READING, 0, 0, 4)])], worker))
 
 
-def test_a_batch_that_is_not_stored_has_no_tally(worker):
-    """An error of Cassandra's fails the batch before anything of it is counted."""
+def test_a_batch_that_is_not_stored_has_no_summary(worker):
+    """A Cassandra error fails the batch before any of it is counted."""
     worker.rows.error = StoreFailed("no")
     with pytest.raises(StoreFailed):
         list(write_batches([Decoded([(READING, 0, 0, 1)], rejects=[reject(2)])], worker))
 
 
-def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, kafka, monkeypatch):
+def test_an_unacknowledged_dead_letter_fails_the_batch(worker, kafka, monkeypatch):
     """A dead letter that Kafka did not acknowledge fails the batch."""
     kafka(message(2, b"x"))
     monkeypatch.setattr(stream, "create_producer", lambda _settings: FakeProducer(fails=lambda _: True))
@@ -170,15 +170,15 @@ def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, kafka, monkeypat
 
 
 def test_a_worker_reads_keys_as_the_pipeline_declares(monkeypatch):
-    """The job's decoder has the declaration of the pipeline's file."""
+    """The job's decoder uses the declaration in the pipeline's file."""
     monkeypatch.setattr(pipelines, "of", lambda _settings: replace(READINGS, key_format="json"))
     decoder = Worker(read(), epoch_us=5).decoder
     assert decoder.deleted(b'{"sensor":7}', frozenset()) == 7
     assert isinstance(decoder.deleted(b'{"payload":7}', frozenset()), Fault)
 
 
-def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):
-    """A batch without rejects does not connect to Kafka."""
+def test_a_batch_without_dead_letters_creates_no_producer(worker, monkeypatch):
+    """It does not connect to Kafka."""
     monkeypatch.setattr(stream, "create_producer", lambda _settings: pytest.fail("a producer was made"))
     monkeypatch.setattr(stream, "create_reader", lambda _settings: pytest.fail("a reader was made"))
     worker.send_dead_letters([])
@@ -189,8 +189,8 @@ def own_headers(letter: Message) -> list[tuple[str, bytes | None]]:
 
 
 @pytest.mark.parametrize("stage", [Stage.DECODE, Stage.TRANSFORM])
-def test_a_reject_gets_its_bytes_and_headers_from_kafka(worker, kafka, stage):
-    """What could not be decoded, or what a transform broke, is set aside as it lies in Kafka, byte for byte."""
+def test_a_dead_letter_gets_its_bytes_and_headers_from_kafka(worker, kafka, stage):
+    """Records that could not be decoded, or that a transform made invalid, are dead-lettered byte for byte."""
     headers = [("h", b"v"), ("h", None)]
     reader = kafka(message(4, b"\x00whole", key=b"k", headers=headers))
     worker.send_dead_letters([reject(4, stage, value=None)])
@@ -200,8 +200,8 @@ def test_a_reject_gets_its_bytes_and_headers_from_kafka(worker, kafka, stage):
     assert read_error_headers(letter)["stage"] == stage
 
 
-def test_rejects_of_several_partitions_get_each_its_own(worker, kafka):
-    """No record is taken for another that has the same offset elsewhere, and those between are left alone."""
+def test_dead_letters_of_several_partitions_get_their_own_records(worker, kafka):
+    """No record is taken for another with the same offset elsewhere, and those in between are ignored."""
     reader = kafka(
         message(4, b"a", headers=[("at", b"0:4")]),
         message(5, b"good"),
@@ -209,26 +209,26 @@ def test_rejects_of_several_partitions_get_each_its_own(worker, kafka):
     )
     reader._batches.append([message(4, b"c", partition=1, headers=[("at", b"1:4")])])
     worker.send_dead_letters([reject(6), replace(reject(4), partition=1), reject(4, Stage.TRANSFORM)])
-    assert [(one.value(), own_headers(one)) for one in worker._producer.sent] == [
+    assert [(item.value(), own_headers(item)) for item in worker._producer.sent] == [
         (b"b", [("at", b"0:6")]),
         (b"c", [("at", b"1:4")]),
         (b"a", [("at", b"0:4")]),
     ]
-    facts = [read_error_headers(one) for one in worker._producer.sent]
-    assert [(one["partition"], one["offset"]) for one in facts] == [("0", "6"), ("1", "4"), ("0", "4")]
+    facts = [read_error_headers(item) for item in worker._producer.sent]
+    assert [(fact["partition"], fact["offset"]) for fact in facts] == [("0", "6"), ("1", "4"), ("0", "4")]
 
 
 @pytest.mark.parametrize("value", [None, b""], ids=["null", "empty"])
-def test_a_reject_without_a_value_gets_its_headers_from_kafka(worker, kafka, value):
-    """A record of which there is only key and headers is there as any other."""
+def test_a_dead_letter_without_a_value_gets_its_headers_from_kafka(worker, kafka, value):
+    """A record with only key and headers is handled like any other."""
     kafka(message(4, value, key=b"seven", headers=[("h", b"v")]))
     worker.send_dead_letters([replace(reject(4, value=value), key=b"seven")])
     (letter,) = worker._producer.sent
     assert (letter.key(), letter.value(), own_headers(letter)) == (b"seven", value, [("h", b"v")])
 
 
-def test_a_reject_that_kafka_has_no_more_keeps_its_own_bytes(worker, kafka):
-    """It was read before it was deleted: key and value are set aside, and what is wrong with them."""
+def test_a_dead_letter_that_kafka_has_deleted_keeps_its_own_bytes(worker, kafka):
+    """It was read before it was deleted: key and value are dead-lettered, with the reason."""
     kafka(message(5, b"\x00whole", headers=[("h", b"v")]))
     worker.send_dead_letters([replace(reject(4, value=b"mine"), key=b"k"), reject(5)])
     gone, there = worker._producer.sent
@@ -237,16 +237,16 @@ def test_a_reject_that_kafka_has_no_more_keeps_its_own_bytes(worker, kafka):
     assert (there.value(), own_headers(there)) == (b"\x00whole", [("h", b"v")])
 
 
-def test_a_reject_of_the_transform_that_kafka_has_no_more_fails_the_batch(worker, kafka):
-    """There are no bytes that could be set aside: an empty letter would say that the record was empty."""
+def test_a_record_failed_by_the_transform_that_kafka_has_deleted_fails_the_batch(worker, kafka):
+    """Its bytes are unavailable: an empty dead letter would claim that the record was empty."""
     kafka(event(KafkaError._PARTITION_EOF, 5))
     with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
         worker.send_dead_letters([reject(4, Stage.TRANSFORM, value=None)])
     assert worker._producer.sent == []
 
 
-def test_rejects_that_cannot_be_read_again_fail_the_batch(worker, kafka):
-    """That Kafka is away is no reason to set a record aside without its headers."""
+def test_dead_letters_that_cannot_be_read_again_fail_the_batch(worker, kafka):
+    """An unavailable Kafka is no reason to dead-letter a record without its headers."""
     kafka(raises=kafka_error(KafkaError._TRANSPORT))
     with pytest.raises(KafkaUnreachable, match="reading users_created"):
         worker.send_dead_letters([reject(4)])
@@ -254,7 +254,7 @@ def test_rejects_that_cannot_be_read_again_fail_the_batch(worker, kafka):
 
 
 def test_a_worker_keeps_its_reader(worker, kafka):
-    """One connection serves every batch with rejects."""
+    """One connection serves every batch with dead letters."""
     reader = kafka(message(4, b"a"))
     worker.send_dead_letters([reject(4)])
     reader._batches.append([message(9, b"b")])
@@ -264,8 +264,8 @@ def test_a_worker_keeps_its_reader(worker, kafka):
     assert not reader.closed
 
 
-def test_a_worker_that_is_connected_is_seldom_held_up_by_the_collector(worker, monkeypatch):
-    """Its connections are made, and what is there then is not looked through for cycles again."""
+def test_a_connected_worker_is_rarely_stopped_by_the_garbage_collector(worker, monkeypatch):
+    """Its connections exist by then, and existing objects are not scanned for cycles again."""
     collector = Mock()
     monkeypatch.setattr(stream, "gc", collector)
     worker.decoder = "a decoder"
@@ -276,7 +276,7 @@ def test_a_worker_that_is_connected_is_seldom_held_up_by_the_collector(worker, m
 
 @pytest.fixture
 def importers(monkeypatch, tmp_path) -> dict[str, object]:
-    """What Python remembers of the places that it imports from: a zip file, a folder, and one that is neither."""
+    """Python's importer cache: a zip file, a folder, and a path that is neither."""
     with ZipFile(tmp_path / "packages.zip", "w") as packages:
         packages.writestr("a.py", "")
     remembered = {
@@ -288,16 +288,16 @@ def importers(monkeypatch, tmp_path) -> dict[str, object]:
     return remembered
 
 
-def test_zip_files_alone_are_forgotten(importers, tmp_path):
-    """What Python knows of folders stays, and nothing to forget is fine."""
+def test_only_zip_files_are_removed_from_the_importer_cache(importers, tmp_path):
+    """Folders stay, and an empty cache is no error."""
     stream._forget_zips()
     assert set(importers) == {str(tmp_path), "nowhere"}
     stream._forget_zips()
     assert set(importers) == {str(tmp_path), "nowhere"}
 
 
-def test_each_task_forgets_zip_files(importers, tmp_path):
-    """Spark puts its own packages on the path again with every task."""
+def test_each_task_removes_zip_files_from_the_importer_cache(importers, tmp_path):
+    """Spark adds its own packages to the path again with every task."""
     plan = plan_of(read())
     stream._this_worker(plan)
     assert str(tmp_path / "packages.zip") not in importers
@@ -307,8 +307,8 @@ def test_each_task_forgets_zip_files(importers, tmp_path):
     stream._get_worker.cache_clear()
 
 
-def test_a_task_gives_one_tally_per_partition():
-    """What a task of Spark's gives back is small: its summaries, merged, nulls as a map."""
+def test_a_task_returns_one_summary_per_partition():
+    """The result of a Spark task is small: its summaries, merged, nulls as a map."""
     parts = [
         summary(1, 0, 1, stored=2, nulls={"a": 1}),
         summary(0, 5, 5, deleted=1),
@@ -327,7 +327,7 @@ def test_a_task_gives_one_tally_per_partition():
 
 
 def test_a_plan_can_be_sent_to_a_worker():
-    """A plan pickles, secrets of the settings included, and finds the pipeline where it is opened."""
+    """A plan can be pickled, including secrets of the settings, and finds the pipeline where it is opened."""
     plan = plan_of(read(kafka_password="secret"))
     there = pickle.loads(pickle.dumps(plan))
     assert there == plan
@@ -336,15 +336,15 @@ def test_a_plan_can_be_sent_to_a_worker():
 
 
 def test_a_worker_is_kept_between_tasks():
-    """Connections are made once in a Python worker; other settings or another generation have their own."""
+    """Connections are created once per Python worker; other settings or another incarnation have their own."""
     settings = read()
     assert stream._get_worker(settings, 5) is stream._get_worker(read(), 5)
     assert stream._get_worker(settings, 6) is not stream._get_worker(settings, 5)
     stream._get_worker.cache_clear()
 
 
-def test_a_pipeline_with_a_transform_takes_the_longer_way(monkeypatch):
-    """Records of a pipeline with a transform pass through a DataFrame; either way a core has one task of them."""
+def test_a_pipeline_with_a_transform_uses_a_dataframe(monkeypatch):
+    """Its records pass through a DataFrame; in either case a core has one task with them."""
     monkeypatch.setattr(stream, "_store_as_is", lambda raw, plan: ("as it is", raw))
     monkeypatch.setattr(stream, "_store_transformed", lambda raw, plan: ("transformed", raw))
     raw = SimpleNamespace(coalesce=lambda tasks: f"in {tasks} tasks")
@@ -377,7 +377,7 @@ class LocalFrame:
 
 
 def test_a_selection_shows_what_the_job_stores(monkeypatch):
-    """The job's selection has the rows that the job stores, and the rejects that it dead-letters."""
+    """The job's selection has the rows that the job stores, and the dead letters that it writes."""
     monkeypatch.setattr(pipelines, "of", lambda _settings: READINGS)
     worker, rejects = Worker(read(), epoch_us=5), []
     worker.rows = FakeWriter()

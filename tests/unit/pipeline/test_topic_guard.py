@@ -14,7 +14,7 @@ from tests.unit.fakes import Clock
 
 
 class World:
-    """A topic and a ledger; `now` is what the broker says, or the error that it gives."""
+    """A topic and a ledger; `now` is the broker's response, or its error."""
 
     def __init__(self, topic_id: str = "id-1") -> None:
         self.now: Description | Exception = Description(topic_id, 4)
@@ -54,8 +54,8 @@ def make(monkeypatch, clock):
     return make
 
 
-def test_a_batch_of_a_recreated_topic_is_not_begun(make):
-    """One request gives the number of partitions and the id, which another topic does not have."""
+def test_a_batch_of_a_recreated_topic_does_not_start(make):
+    """One request returns the number of partitions and the id, which another topic does not have."""
     world = make()
     assert world.guard.count_partitions() == 4
     assert len(world.asked) == 1
@@ -70,8 +70,8 @@ def test_a_batch_of_a_recreated_topic_is_not_begun(make):
         world.guard.count_partitions()
 
 
-def test_an_idle_job_asks_seldom(make, clock):
-    """The loop looks twice a second; Kafka is asked once in ten seconds, and never for longer than a stop may wait."""
+def test_an_idle_job_rarely_asks_kafka(make, clock):
+    """The loop runs twice a second; Kafka is asked every ten seconds, and never longer than a stop may wait."""
     world = make()
     for _ in range(40):
         world.guard.watch()
@@ -81,8 +81,8 @@ def test_an_idle_job_asks_seldom(make, clock):
     assert world.marked == []
 
 
-def test_an_idle_job_finds_that_the_topic_was_recreated(make, clock):
-    """Though no batch comes."""
+def test_an_idle_job_detects_that_the_topic_was_recreated(make, clock):
+    """Even if no batch arrives."""
     world = make()
     world.guard.watch()
     world.now = Description("id-2", 4)
@@ -91,7 +91,7 @@ def test_an_idle_job_finds_that_the_topic_was_recreated(make, clock):
         world.guard.watch()
 
 
-def test_without_ids_records_tell_topics_apart(make, clock):
+def test_without_ids_records_distinguish_topics(make, clock):
     """The marked ones are compared first, and only then others are marked."""
     world = make(NO_ID)
     world.guard.watch()
@@ -103,8 +103,8 @@ def test_without_ids_records_tell_topics_apart(make, clock):
     assert world.marked == [7]
 
 
-def test_a_query_that_starts_again_is_checked_at_once(make):
-    """However short a time ago the topic was looked at, and Kafka must answer."""
+def test_a_restarted_query_is_checked_at_once(make):
+    """However recent the last check was; and Kafka must respond."""
     world = make(NO_ID)
     world.guard.watch()
     world.other_log = "the record at 0:3 is not the one that was read before"
@@ -117,8 +117,8 @@ def test_a_query_that_starts_again_is_checked_at_once(make):
 
 
 @pytest.mark.parametrize("error", [KafkaUnreachable("away"), PenstockError("no such topic"), OperationTimedOut()])
-def test_a_service_that_is_unavailable_is_asked_again_later(make, clock, error):
-    """It is no reason to stop a job that waits: the query itself tells what it needs."""
+def test_an_unavailable_service_is_asked_again_later(make, clock, error):
+    """It is no reason to stop an idle job: the query itself reports what it needs."""
     world = make(NO_ID)
     for failing in ("now", "other_log"):
         before = getattr(world, failing)
@@ -132,10 +132,11 @@ def test_a_service_that_is_unavailable_is_asked_again_later(make, clock, error):
 
 @pytest.mark.parametrize("found", ["find_change", "find_cut"])
 @pytest.mark.parametrize("is_in_use", [True, False])
-def test_where_topics_have_no_id_one_look_at_the_log_decides_the_generation(found, is_in_use):
-    """A checkpoint in use is never of a log that a new generation begins for, though the topic is recreated meanwhile.
+def test_where_topics_have_no_id_one_read_of_the_log_determines_the_incarnation(found, is_in_use):
+    """A checkpoint in use never belongs to a log for which a new incarnation starts, even if the topic is recreated
+    meanwhile.
 
-    Neither when another record lies where one was marked, nor when the log ends before the ledger does.
+    Neither when another record is at a marked position, nor when the log ends before the ledger does.
     """
     answers = {name: iter([""] if name != found else ["it is another log"]) for name in ("find_change", "find_cut")}
     begun: list[bool] = []

@@ -1,4 +1,4 @@
-"""What a trial says of its groups, by the tasks that Spark tells of."""
+"""What a trial says of its groups, by the tasks that Spark reports."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ class FakeWatch:
 
 
 class _Cached:
-    """A DataFrame that can be kept, and let go."""
+    """A DataFrame that can be persisted and unpersisted."""
 
     def persist(self) -> "_Cached":
         return self
@@ -46,7 +46,7 @@ class _Cached:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the trials that were made; each fails as `FakeWatch.stages` say."""
+    """The sizes of the trials that were run; each fails as in `FakeWatch.stages`."""
     sizes: list[int] = []
 
     def grouped(self: Trials, groups: Any) -> Any:
@@ -77,27 +77,27 @@ def made(error: Exception | None = CANCELLED, **spark: Any) -> Trials:
     return Trials(good, lambda _part: rows, FILE)  # type: ignore[arg-type, return-value]
 
 
-def test_when_nothing_raises_each_group_passes(tried: list[int]) -> None:
-    """One job says so of all."""
+def test_without_an_error_each_group_passes(tried: list[int]) -> None:
+    """One job is enough for all."""
     assert made(error=None).run(GROUPS) == {0: None, 1: None, 2: None}
     assert tried == [3]
 
 
-def test_each_task_speaks_of_its_group(tried: list[int]) -> None:
-    """Of those that did not end nothing is said."""
+def test_each_task_has_the_outcome_of_its_group(tried: list[int]) -> None:
+    """Groups of tasks that did not end have none."""
     FakeWatch.stages = [_Stage(3, [_Task(2, RAISED), _Task(0, None)])]
     assert made().run(GROUPS) == {2: RAISED, 0: None}
 
 
 def test_a_transform_that_moves_rows_is_tried_group_by_group(tried: list[int]) -> None:
-    """The number of a task says nothing then: the first group is run alone, and speaks for itself."""
+    """A task's number has no meaning then: the first group is run alone."""
     FakeWatch.stages = [_Stage(2, [_Task(1, RAISED)]), _Stage(2, [_Task(1, RAISED)])]
     assert made().run(GROUPS) == {0: RAISED}
     assert tried == [3, 1]
 
 
-def test_without_a_failed_task_the_transform_itself_is_to_blame(tried: list[int]) -> None:
-    """It raised before it was given a record."""
+def test_without_a_failed_task_the_transform_itself_is_blamed(tried: list[int]) -> None:
+    """It raised before it got a record."""
     FakeWatch.stages = [None]
     with pytest.raises(NotIsolated, match="before it receives a record"):
         made().run(GROUPS)
@@ -108,14 +108,14 @@ def test_without_a_failed_task_the_transform_itself_is_to_blame(tried: list[int]
     [(_Stage(3, [_Task(0, RAISED), _Task(1, LOST)]), RuntimeError("x")), (None, ConnectionError("away"))],
     ids=["a lost executor", "a service"],
 )
-def test_what_is_not_the_transforms_fault_is_raised(tried: list[int], stage: _Stage | None, error: Exception) -> None:
-    """Nothing is said of any group."""
+def test_other_errors_are_raised(tried: list[int], stage: _Stage | None, error: Exception) -> None:
+    """No group gets an outcome."""
     FakeWatch.stages = [stage]
     with pytest.raises((TaskFailed, ConnectionError), match=r"ExecutorLost|away"):
         made(error).run(GROUPS)
 
 
-def test_when_the_time_is_up_nothing_is_isolated(tried: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_timeout_nothing_is_isolated(tried: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the cancelled job says."""
     monkeypatch.setattr(FakeWatch, "is_late", True)
     with pytest.raises(NotIsolated, match="within 60 s"):

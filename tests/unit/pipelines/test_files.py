@@ -33,8 +33,10 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("name", ["orders.py", "größe 1.py", "a.b.py"])
-def test_another_process_finds_the_file_by_the_name_of_its_module(tmp_path: Path, name: str) -> None:
-    """A Python worker of Spark's gets functions by reference; one that raised before is replaced by a new process."""
+def test_another_process_finds_the_file_by_its_module_name(tmp_path: Path, name: str) -> None:
+    """A Python worker of Spark gets functions by reference; a worker that raised before is replaced by a new
+    process.
+    """
     file = tmp_path / name
     file.write_text(FILE)
     check = pipelines.load(str(file)).transform
@@ -46,7 +48,7 @@ def test_another_process_finds_the_file_by_the_name_of_its_module(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["penstock.pipelines.files.other", "penstock.pipelines.files._zz"])
-def test_a_name_that_holds_no_path_is_no_module(name: str) -> None:
+def test_a_name_without_a_path_is_not_a_module(name: str) -> None:
     """The error is Python's own."""
     with pytest.raises(ModuleNotFoundError, match=name):
         __import__(name)

@@ -20,19 +20,19 @@ def identity_of(record: type[Record] = Order, **more) -> Identity:
     return identify_pipeline(read(), replace(PIPELINE, record=record, **more))
 
 
-def test_a_pipeline_agrees_with_itself():
-    """An identity that came over the wire as JSON has no difference to the one it was made of."""
+def test_a_pipeline_matches_itself():
+    """An identity that was transferred as JSON does not differ from the original."""
     own = identity_of()
     assert own.differences(msgspec.json.decode(msgspec.json.encode(own.as_dict()))) == []
 
 
 @pytest.mark.parametrize("part", ["topic", "keyspace", "table"])
-def test_each_place_counts(part):
-    """Another topic, keyspace or table is another pipeline."""
+def test_topic_keyspace_and_table_are_compared(part):
+    """A different one makes another pipeline."""
     assert identity_of().differences(identity_of(**{part: "other"}).as_dict()) == [part]
 
 
-def test_the_keyspace_in_force_counts():
+def test_the_effective_keyspace_is_compared():
     """A setting that overrides the pipeline's keyspace makes it another pipeline."""
     moved = identify_pipeline(read(cassandra_keyspace="other"), replace(PIPELINE, record=Order))
     assert identity_of().differences(moved.as_dict()) == ["keyspace"]
@@ -50,18 +50,18 @@ class Wider(Record, frozen=True, kw_only=True):
 
 
 @pytest.mark.parametrize("record", [Longer, Wider])
-def test_a_rule_or_a_field_more_is_another_contract(record):
-    """What a record may be decides what is stored and what is a dead letter."""
+def test_an_additional_rule_or_field_is_another_contract(record):
+    """The contract decides what is stored and what is a dead letter."""
     assert identity_of().differences(identity_of(record).as_dict()) == ["contract"]
 
 
 def test_another_row_is_another_contract():
-    """The table's columns come from the row, where a transform makes one of its own."""
+    """The table's columns are those of the row, if a transform returns its own."""
     assert identity_of().differences(identity_of(row=Wider).as_dict()) == ["contract"]
 
 
-def test_prose_is_no_contract():
-    """A better description of a record is no other pipeline; a field called `description` is one."""
+def test_descriptions_are_not_part_of_the_contract():
+    """A better description of a record does not make another pipeline; a field called `description` does."""
     described = msgspec.defstruct(
         "Renamed",
         [("id", Annotated[str, Meta(min_length=1, max_length=20, extra=KEY, description="The id.")]), ("title", str)],
@@ -79,7 +79,7 @@ def test_prose_is_no_contract():
     assert identity_of().differences(identity_of(named).as_dict()) == ["contract"]
 
 
-def test_only_what_both_know_is_compared():
+def test_only_common_parts_are_compared():
     """An older penstock may send fewer parts, a newer one more."""
     own = identity_of()
     assert own.differences({"topic": own.topic, "colour": "red"}) == []

@@ -17,7 +17,7 @@ from tests.unit.records import READINGS, Everything, Reading
 
 @pytest.fixture
 def module(monkeypatch):
-    """Makes an importable module that holds PIPELINE."""
+    """Create an importable module that contains PIPELINE."""
 
     def make(name, **names):
         module = ModuleType(name)
@@ -30,7 +30,7 @@ def module(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def forget():
-    """What these tests load is not found by others, nor kept among the modules."""
+    """Remove from the modules what these tests load."""
     modules = set(sys.modules)
     yield
     pipelines.load.cache_clear()
@@ -38,18 +38,18 @@ def forget():
         del sys.modules[name]
 
 
-def test_the_pipeline_in_force_is_that_of_the_settings():
+def test_the_effective_pipeline_is_that_of_the_settings():
     """Without a setting it is the users; with one, that module's."""
     assert pipelines.of(read()) is PIPELINE
     assert pipelines.of(read(pipeline="penstock.pipelines.users")) is PIPELINE
 
 
-def test_a_pipeline_of_ones_own_is_found(module):
-    """Any module that can be imported and holds PIPELINE is a pipeline."""
+def test_a_custom_pipeline_is_found(module):
+    """Any importable module with PIPELINE is a pipeline."""
     assert pipelines.load(module("my_readings", PIPELINE=READINGS)) is READINGS
 
 
-def test_a_module_that_is_not_there_is_a_wrong_setting():
+def test_a_missing_module_is_an_invalid_setting():
     """The error names the variable and the module, and says how to go back."""
     with pytest.raises(
         WrongSettings, match="PENSTOCK_PIPELINE=no_such_module cannot be imported: ModuleNotFound"
@@ -58,33 +58,33 @@ def test_a_module_that_is_not_there_is_a_wrong_setting():
     assert "PENSTOCK_PIPELINE" in wrong.value.hint
 
 
-def test_a_module_without_a_pipeline_is_a_wrong_setting(module):
-    """A module that holds no PIPELINE is named with what it lacks."""
+def test_a_module_without_a_pipeline_is_an_invalid_setting(module):
+    """A module without PIPELINE is named with what it lacks."""
     with pytest.raises(WrongSettings, match="PENSTOCK_PIPELINE=empty_module: it defines no PIPELINE") as wrong:
         pipelines.load(module("empty_module"))
     assert "end empty_module with PIPELINE = Pipeline(topic=..." in wrong.value.hint
 
 
-def test_a_pipeline_of_another_name_is_pointed_at(module):
-    """A module that names its pipeline otherwise is told which name to change."""
+def test_a_pipeline_with_another_name_gets_a_hint(module):
+    """For a module that names its pipeline otherwise, the error says which name to change."""
     with pytest.raises(WrongSettings, match="defines no PIPELINE; rename readings to PIPELINE"):
         pipelines.load(module("other_module", readings=READINGS))
 
 
-def test_a_pipeline_that_is_none_is_a_wrong_setting(module):
+def test_an_object_that_is_not_a_pipeline_is_an_invalid_setting(module):
     """PIPELINE must be a Pipeline; the error says what it is instead."""
     with pytest.raises(WrongSettings, match="PIPELINE is a dict, not a Pipeline"):
         pipelines.load(module("wrong_module", PIPELINE={}))
 
 
-def test_what_is_stored_is_the_row_when_there_is_one():
-    """Without a row of its own, a pipeline stores its record."""
+def test_the_row_is_stored_if_there_is_one():
+    """Without a row, a pipeline stores its record."""
     assert READINGS.stored is Reading
     assert replace(PIPELINE, row=Everything).stored is Everything
 
 
 def test_a_pipeline_may_be_a_file(tmp_path):
-    """A file is a pipeline as a module is, and its record works as one that is installed."""
+    """A file is a pipeline like a module, and its record works like an installed one."""
     file = tmp_path / "my_users.py"
     file.write_text(Path(users.__file__).read_text().replace('topic="users_created"', 'topic="mine"'))
     pipeline = pipelines.load(str(file))
@@ -92,7 +92,7 @@ def test_a_pipeline_may_be_a_file(tmp_path):
     assert [field.name for field in fields(pipeline.record)] == [field.name for field in fields(users.User)]
 
 
-def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path):
+def test_a_missing_file_is_an_invalid_setting(tmp_path):
     """The error names the file."""
     with pytest.raises(WrongSettings, match=r"PENSTOCK_PIPELINE=.*none\.py: file not found") as wrong:
         pipelines.load(str(tmp_path / "none.py"))
@@ -100,7 +100,7 @@ def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "hint"),
+    ("line", "expected", "hint"),
     [
         ("class Item(Record", "SyntaxError: '(' was never closed", "correct line 2 of {file}, then ./penstock config"),
         (
@@ -128,21 +128,21 @@ def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path):
         ("x = 1 + 'a'", "TypeError: unsupported operand type", "correct line 2 of {file}"),
     ],
 )
-def test_an_import_that_fails_says_file_line_and_text(tmp_path, line, said, hint):
-    """Whatever a pipeline's file raises is a wrong setting, with the user's line and what to do about it."""
+def test_a_failing_import_reports_file_line_and_text(tmp_path, line, expected, hint):
+    """Whatever a pipeline's file raises is an invalid setting, with the user's line and what to do about it."""
     file = tmp_path / "orders.py"
     file.write_text(f"# orders\n{line}\n")
     with pytest.raises(WrongSettings) as wrong:
         pipelines.load(str(file))
     heading, place = wrong.value.message.split("\n")
-    assert heading.startswith(f"PENSTOCK_PIPELINE={file} cannot be imported: {said}")
+    assert heading.startswith(f"PENSTOCK_PIPELINE={file} cannot be imported: {expected}")
     assert place == f"  {file}, line 2: {line}"
     assert hint.format(file=file) in wrong.value.hint
     assert module_name(file) not in sys.modules
 
 
-def test_an_import_that_fails_further_in_names_the_line_there(tmp_path, monkeypatch):
-    """The line is that of the user's own file in which it went wrong, not that of a library, nor of the importer."""
+def test_a_failing_nested_import_reports_the_line_there(tmp_path, monkeypatch):
+    """The line is the one in the user's own file where it failed, not that of a library, nor of the importer."""
     (tmp_path / "orders.py").write_text("import mapping_of_orders\n")
     mapping = tmp_path / "mapping_of_orders.py"
     mapping.write_text("from uuid import UUID\n\nZERO = UUID('0')\n")
@@ -152,8 +152,8 @@ def test_an_import_that_fails_further_in_names_the_line_there(tmp_path, monkeypa
     assert wrong.value.message.endswith(f"\n  {mapping}, line 3: ZERO = UUID('0')")
 
 
-def test_a_module_that_fails_says_file_line_and_text(tmp_path, monkeypatch):
-    """A pipeline that is a module is told of as a file is."""
+def test_a_failing_module_reports_file_line_and_text(tmp_path, monkeypatch):
+    """A pipeline that is a module is reported like a file."""
     (tmp_path / "orders_module.py").write_text("\n\nPIPELINE = Pipeline()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(WrongSettings, match="NameError") as wrong:
@@ -162,7 +162,7 @@ def test_a_module_that_fails_says_file_line_and_text(tmp_path, monkeypatch):
     assert "from penstock.pipelines.definition import Pipeline" in wrong.value.hint
 
 
-def test_a_package_that_fails_says_file_line_and_text(tmp_path, monkeypatch):
+def test_a_failing_package_reports_file_line_and_text(tmp_path, monkeypatch):
     """The packages above a module are imported with it."""
     package = tmp_path / "company_of_orders"
     package.mkdir()
@@ -174,8 +174,8 @@ def test_a_package_that_fails_says_file_line_and_text(tmp_path, monkeypatch):
     assert f"{package / '__init__.py'}, line 1: x = 1 / 0" in wrong.value.message
 
 
-def test_a_file_that_is_not_text_is_a_wrong_setting(tmp_path):
-    """Bytes that Python cannot read are named with their file."""
+def test_a_file_that_is_not_text_is_an_invalid_setting(tmp_path):
+    """Bytes that Python cannot read are reported with their file."""
     (tmp_path / "binary.py").write_bytes(b"x = '\xff'\n")
     with pytest.raises(WrongSettings, match=r"binary\.py"):
         pipelines.load(str(tmp_path / "binary.py"))
@@ -184,8 +184,8 @@ def test_a_file_that_is_not_text_is_a_wrong_setting(tmp_path):
         pipelines.load(str(tmp_path / "zero.py"))
 
 
-def test_all_that_is_wrong_with_a_pipeline_is_said_at_once(module):
-    """The error names the pipeline, each of its parts that cannot work, and the file to edit."""
+def test_all_problems_of_a_pipeline_are_reported_at_once(module):
+    """The error names the pipeline, each invalid part, and the file to edit."""
     wrong_one = replace(READINGS, topic="a b", keyspace="system", table="ledger")
     with pytest.raises(WrongSettings) as wrong:
         pipelines.load(module("wrong_names", PIPELINE=wrong_one, __file__="/x/wrong_names.py"))
@@ -195,8 +195,8 @@ def test_all_that_is_wrong_with_a_pipeline_is_said_at_once(module):
     assert wrong.value.hint == "edit /x/wrong_names.py, then ./penstock config"
 
 
-def test_a_keyspace_that_is_set_is_checked_too():
-    """The setting is named when Cassandra would refuse the keyspace."""
+def test_a_configured_keyspace_is_checked_too():
+    """The setting is named if Cassandra would reject the keyspace."""
     assert pipelines.of(read(cassandra_keyspace="Mine_2")) is PIPELINE
     for keyspace in ("a-b", "a" * 49, "system_auth"):
         with pytest.raises(WrongSettings, match="PENSTOCK_CASSANDRA_KEYSPACE: "):

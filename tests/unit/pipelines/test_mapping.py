@@ -36,8 +36,8 @@ def mapped(function, entry=GOOD, changes=None, wire_format="json"):
     return Mapper(pipeline, build_serializer(Person, wire_format, 1)).outgoing(entry, changes)
 
 
-def test_a_good_entry_becomes_key_and_value():
-    """The key is the record's id; the value is framed; changes are made to the fields first."""
+def test_a_valid_entry_becomes_key_and_value():
+    """The key is the record's id; the value has a wire-format header; changes are applied to the fields first."""
     key, value = mapped(from_source)
     assert (key, msgspec.json.decode(value[5:])["city"]) == (b"a", "Malmö")
     key, value = mapped(from_source, changes={"city": "Lund"})
@@ -57,8 +57,8 @@ def test_a_good_entry_becomes_key_and_value():
         (7, "TypeError at test_mapping.py, line {}: 'int' object is not subscriptable"),
     ],
 )
-def test_an_entry_that_the_mapping_did_not_expect_is_a_fault(entry, words):
-    """It says type, line and words of the exception, and the text of the line."""
+def test_an_entry_on_which_the_mapping_raises_is_a_fault(entry, words):
+    """It has type, line and message of the exception, and the text of the line."""
     fault = mapped(from_source, entry)
     assert (fault.reason, fault.stage) == (Reason.MAPPING_FAILED, Stage.PRODUCE)
     assert fault.message.startswith(words.format(FROM_SOURCE_LINE))
@@ -91,7 +91,7 @@ RAISED = [
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 def test_whatever_the_mapping_raises_is_a_fault(error):
-    """Of that entry alone, with the exception's type and its line."""
+    """Of only that entry, with the exception's type and its line."""
 
     def raising(_entry):
         raise error
@@ -103,8 +103,8 @@ def test_whatever_the_mapping_raises_is_a_fault(error):
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, SystemExit])
-def test_what_is_not_the_entrys_fault_is_raised(error):
-    """Memory that is short and a process that is told to end say nothing about an entry."""
+def test_other_errors_are_raised(error):
+    """Lack of memory and a request to terminate say nothing about an entry."""
 
     def raising(_entry):
         raise error
@@ -114,13 +114,13 @@ def test_what_is_not_the_entrys_fault_is_raised(error):
 
 
 def test_the_line_is_the_innermost_one_in_the_pipelines_file():
-    """Not that of the library which it called, nor the outermost."""
+    """Not that of the library that it called, nor the outermost."""
 
     def read(entry):
         return date.fromisoformat(entry["id"]), Path(entry["none"])
 
     def outer(entry):
-        return functools.reduce(lambda _, one: read(one), [entry], None)
+        return functools.reduce(lambda _, item: read(item), [entry], None)
 
     fault = mapped(outer, {"id": "2026-01-01", "none": 5})
     assert fault.cause == f"TypeError at test_mapping.py, line {read.__code__.co_firstlineno + 1}"
@@ -137,28 +137,28 @@ def test_the_line_is_the_innermost_one_in_the_pipelines_file():
     ids=["partial", "decorated", "cached", "object"],
 )
 def test_the_line_is_found_below_wrappers(function):
-    """A mapping may be a partial, decorated, or an object that is called."""
+    """A mapping may be a partial, decorated, or a callable object."""
     assert mapped(function, 7).cause == f"TypeError at test_mapping.py, line {FROM_SOURCE_LINE}"
 
 
 def test_code_that_python_did_not_compile_has_no_line():
-    """The fault then says type and words."""
+    """The fault then has type and message."""
     assert mapped(int, "x").message == "ValueError: invalid literal for int() with base 10: 'x'"
 
 
 RETURNED = [None, 7, "text", [], object(), {}, {"id": 7}, {1: 2}, iter([]), GOOD.items(), Odd()]
 
 
-@pytest.mark.parametrize("returned", RETURNED, ids=lambda one: type(one).__name__)
-def test_what_is_no_record_breaks_the_contract(returned):
+@pytest.mark.parametrize("returned", RETURNED, ids=lambda item: type(item).__name__)
+def test_a_result_that_is_not_a_record_breaks_the_contract(returned):
     """Whatever the mapping returns."""
     fault = mapped(lambda _: returned)
     assert (fault.reason, fault.stage) == (Reason.CONTRACT_BROKEN, Stage.PRODUCE)
 
 
 @pytest.mark.parametrize("wire_format", ["json", "avro"])
-def test_fields_that_cannot_be_written_are_a_fault(wire_format):
-    """Half a surrogate pair passes every rule and has no bytes."""
+def test_fields_that_cannot_be_encoded_are_a_fault(wire_format):
+    """A lone surrogate passes every rule and has no bytes."""
     for returned in ({"id": "a", "city": "\ud800"}, {"id": "\udc80"}):
         fault = mapped(lambda _, returned=returned: returned, wire_format=wire_format)
         assert (fault.reason, fault.cause) == (Reason.MAPPING_FAILED, "UnicodeEncodeError")
@@ -166,19 +166,19 @@ def test_fields_that_cannot_be_written_are_a_fault(wire_format):
 
 
 def test_a_validation_error_breaks_the_contract():
-    """msgspec's own words say which of the API's fields it is."""
+    """msgspec's own message says which of the API's fields it is."""
     fault = mapped(lambda entry: msgspec.convert(entry, type=dict[str, int]))
     assert (fault.reason, fault.rules) == (Reason.CONTRACT_BROKEN, (":type",))
     assert "Expected `int`" in fault.message
 
 
 def test_a_value_that_is_too_large_is_a_fault():
-    """A record of more than the largest value is not sent."""
+    """A record above the maximum value size is not sent."""
     assert mapped(lambda _: {"id": "a", "city": "x" * 1_000_001}).reason == Reason.VALUE_TOO_LARGE
 
 
 def test_a_message_is_bounded_and_printable():
-    """However long the exception's words are, and whatever is in them."""
+    """However long the exception's message is, and whatever it contains."""
 
     def raising(_entry):
         raise ValueError("\x1b[2J\ud800\n" + "x" * 10_000_000)

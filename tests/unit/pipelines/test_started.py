@@ -20,21 +20,21 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def note(settings: Settings, *services: str) -> None:
-    """As `up` does."""
+    """Record the identity as `up` does."""
     for service in services:
         path = started.path_of(settings, service)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(started.render_identity(settings))
 
 
-def test_the_stack_that_was_started_with_the_same_pipeline_is_fine(settings):
-    """As is a machine without a stack, which has nothing to compare with."""
+def test_a_stack_started_with_the_same_pipeline_matches(settings):
+    """So does a machine without a stack, which has nothing to compare with."""
     started.check_started(settings)
     note(settings, *SERVICES)
     started.check_started(settings)
 
 
-def test_another_pipeline_is_refused_with_both_and_a_way_out(settings, monkeypatch):
+def test_another_pipeline_is_rejected_with_both_names_and_a_way_out(settings, monkeypatch):
     """The message says what each service was started with, and the hint which services to restart."""
     note(settings, *SERVICES)
     monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
@@ -47,8 +47,8 @@ def test_another_pipeline_is_refused_with_both_and_a_way_out(settings, monkeypat
     assert refused.value.hint.startswith("./penstock restart airflow-scheduler spark-job control-center watch, or")
 
 
-def test_a_changed_record_needs_a_new_job_only(settings, monkeypatch):
-    """Airflow reads the pipeline's file anew for each run: it need not be restarted for another contract."""
+def test_a_changed_record_only_needs_a_new_job(settings, monkeypatch):
+    """Airflow reads the pipeline's file for each run: it need not be restarted for another contract."""
     note(settings, "airflow-scheduler", "spark-job")
     monkeypatch.setattr("penstock.pipelines.identity.contract_digest", lambda _pipeline: "0123456789ab")
     with pytest.raises(WrongSettings, match="spark-job was started with contract") as refused:
@@ -57,7 +57,7 @@ def test_a_changed_record_needs_a_new_job_only(settings, monkeypatch):
     assert refused.value.hint.startswith("./penstock restart spark-job, or")
 
 
-def test_the_service_that_asks_is_restarted_too(settings, monkeypatch):
+def test_the_requesting_service_is_restarted_too(settings, monkeypatch):
     """The page's own process may be the one that still has the old pipeline."""
     note(settings, "spark-job")
     monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
@@ -66,20 +66,20 @@ def test_the_service_that_asks_is_restarted_too(settings, monkeypatch):
     assert refused.value.hint.startswith("./penstock restart spark-job control-center, or")
 
 
-def test_another_airflow_is_not_held_against_this_stack(settings, monkeypatch):
-    """A stack that lies in the home says nothing about an Airflow elsewhere: the run's task compares."""
+def test_another_airflow_is_not_compared_with_this_stack(settings, monkeypatch):
+    """A local stack in the data directory says nothing about an Airflow elsewhere: the run's task compares."""
     note(settings, *SERVICES)
     monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
     started.check_started(settings.model_copy(update={"airflow_url": "http://airflow.test:8080"}))
 
 
-def test_a_file_that_cannot_be_read_is_no_reason_to_refuse(settings):
-    """It is as if it were not there: the run's task still compares."""
+def test_an_unreadable_file_is_no_reason_to_reject(settings):
+    """It counts as missing: the run's task still compares."""
     note(settings, "spark-job")
     started.path_of(settings, "spark-job").write_text("{")
     started.check_started(settings)
 
 
-def test_what_is_noted_is_the_identity(settings):
-    """Of the pipeline in force under these settings."""
+def test_the_recorded_identity_is_the_effective_pipelines(settings):
+    """Under these settings."""
     assert f'"topic":"{identify_pipeline(settings, pipelines.of(settings)).topic}"' in started.render_identity(settings)

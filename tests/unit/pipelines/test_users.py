@@ -44,17 +44,17 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def test_the_captured_answer_is_what_the_tests_below_need(captured_users):
+def test_the_captured_response_has_what_the_tests_below_need(captured_users):
     """The captured users have post codes as numbers and as text, several scripts, and an id without a value."""
     assert len(captured_users) == 30
-    assert {type(one["location"]["postcode"]) for one in captured_users} == {int, str}
-    assert any(not one["name"]["first"].isascii() for one in captured_users)
-    assert any(one["id"]["value"] is None for one in captured_users)
+    assert {type(user["location"]["postcode"]) for user in captured_users} == {int, str}
+    assert any(not user["name"]["first"].isascii() for user in captured_users)
+    assert any(user["id"]["value"] is None for user in captured_users)
 
 
 @pytest.mark.parametrize("at", range(30))
 def test_every_captured_user_keeps_its_fields(captured_users, at):
-    """Each user of a real answer becomes a record with the API's values, whatever script they are in."""
+    """Each user of a real response becomes a record with the API's values, in any script."""
     entry = captured_users[at]
     user = user_of(entry)
     place, street = entry["location"], entry["location"]["street"]
@@ -75,8 +75,8 @@ def test_every_captured_user_keeps_its_fields(captured_users, at):
     }
 
 
-def test_nothing_secret_is_in_a_record(entry):
-    """Password, salt and hashes of the API are nowhere in the record, by name or by value."""
+def test_a_record_contains_no_secrets(entry):
+    """Password, salt and hashes of the API are not in the record, neither by name nor by value."""
     entry["login"] |= {name: f"secret-{name}" for name in SECRETS}
     text = msgspec.json.encode(user_of(entry)).decode()
     assert "secret-" not in text
@@ -85,7 +85,7 @@ def test_nothing_secret_is_in_a_record(entry):
 
 @pytest.mark.parametrize(("postcode", "text"), [(8261, "8261"), ("08261", "08261"), ("K1A 0B1", "K1A 0B1"), (0, "0")])
 def test_a_post_code_is_text(changed, postcode, text):
-    """A post code that came as a number is its digits; one that came as text keeps its zeros and letters."""
+    """A numeric post code becomes its digits; a text keeps its zeros and letters."""
     assert user_of(changed("location.postcode", postcode)).post_code == text
 
 
@@ -95,8 +95,8 @@ def test_times_keep_their_instant(changed):
     assert user.dob == datetime(1990, 1, 1, 21, 34, 5, 678_000, tzinfo=UTC)
 
 
-def test_what_is_not_read_does_not_matter(entry):
-    """An entry may lack, or hold anything in, what the record has no use for."""
+def test_unused_fields_do_not_matter(entry):
+    """Fields of an entry that the record does not use may be missing, or contain anything."""
     for name in ("cell", "id"):
         del entry[name]
     entry["location"]["coordinates"] = None
@@ -106,7 +106,7 @@ def test_what_is_not_read_does_not_matter(entry):
 
 @pytest.mark.parametrize("path", READ)
 def test_a_missing_field_is_named(changed, path):
-    """An entry that lacks a field is refused with the field's name and place."""
+    """An entry that lacks a field is rejected with the field's name and path."""
     parent, _, name = path.rpartition(".")
     with pytest.raises(msgspec.ValidationError) as refused:
         from_source(changed(path))
@@ -117,15 +117,15 @@ def test_a_missing_field_is_named(changed, path):
 @pytest.mark.parametrize("wrong", [[], None, True], ids=repr)
 @pytest.mark.parametrize("path", READ)
 def test_a_field_of_another_type_is_named(changed, path, wrong):
-    """An entry with a field of another type is refused with the field's place."""
+    """An entry with a field of another type is rejected with the field's path."""
     with pytest.raises(msgspec.ValidationError) as refused:
         from_source(changed(path, wrong))
     assert f"`$.{path}`" in str(refused.value)
 
 
 @pytest.mark.parametrize("entry", [None, [], "user", 1, {}], ids=repr)
-def test_an_entry_that_is_no_user_is_refused(entry):
-    """An entry of the answer may be anything; what is no user is refused like a user with a fault."""
+def test_an_entry_that_is_not_a_user_is_rejected(entry):
+    """An entry of the response may be anything; what is not a user is rejected like an invalid user."""
     with pytest.raises(msgspec.ValidationError):
         from_source(entry)
 
@@ -149,15 +149,15 @@ def test_an_entry_that_is_no_user_is_refused(entry):
         ("nat", "Norway", "nationality"),
     ],
 )
-def test_a_value_that_breaks_a_rule_is_named_by_the_records_field(changed, path, value, field):
-    """A value that breaks a rule of the contract is refused with the record's field, and without the value."""
+def test_a_broken_rule_is_reported_by_the_records_field(changed, path, value, field):
+    """A value that breaks a rule of the contract is rejected with the record's field, and without the value."""
     with pytest.raises(msgspec.ValidationError, match=rf"`\$\.{field}`") as refused:
         user_of(changed(path, value))
     assert not value or value not in str(refused.value)
 
 
-def test_the_names_that_the_outside_sees():
-    """Topic, subject, dead-letter topic, keyspace and table are the user's; they do not change by accident."""
+def test_public_names_are_stable():
+    """Topic, subject, dead-letter topic, keyspace and table are the user's; they do not change accidentally."""
     assert (PIPELINE.topic, PIPELINE.subject, PIPELINE.dead_letter_topic) == (
         "users_created",
         "users_created-value",

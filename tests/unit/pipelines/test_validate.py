@@ -34,14 +34,14 @@ def problem_of(*fields, **options) -> str:
 @pytest.mark.parametrize(
     "pipeline", [PIPELINE, READINGS, replace(PIPELINE, row=Everything), replace(READINGS, record=Scalars)]
 )
-def test_a_pipeline_that_works_has_no_problem(pipeline):
+def test_a_valid_pipeline_has_no_problem(pipeline):
     """The users, a record with a key of another type, and a transform's row."""
     assert find_problems(pipeline) == []
 
 
 @pytest.mark.parametrize("topic", ["a", "A.b_c-1", "a" * 245, "..."])
-def test_a_topic_is_called_as_kafka_has_it(topic):
-    """What Kafka takes for the topic and for its dead-letter topic is taken."""
+def test_valid_topic_names_are_accepted(topic):
+    """What Kafka accepts for the topic and for its dead-letter topic is accepted."""
     assert find_problems(replace(READINGS, topic=topic)) == []
 
 
@@ -49,7 +49,7 @@ def test_a_topic_is_called_as_kafka_has_it(topic):
     "topic",
     ["", ".", "..", "a b", "a/b", "größe", "a,b", "a\n", "a" * 246, None, 7, "__consumer_offsets", "kafkasql-journal"],
 )
-def test_a_topic_that_kafka_refuses_is_a_problem(topic):
+def test_a_topic_that_kafka_rejects_is_a_problem(topic):
     """Other characters, a dead-letter topic of more than 249, and the topics of the services themselves."""
     (problem,) = find_problems(replace(READINGS, topic=topic))
     assert problem.startswith(
@@ -58,21 +58,21 @@ def test_a_topic_that_kafka_refuses_is_a_problem(topic):
 
 
 @pytest.mark.parametrize("name", ["a", "A", "order", "_a", "1a", "a" * 48])
-def test_keyspace_and_table_are_called_as_cassandra_has_it(name):
+def test_valid_keyspace_and_table_names_are_accepted(name):
     """Capitals and reserved words too: they are quoted."""
     assert find_problems(replace(READINGS, keyspace=name, table=name)) == []
 
 
 @pytest.mark.parametrize("name", ["", "a-b", "a b", "ä", "a" * 49, "a\n", "a.b", None])
-def test_a_keyspace_or_table_that_cassandra_refuses_is_a_problem(name):
+def test_a_keyspace_or_table_that_cassandra_rejects_is_a_problem(name):
     """Each is named with what to write."""
     for part in ("keyspace", "table"):
         (problem,) = find_problems(replace(READINGS, **{part: name}))
         assert problem == f"{part}: invalid {part} name {name!r}: expected 1 to 48 of a-z, A-Z, 0-9 and '_'"
 
 
-def test_keyspaces_and_tables_that_are_taken_are_problems():
-    """Cassandra's own keyspaces, and the tables that penstock makes beside the pipeline's."""
+def test_reserved_keyspaces_and_tables_are_problems():
+    """Cassandra's own keyspaces, and the tables that penstock creates next to the pipeline's."""
     for keyspace in ("system", "System_Auth"):
         assert "keyspace: " in find_problems(replace(READINGS, keyspace=keyspace))[0]
     for table in names.OWN_TABLES:
@@ -81,8 +81,8 @@ def test_keyspaces_and_tables_that_are_taken_are_problems():
         ]
 
 
-def test_every_table_that_penstock_makes_is_known():
-    """A new one cannot be forgotten in the list of those that no pipeline may have."""
+def test_every_table_of_penstock_is_reserved():
+    """A new one cannot be forgotten in the list of reserved names."""
     start = "CREATE TABLE IF NOT EXISTS {keyspace}."
     texts = [path.read_text() for path in Path(penstock.__path__[0]).rglob("*.py")]
     made = {part.split(" ")[0] for text in texts for part in text.split(start)[1:]}
@@ -92,23 +92,23 @@ def test_every_table_that_penstock_makes_is_known():
 @pytest.mark.parametrize(
     "column", ["ingested_at", "kafka_partition", "Kafka_Offset", "_rejected", "_deleted", "written_us"]
 )
-def test_a_field_with_a_column_of_ours_is_a_problem(column):
-    """Spark takes capitals for small letters. The message's name can stay: the problem says how."""
+def test_a_field_named_like_our_columns_is_a_problem(column):
+    """Spark ignores case. The message's name can stay: the problem says how."""
     problem = problem_of((column, str))
     assert problem.startswith(f"Item: field {column}: {column!r} is one of penstock's own columns: write `source_")
     renamed = record_of((f"source_{column}", str, msgspec.field(name=column)))
     assert find_problems(replace(READINGS, record=renamed)) == []
 
 
-def test_fields_that_differ_by_capitals_alone_are_a_problem():
-    """Spark would not tell their columns apart."""
+def test_fields_that_differ_only_in_case_are_a_problem():
+    """Spark would not distinguish their columns."""
     problem = problem_of(("orderId", str), ("orderid", str))
     assert problem.startswith("Item: fields orderId, orderid: Spark does not distinguish them; write `source_orderid: ")
 
 
 @pytest.mark.parametrize("name", ["a-b", "@type", "größe", "1a", ""])
-def test_a_field_that_avro_cannot_carry_is_a_problem(name):
-    """It is named, though JSON could carry it: both formats hold for each record."""
+def test_a_field_that_avro_cannot_represent_is_a_problem(name):
+    """It is named, although JSON could represent it: both formats must work for each record."""
     problem = problem_of(("it", str, msgspec.field(name=name)))
     assert problem.startswith(f"Item: field it: invalid name {name!r}: Avro allows a-z")
     assert "invalid name 'Größe': Avro allows" in problem_of(name="Größe")
@@ -120,39 +120,39 @@ def test_reserved_words_and_capitals_are_no_problem(name):
     assert find_problems(replace(READINGS, record=record_of((name, str)))) == []
 
 
-def test_each_wrong_field_is_named():
+def test_each_invalid_field_is_named():
     """All of them at once, with what to write."""
     wrong = record_of(("created", datetime), ("cost", Decimal), ("tags", list[str]), ("size", str | int))
-    found = find_problems(replace(READINGS, record=wrong))
-    assert [problem.split(": ")[:2] for problem in found] == [
+    problems = find_problems(replace(READINGS, record=wrong))
+    assert [problem.split(": ")[:2] for problem in problems] == [
         ["Item", f"field {name}"] for name in ("created", "cost", "tags", "size")
     ]
-    assert "write `created: Annotated[datetime, Meta(tz=True)]`" in found[0]
-    assert "write `cost: Annotated[Decimal, Digits(10, 2)]`" in found[1]
+    assert "write `created: Annotated[datetime, Meta(tz=True)]`" in problems[0]
+    assert "write `cost: Annotated[Decimal, Digits(10, 2)]`" in problems[1]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"array_like": True}, "remove `array_like=True`"), ({"tag": True}, "remove `tag` and")]
+    ("options", "message"), [({"array_like": True}, "remove `array_like=True`"), ({"tag": True}, "remove `tag` and")]
 )
-def test_a_message_that_is_no_plain_object_is_a_problem(options, said):
-    """Schemas and the other formats know objects of named fields alone."""
-    assert said in problem_of(**options)
+def test_a_message_that_is_not_a_plain_object_is_a_problem(options, message):
+    """Schemas and the other formats only know objects with named fields."""
+    assert message in problem_of(**options)
 
 
 class Plain(msgspec.Struct):
-    """No record of ours."""
+    """A class that is not a record."""
 
     id: Id
 
 
 @pytest.mark.parametrize("record", [Plain, dict, {"id": str}, None, "Item"])
-def test_a_record_that_is_none_is_a_problem(record):
-    """The problem shows how a record's class begins."""
+def test_a_class_that_is_not_a_record_is_a_problem(record):
+    """The problem shows how a record's class starts."""
     (problem,) = find_problems(replace(READINGS, record=record))
     assert "is not a Record; write `class " in problem
 
 
-def test_what_only_msgspec_refuses_is_a_problem():
+def test_what_only_msgspec_rejects_is_a_problem():
     """A rule that does not fit the type, a name that cannot be resolved, a second key."""
     assert "Can only set `ge` on a numeric type" in problem_of(("it", Annotated[str, Meta(ge=1)]))
     assert "name 'Nope' is not defined" in problem_of(("it", "Nope"))
@@ -161,26 +161,26 @@ def test_what_only_msgspec_refuses_is_a_problem():
 
 @pytest.mark.parametrize("row", [Everything, record_of(), record_of(("sensor", Annotated[UUID, Meta(extra=KEY)]))])
 def test_a_row_must_have_the_key_of_the_record(row):
-    """What a transform makes of a record is still known by the record's key, of the same type."""
+    """The result of a transform is still identified by the record's key, of the same type."""
     (problem,) = find_problems(replace(READINGS, row=row))
     assert problem.startswith("row: ")
 
 
 def test_the_fields_of_a_row_are_checked_too():
-    """A transform's row is stored in the table as a record is."""
+    """A transform's row is stored in the table like a record."""
     row = msgspec.defstruct("Row", [("at", datetime)], bases=(Reading,), frozen=True, kw_only=True)
     (problem,) = find_problems(replace(READINGS, row=row))
     assert problem.startswith("Row: field at: a datetime needs a time zone")
 
 
 def test_functions_and_secrets_are_checked():
-    """A function that is none, and a text where a set of names belongs, which would hide nothing."""
+    """An object that is not callable, and a text instead of a set of names, which would hide nothing."""
     wrong = replace(READINGS, from_source=None, transform="x", secret="password")
     assert [problem.partition(":")[0] for problem in find_problems(wrong)] == ["from_source", "transform", "secret"]
 
 
 @pytest.mark.parametrize(
-    ("declared", "transform", "said"),
+    ("declared", "transform", "message"),
     [
         (True, lambda df: df, []),
         (False, None, []),
@@ -188,25 +188,25 @@ def test_functions_and_secrets_are_checked():
         ("yes", lambda df: df, ["transform_is_row_wise: 'yes' is not a bool"]),
     ],
 )
-def test_a_row_wise_transform_is_declared_of_one_that_is_there(declared, transform, said):
-    """A declaration that says nothing, or of nothing, is refused when the file is loaded."""
-    assert find_problems(replace(PIPELINE, transform_is_row_wise=declared, transform=transform)) == said
+def test_only_an_existing_transform_can_be_declared_row_wise(declared, transform, message):
+    """A declaration of another type, or without a transform, is rejected when the file is loaded."""
+    assert find_problems(replace(PIPELINE, transform_is_row_wise=declared, transform=transform)) == message
 
 
 @pytest.mark.parametrize("key_format", [None, *KEY_FORMATS])
 def test_each_key_format_is_accepted(key_format):
-    """And no format: keys are read in the only one that they can have."""
+    """And none: keys are then parsed in the only format that they can have."""
     assert find_problems(replace(PIPELINE, key_format=key_format)) == []
 
 
 def test_one_version_per_id_is_declared_by_a_boolean():
-    """A word is no declaration."""
+    """Text is rejected."""
     assert find_problems(replace(PIPELINE, one_version_per_id=True)) == []
     (problem,) = find_problems(replace(PIPELINE, one_version_per_id="yes"))
     assert problem == "one_version_per_id: 'yes' is not a bool"
 
 
-def test_a_key_format_that_does_not_exist_is_refused():
-    """With those that there are."""
+def test_an_unknown_key_format_is_rejected():
+    """With the known ones."""
     (problem,) = find_problems(replace(PIPELINE, key_format="avro"))
     assert problem == "key_format: invalid 'avro': expected 'text', 'json', 'connect', 'registry' or None"

@@ -53,7 +53,7 @@ def raw(offset: int, value: bytes | None, **more) -> dict:
 
 
 def decode(*rows: dict) -> list[Decoded]:
-    """Decodes with every key read in the only format that it can have."""
+    """Decode with every key parsed in the only format that it can have."""
     batch = pa.RecordBatch.from_pylist(list(rows), schema=RAW)
     return list(decode_batches([batch], DECODER, "t", proofs=ASSUMED))
 
@@ -69,22 +69,24 @@ def there_and_back(decoded: Decoded, schema: pa.Schema, record) -> Decoded:
     return back
 
 
-def test_the_columns_that_are_read_are_those_that_are_selected():
-    """Spark gives what is decoded, and of the headers only the one that orders redriven records."""
+def test_only_the_needed_columns_are_selected():
+    """Spark returns what is decoded, and of the headers only the one that orders redriven records."""
     assert [column.split()[-1] for column in RAW_COLUMNS] == RAW.names
 
 
-def test_good_and_bad_records_are_told_apart():
-    """Of a mixed batch the good become rows with time and place, the bad rejects with key and value as they came."""
+def test_valid_and_invalid_records_are_separated():
+    """In a mixed batch valid records become rows with time and position, invalid ones dead letters with key and value
+    unchanged.
+    """
     good = msgspec.json.encode(GOOD)
-    (found,) = decode(
+    (result,) = decode(
         raw(5, good),
         raw(6, b"oops", key=None),
         raw(7, None),
         raw(8, good, partition=2),
     )
-    assert found.rows == [(GOOD, 1005, 1, 5), (GOOD, 1008, 2, 8)]
-    oops, missing = found.rejects
+    assert result.rows == [(GOOD, 1005, 1, 5), (GOOD, 1008, 2, 8)]
+    oops, missing = result.rejects
     assert (oops.key, oops.value, oops.headers) == (None, b"oops", [])
     assert (oops.topic, oops.partition, oops.offset, oops.fault.reason) == ("t", 1, 6, Reason.JSON_MALFORMED)
     assert (missing.key, missing.value, missing.headers) == (b"k", None, [])
@@ -92,48 +94,50 @@ def test_good_and_bad_records_are_told_apart():
 
 
 def test_each_batch_is_decoded_by_itself():
-    """Batches come out one by one, an empty one too."""
+    """Batches are returned one by one, an empty one too."""
     batches = [pa.RecordBatch.from_pylist([raw(at, msgspec.json.encode(GOOD))] * at, schema=RAW) for at in range(3)]
-    assert [len(one.rows) for one in decode_batches(batches, DECODER, "t")] == [0, 1, 2]
+    assert [len(batch.rows) for batch in decode_batches(batches, DECODER, "t")] == [0, 1, 2]
 
 
-def test_a_null_value_is_a_deletion_of_its_key_or_a_reject():
-    """With an id as key it deletes, with time and place; with any other key, or none, it is set aside as it came."""
-    (found,) = decode(
+def test_a_null_value_is_a_deletion_of_its_key_or_a_dead_letter():
+    """With an id as key it deletes, with time and position; with any other key, or none, it is dead-lettered
+    unchanged.
+    """
+    (result,) = decode(
         raw(5, None, key=b"7"),
         raw(6, None, key=b"seven"),
         raw(7, None, key=None),
         raw(8, b"", key=b"7"),
         raw(9, None, key=b""),
     )
-    assert found.deletions == [Deletion(7, 1005, 1, 5)]
-    assert found.rows == []
-    assert [(one.offset, one.key, one.value) for one in found.rejects] == [
+    assert result.deletions == [Deletion(7, 1005, 1, 5)]
+    assert result.rows == []
+    assert [(reject.offset, reject.key, reject.value) for reject in result.rejects] == [
         (8, b"7", b""),
         (6, b"seven", None),
         (7, None, None),
         (9, b"", None),
     ]
-    assert {one.fault.reason for one in found.rejects} == {Reason.VALUE_MISSING}
+    assert {reject.fault.reason for reject in result.rejects} == {Reason.VALUE_MISSING}
 
 
-keys = st.none() | st.binary(max_size=5) | st.integers(-5, 2_000_000).map(lambda one: str(one).encode())
+keys = st.none() | st.binary(max_size=5) | st.integers(-5, 2_000_000).map(lambda item: str(item).encode())
 values = st.none() | st.binary(max_size=30) | st.just(msgspec.json.encode(GOOD))
 
 
 @given(st.lists(st.tuples(keys, values), max_size=20))
-def test_no_record_is_lost_or_doubled(records):
-    """Each record of a batch is a row, a deletion or a reject, whatever its bytes."""
-    (found,) = decode(*[raw(offset, value, key=key) for offset, (key, value) in enumerate(records)])
-    deleted = [one.offset for one in found.deletions]
-    places = [row[3] for row in found.rows] + deleted + [one.offset for one in found.rejects]
+def test_no_record_is_lost_or_duplicated(records):
+    """Each record of a batch is a row, a deletion or a dead letter, whatever its bytes."""
+    (result,) = decode(*[raw(offset, value, key=key) for offset, (key, value) in enumerate(records)])
+    deleted = [deletion.offset for deletion in result.deletions]
+    places = [row[3] for row in result.rows] + deleted + [reject.offset for reject in result.rejects]
     assert sorted(places) == list(range(len(records)))
-    assert all((one.key, one.value) == records[one.offset] for one in found.rejects)
+    assert all((reject.key, reject.value) == records[reject.offset] for reject in result.rejects)
     assert all(records[at][1] is None and records[at][0].isascii() for at in deleted)
 
 
-def test_decoded_columns():
-    """A DataFrame of decoded records has the record's columns, its arrival, and marks; all may be null."""
+def test_decoded_records_have_the_columns_of_a_dataframe():
+    """The record's columns, its arrival, and marks; all are nullable."""
     assert READINGS.names == [
         "sensor",
         "celsius",
@@ -148,7 +152,7 @@ def test_decoded_columns():
 
 
 def test_rows_become_columns():
-    """A transform sees a record's fields, its time and its place, and neither reject nor deletion."""
+    """A transform sees a record's fields, its time and its position, and neither dead letters nor deletions."""
     (batch,) = to_columns([Decoded([(GOOD, 1234, 1, 5)])], Reading, READINGS)
     assert batch.to_pylist() == [
         {
@@ -164,8 +168,8 @@ def test_rows_become_columns():
     ]
 
 
-def test_rejects_become_columns():
-    """A reject goes past the transform: only its place and itself are set."""
+def test_dead_letters_become_columns():
+    """A dead letter bypasses the transform: only its position and itself are set."""
     (batch,) = to_columns([Decoded(rejects=[reject()])], Reading, READINGS)
     (row,) = batch.to_pylist()
     rejected = row.pop("_rejected")
@@ -175,9 +179,9 @@ def test_rejects_become_columns():
 
 
 @given(st.lists(everything(), max_size=4), st.integers(0, 2**41), st.integers(0, 2**62))
-def test_rows_go_through_columns_unchanged(records, timestamp_ms, offset):
+def test_rows_round_trip_through_columns(records, timestamp_ms, offset):
     """What no transform changes is stored as it was decoded, each type and None, whichever field is the key."""
-    decoded = Decoded([(one, timestamp_ms, 1, offset + at) for at, one in enumerate(records)])
+    decoded = Decoded([(item, timestamp_ms, 1, offset + at) for at, item in enumerate(records)])
     assert there_and_back(decoded, EVERYTHING, Everything) == decoded
 
 
@@ -235,7 +239,7 @@ def test_a_wider_decimal_of_a_transform_is_stored_if_it_fits():
 
 
 def test_deletions_become_columns():
-    """A deletion goes past the transform: its id, its time and its place are set, and that it is one."""
+    """A deletion bypasses the transform: its id, its time and its position are set, and its mark."""
     (batch,) = to_columns([Decoded(deletions=[Deletion(7, 1234, 1, 5)])], Reading, READINGS)
     (row,) = batch.to_pylist()
     assert {name: value for name, value in row.items() if value is not None} == {
@@ -249,7 +253,7 @@ def test_deletions_become_columns():
 
 
 class Named(Record, frozen=True, kw_only=True):
-    """A text's key."""
+    """A record with a text key."""
 
     name: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
     size: float | None = None
@@ -260,21 +264,21 @@ class Named(Record, frozen=True, kw_only=True):
     [(Everything, UUID(int=5)), (Reading, 0), (Reading, 7), (Named, "Zoë"), (Named, str(UUID(int=5)))],
     ids=repr,
 )
-def test_deletions_go_through_columns_unchanged(record, key):
-    """A deletion has the id that it had, whatever the kind of the id."""
+def test_deletions_round_trip_through_columns(record, key):
+    """A deletion keeps its id, whatever the kind of the id."""
     decoded = Decoded(deletions=[Deletion(key, 1234, 1, 5), Deletion(key, 1235, 2, 6)])
     assert there_and_back(decoded, arrow_schema(decoded_ddl(record)), record) == decoded
 
 
-def test_rows_deletions_and_rejects_of_one_batch_are_told_apart_again():
-    """What a batch holds comes out of its columns as what it was, each with its place."""
+def test_rows_deletions_and_dead_letters_of_one_batch_are_separated_again():
+    """The columns give each back as what it was, with its position."""
     decoded = Decoded([(GOOD, 1, 1, 5)], [Deletion(3, 2, 1, 6)], [reject(7)])
     assert there_and_back(decoded, READINGS, Reading) == decoded
 
 
 @pytest.mark.parametrize("schema_id", [None, 0, 2**31, 2**32 - 1])
-def test_rejects_go_through_columns_unchanged(schema_id):
-    """A reject has the key and the value it came with, whatever id its frame holds."""
+def test_dead_letters_round_trip_through_columns(schema_id):
+    """A dead letter keeps its key and value, whatever id its header has."""
     bare = replace(reject(6, schema_id), key=None, value=None)
     decoded = Decoded(rejects=[reject(5, schema_id), bare])
     assert there_and_back(decoded, READINGS, Reading) == decoded
@@ -282,10 +286,10 @@ def test_rejects_go_through_columns_unchanged(schema_id):
 
 @given(st.lists(st.binary(max_size=30).map(lambda body: b"\x00" + body), max_size=10))
 def test_garbage_goes_through_columns(values):
-    """A pipeline with a transform sets garbage aside as one without does."""
-    (found,) = decode(*[raw(offset, value) for offset, value in enumerate(values)])
-    back = there_and_back(found, READINGS, Reading)
-    assert back == found
+    """A pipeline with a transform dead-letters garbage like one without."""
+    (result,) = decode(*[raw(offset, value) for offset, value in enumerate(values)])
+    back = there_and_back(result, READINGS, Reading)
+    assert back == result
 
 
 GROWN = Order((TopicLayout(1), TopicLayout(2, 1000, {0: 10})))
@@ -293,7 +297,9 @@ GROWN = Order((TopicLayout(1), TopicLayout(2, 1000, {0: 10})))
 
 
 def test_each_record_has_the_shift_of_its_layout():
-    """What was read before the topic grew, what lies where the new number of partitions puts it, and what does not."""
+    """What was read before the topic grew, records in the partition that the new number of partitions assigns, and
+    others.
+    """
     keys = {number: str(number).encode() for number in range(40)}
     in_new = {number: GROWN.rank(0, 50, keys[number]).layout for number in keys}
     assert set(in_new.values()) == {0, 1}
@@ -301,15 +307,15 @@ def test_each_record_has_the_shift_of_its_layout():
     stays = next(number for number, layout in in_new.items() if layout == 1)
     records = [raw(9, None, key=b"1"), raw(10, None, key=keys[moved]), raw(11, None, key=keys[stays])]
     batch = pa.RecordBatch.from_pylist([record | {"partition": 0} for record in records], schema=RAW)
-    (found,) = decode_batches([batch], DECODER, "t", GROWN, proofs=ASSUMED)
-    assert found.write_times_us(found.deletions, 5_000) == [5_009, 5_010, 6_011]
-    (back,) = from_columns(to_columns([found], Reading, READINGS), Reading, "t")
+    (result,) = decode_batches([batch], DECODER, "t", GROWN, proofs=ASSUMED)
+    assert result.write_times_us(result.deletions, 5_000) == [5_009, 5_010, 6_011]
+    (back,) = from_columns(to_columns([result], Reading, READINGS), Reading, "t")
     assert back.write_times_us(back.deletions, 5_000) == [5_009, 5_010, 6_011]
 
 
 @pytest.mark.parametrize("order", [Order((TopicLayout(1),)), GROWN])
-def test_a_redriven_record_is_written_at_its_earlier_place(order):
-    """Upserts and deletions alike, through a transform too; a header that is later or no number changes nothing."""
+def test_a_redriven_record_is_written_at_its_earlier_position(order):
+    """Upserts and deletions alike, through a transform too; a header that is later or not a number changes nothing."""
     good = msgspec.json.encode(GOOD)
     headers = [b"5003", b"5004", b"9999999", b"x", b"-7", None]
     values = [good, None, good, good, good, good]
@@ -323,52 +329,52 @@ def test_a_redriven_record_is_written_at_its_earlier_place(order):
         decoded = decode_batches(batches, DECODER, "t", order, 5_000, ASSUMED)
         if through_columns:
             decoded = from_columns(to_columns(decoded, Reading, READINGS), Reading, "t")
-        found, own = decoded
-        assert found.write_times_us(found.deletions, 5_000) == [5_004]
-        assert found.write_times_us(found.rows, 5_000) == [5_003, *own.write_times_us(own.rows, 5_000)[1:]]
+        result, own = decoded
+        assert result.write_times_us(result.deletions, 5_000) == [5_004]
+        assert result.write_times_us(result.rows, 5_000) == [5_003, *own.write_times_us(own.rows, 5_000)[1:]]
 
 
-def test_a_batch_without_a_redriven_record_costs_nothing_more():
-    """No record is looked at on its own unless the topic grew."""
-    (found,) = decode_batches([pa.RecordBatch.from_pylist([raw(1, b"")], schema=RAW)], DECODER, "t", epoch_us=9)
-    assert found.shifts == {}
+def test_a_batch_without_a_redriven_record_has_no_extra_cost():
+    """No record is examined on its own unless the topic grew."""
+    (result,) = decode_batches([pa.RecordBatch.from_pylist([raw(1, b"")], schema=RAW)], DECODER, "t", epoch_us=9)
+    assert result.shifts == {}
 
 
-def test_a_row_that_a_transform_broke_is_set_aside():
-    """A row that breaks the row's rules becomes a reject of stage transform, named by field, with its place."""
+def test_an_invalid_row_of_a_transform_is_dead_lettered():
+    """A row that breaks the row's rules becomes a dead letter of stage transform, named by field, with its position."""
     (batch,) = to_columns([Decoded([(GOOD, 1, 1, 5), (GOOD, 1, 1, 6)])], Reading, READINGS)
     columns = batch.to_pylist()
     columns[1]["sensor"] = -3
     changed = pa.RecordBatch.from_pylist(columns, schema=READINGS)
-    (found,) = from_columns([changed], Reading, "t")
-    assert found.rows == [(GOOD, 1, 1, 5)]
-    (bad,) = found.rejects
+    (result,) = from_columns([changed], Reading, "t")
+    assert result.rows == [(GOOD, 1, 1, 5)]
+    (bad,) = result.rejects
     assert (bad.fault.reason, bad.fault.stage) == (Reason.CONTRACT_BROKEN, Stage.TRANSFORM)
     assert bad.fault.rules == ("sensor:range",)
     assert (bad.topic, bad.partition, bad.offset, bad.key, bad.value) == ("t", 1, 6, None, None)
 
 
 def test_a_row_may_have_other_fields_than_the_record():
-    """A transform may add columns; the row takes those it has and leaves the rest."""
+    """A transform may add columns; the row takes those it has and ignores the rest."""
 
     class Warm(Reading, frozen=True, kw_only=True):
         fahrenheit: float
 
     (batch,) = to_columns([Decoded([(GOOD, 1, 1, 5)])], Reading, READINGS)
     columns = {**batch.to_pylist()[0], "fahrenheit": 70.7, "note": "warm"}
-    (found,) = from_columns([pa.RecordBatch.from_pylist([columns])], Warm, "t")
-    assert found.rows == [(Warm(**structs.asdict(GOOD), fahrenheit=70.7), 1, 1, 5)]
+    (result,) = from_columns([pa.RecordBatch.from_pylist([columns])], Warm, "t")
+    assert result.rows == [(Warm(**structs.asdict(GOOD), fahrenheit=70.7), 1, 1, 5)]
 
 
 def test_an_id_is_text_for_a_transform():
     """Spark has no UUID: a transform sees an id as its 36 characters."""
     kind = EVERYTHING.field("id").type
     assert kind == pa.string()
-    one = UUID(int=5)
+    first = UUID(int=5)
     record = Everything(
-        id=one,
+        id=first,
         text="",
-        other_id=one,
+        other_id=first,
         moment=datetime(2020, 1, 1, tzinfo=UTC),
         small=1,
         big=1,
@@ -377,11 +383,11 @@ def test_an_id_is_text_for_a_transform():
     )
     (batch,) = to_columns([Decoded([(record, 1, 1, 5)])], Everything, EVERYTHING)
     row = batch.to_pylist()[0]
-    assert (row["id"], row["other_id"], row["maybe_id"]) == (str(one), str(one), None)
+    assert (row["id"], row["other_id"], row["maybe_id"]) == (str(first), str(first), None)
 
 
 class Worded(Record, frozen=True, kw_only=True):
-    """A text whose type alone does not say that it can be a column, and a number."""
+    """A text whose type alone does not guarantee that it can be a column, and a number."""
 
     id: Annotated[int, Meta(ge=0, le=9, extra=KEY)]
     note: str
@@ -399,8 +405,8 @@ WORDED = arrow_schema(decoded_ddl(Worded))
         ((Worded(id=2, note=""), 10**18, 1, 6), "OverflowError"),
     ],
 )
-def test_a_row_that_is_no_column_is_a_reject(row, error):
-    """Its batch goes on to the transform; it goes past it, with its place and what it raised."""
+def test_a_row_that_cannot_be_a_column_is_a_dead_letter(row, error):
+    """The rest of its batch goes to the transform; the row bypasses it, with its position and its error."""
     good = [(Worded(id=1, note="a"), 1000, 1, 5), (Worded(id=3, note="c"), 1000, 1, 7)]
     decoded = Decoded([good[0], row, good[1]], [Deletion(4, 1000, 1, 8)], [reject(9)])
     back = there_and_back(decoded, WORDED, Worded)
@@ -412,32 +418,32 @@ def test_a_row_that_is_no_column_is_a_reject(row, error):
     assert not new.has_bytes
 
 
-def test_a_row_whose_time_a_transform_took_away_is_a_reject_of_the_transform():
-    """A null in a column that it must keep is the fault of that row alone: the rows beside it are stored."""
+def test_a_row_without_a_time_after_a_transform_is_a_dead_letter():
+    """A null in a required column is the fault of only that row: the rows next to it are stored."""
     (batch,) = to_columns([Decoded([(GOOD, 1000, 1, offset) for offset in (5, 6)])], Reading, READINGS)
     columns = batch.to_pylist()
     columns[1]["ingested_at"] = None
-    (found,) = from_columns([pa.RecordBatch.from_pylist(columns, schema=READINGS)], Reading, "t")
-    assert [row[3] for row in found.rows] == [5]
-    (rejected,) = found.rejects
+    (result,) = from_columns([pa.RecordBatch.from_pylist(columns, schema=READINGS)], Reading, "t")
+    assert [row[3] for row in result.rows] == [5]
+    (rejected,) = result.rejects
     assert (rejected.partition, rejected.offset, rejected.fault.stage) == (1, 6, Stage.TRANSFORM)
     assert rejected.fault.reason == Reason.PROCESSING_ERROR
 
 
-def test_a_row_that_python_cannot_hold_is_a_reject_of_the_transform():
-    """Spark knows later years than Python: the rows beside it are stored."""
+def test_a_row_that_python_cannot_represent_is_a_dead_letter():
+    """Spark knows later years than Python: the rows next to it are stored."""
     (batch,) = to_columns([Decoded([(GOOD, 1000, 1, offset) for offset in (5, 6)])], Reading, READINGS)
     at = batch.schema.get_field_index("ingested_at")
     late = pa.array([1000, 2**62], pa.int64()).cast(READINGS.field("ingested_at").type)
-    (found,) = from_columns([batch.set_column(at, batch.schema.field(at), late)], Reading, "t")
-    assert [row[3] for row in found.rows] == [5]
-    (rejected,) = found.rejects
+    (result,) = from_columns([batch.set_column(at, batch.schema.field(at), late)], Reading, "t")
+    assert [row[3] for row in result.rows] == [5]
+    (rejected,) = result.rejects
     assert (rejected.partition, rejected.offset, rejected.fault.stage) == (1, 6, Stage.TRANSFORM)
     assert rejected.fault.reason == Reason.PROCESSING_ERROR
 
 
 class Picky(Record, frozen=True, kw_only=True):
-    """A row whose own code raises what nobody foresaw."""
+    """A row whose own code raises an unexpected error."""
 
     sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
     celsius: float
@@ -447,13 +453,13 @@ class Picky(Record, frozen=True, kw_only=True):
             raise MemoryError if self.celsius > 1000 else KeyError("boiling")
 
 
-def test_a_row_whose_own_code_raises_is_a_reject_of_the_transform():
-    """The rows beside it are stored; memory that runs out is no row's fault."""
+def test_a_row_whose_own_code_raises_is_a_dead_letter():
+    """The rows next to it are stored; lack of memory is no row's fault."""
     hot = Reading(sensor=4, celsius=101.0)
     (batch,) = to_columns([Decoded([(GOOD, 1000, 1, 5), (hot, 1000, 1, 6)])], Reading, READINGS)
-    (found,) = from_columns([batch], Picky, "t")
-    assert [row[3] for row in found.rows] == [5]
-    (rejected,) = found.rejects
+    (result,) = from_columns([batch], Picky, "t")
+    assert [row[3] for row in result.rows] == [5]
+    (rejected,) = result.rejects
     assert (rejected.offset, rejected.fault.stage, rejected.fault.message) == (
         6,
         Stage.TRANSFORM,
@@ -469,13 +475,13 @@ EPOCH_US = 1_000_000
 
 
 def decode_ordered(order_by: str, *rows: dict, of_tombstone=None, more: str = "") -> Decoded:
-    """Decodes records of which `order_by` says which is the newest."""
+    """Decode records for which `order_by` says which is the newest."""
     schema = arrow_schema(f"{RAW_DDL}{more}")
     batch = pa.RecordBatch.from_pylist(list(rows), schema=schema)
     decoder = Decoder(Versioned, FakeSchemas.of(Versioned))
     declared = order_by_of(Versioned, order_by, of_tombstone)
-    (found,) = decode_batches([batch], decoder, "t", GROWN, EPOCH_US, ASSUMED, declared)
-    return found
+    (result,) = decode_batches([batch], decoder, "t", GROWN, EPOCH_US, ASSUMED, declared)
+    return result
 
 
 def versioned(offset: int, number: int, **more) -> dict:
@@ -483,40 +489,40 @@ def versioned(offset: int, number: int, **more) -> dict:
 
 
 def test_a_field_orders_records_wherever_they_are():
-    """Offset, partition, layout and headers say nothing then; a negative value is a dead letter with its bytes."""
-    found = decode_ordered(
+    """Offset, partition, layout and headers do not matter then; a negative value is a dead letter with its bytes."""
+    batch = decode_ordered(
         "number", versioned(9, 5), versioned(3, 7, partition=0, order_header=b"t5"), versioned(4, -1)
     )
-    assert found.write_times_us(found.rows, EPOCH_US) == [5, 7]
-    (broken,) = found.rejects
+    assert batch.write_times_us(batch.rows, EPOCH_US) == [5, 7]
+    (broken,) = batch.rejects
     assert (broken.offset, broken.key, broken.fault.rules) == (4, b"k", ("number:range",))
     assert msgspec.json.decode(broken.value)["number"] == -1
-    assert there_and_back(found, VERSIONED, Versioned).write_times_us(found.rows, EPOCH_US) == [5, 7]
+    assert there_and_back(batch, VERSIONED, Versioned).write_times_us(batch.rows, EPOCH_US) == [5, 7]
 
 
 def test_kafkas_timestamp_orders_records():
-    """In ms, with the offset for what is in one; a header keeps a redriven record's first time."""
+    """In ms, with the offset within one; a header keeps a redriven record's first time."""
     rows = versioned(2001, 0), versioned(2002, 0, order_header=b"t5"), versioned(3, 0, timestamp_ms=-1)
-    found = decode_ordered("timestamp", *rows, raw(2004, None, key=b"1"))
-    assert found.write_times_us(found.rows, EPOCH_US) == [3_001_001, 5]
-    assert found.write_times_us(found.deletions, EPOCH_US) == [3_004_004]
-    assert [(one.offset, one.fault.reason) for one in found.rejects] == [(3, Reason.ORDER_UNKNOWN)]
-    back = there_and_back(found, VERSIONED, Versioned)
+    batch = decode_ordered("timestamp", *rows, raw(2004, None, key=b"1"))
+    assert batch.write_times_us(batch.rows, EPOCH_US) == [3_001_001, 5]
+    assert batch.write_times_us(batch.deletions, EPOCH_US) == [3_004_004]
+    assert [(reject.offset, reject.fault.reason) for reject in batch.rejects] == [(3, Reason.ORDER_UNKNOWN)]
+    back = there_and_back(batch, VERSIONED, Versioned)
     assert back.write_times_us([*back.rows, *back.deletions], EPOCH_US) == [3_001_001, 5, 3_004_004]
 
 
 def test_a_tombstone_is_ordered_by_the_pipelines_function():
-    """It is given the headers, which are among the columns then; without it the tombstone is a dead letter."""
+    """It gets the headers, which are among the columns then; without it the tombstone is a dead letter."""
     more = ", tombstone_headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
     rows = (
         versioned(0, 1),
         raw(1, None, key=b"1", tombstone_headers=[{"key": "v", "value": b"12"}]),
         raw(2, None, key=b"1"),
     )
-    found = decode_ordered("number", *rows, more=more, of_tombstone=lambda one: int(dict(one.headers)["v"]))
-    assert found.write_times_us(found.deletions, EPOCH_US) == [12]
-    assert [(one.offset, one.fault.reason) for one in found.rejects] == [(2, Reason.PROCESSING_ERROR)]
-    found = decode_ordered("number", *rows[1:])
-    assert found.deletions == []
-    assert {one.fault.reason for one in found.rejects} == {Reason.ORDER_UNKNOWN}
-    assert [(one.key, one.value) for one in found.rejects] == [(b"1", None)] * 2
+    batch = decode_ordered("number", *rows, more=more, of_tombstone=lambda item: int(dict(item.headers)["v"]))
+    assert batch.write_times_us(batch.deletions, EPOCH_US) == [12]
+    assert [(reject.offset, reject.fault.reason) for reject in batch.rejects] == [(2, Reason.PROCESSING_ERROR)]
+    batch = decode_ordered("number", *rows[1:])
+    assert batch.deletions == []
+    assert {reject.fault.reason for reject in batch.rejects} == {Reason.ORDER_UNKNOWN}
+    assert [(reject.key, reject.value) for reject in batch.rejects] == [(b"1", None)] * 2

@@ -71,7 +71,7 @@ DONE = b'v1\n{"nextBatchWatermarkMs":0}'
 
 @pytest.fixture
 def files() -> FakeFiles:
-    """A checkpoint after batches 0 to 2, of which the last is not done yet."""
+    """A checkpoint after batches 0 to 2, the last of which is not complete."""
     files = FakeFiles()
     put(files, "metadata", b'{"id":"q-1"}')
     put(files, "sources/0/0", beginning(0, 5))
@@ -87,71 +87,71 @@ def put(files: FakeFiles, name: str, data: bytes) -> None:
 
 
 @pytest.fixture
-def found(files) -> Checkpoint:
+def saved(files) -> Checkpoint:
     return Checkpoint(files, FOLDER, TOPIC)
 
 
-def test_a_planned_batch_is_done_again(found):
-    """It begins where the batch before ended, and was planned up to its own end."""
-    assert found.read_position() == QueryPosition({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
+def test_a_planned_batch_is_repeated(saved):
+    """It starts where the previous batch ended, and ends at its own planned end."""
+    assert saved.read_position() == QueryPosition({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
 
 
-def test_after_a_batch_that_is_done_the_query_goes_on_at_its_end(found, files):
+def test_after_a_completed_batch_the_query_resumes_at_its_end(saved, files):
     """Nothing is planned then."""
     put(files, "commits/2", DONE)
-    assert found.read_position() == QueryPosition({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
+    assert saved.read_position() == QueryPosition({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
 
 
-def test_the_first_batch_begins_where_the_source_did(found, files):
-    """A first batch that is not done begins at `sources/0/0`, or where the start was asked for."""
+def test_the_first_batch_starts_where_the_source_did(saved, files):
+    """An incomplete first batch starts at `sources/0/0`, or at the requested start."""
     for name in ("offsets/1", "offsets/2", "commits/0", "commits/1"):
         del files.held[f"{FOLDER}/{name}"]
-    assert found.read_position() == QueryPosition({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
+    assert saved.read_position() == QueryPosition({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
     del files.held[f"{FOLDER}/sources/0/0"]
-    assert found.read_position() == QueryPosition({}, {0: 10, 1: 15}, begun=True)
+    assert saved.read_position() == QueryPosition({}, {0: 10, 1: 15}, begun=True)
 
 
-def test_the_batch_that_is_planned_and_not_done_is_pending(found, files):
-    """With its id and where it begins and ends, the first one too; once it is done there is none."""
-    assert found.pending() == Pending(2, {0: 20, 1: 25}, {0: 30, 1: 35})
+def test_a_planned_and_incomplete_batch_is_pending(saved, files):
+    """With its id, start and end, the first one too; once it is complete there is none."""
+    assert saved.pending() == Pending(2, {0: 20, 1: 25}, {0: 30, 1: 35})
     put(files, "commits/2", DONE)
-    assert found.pending() is None
+    assert saved.pending() is None
     for name in ("offsets/1", "offsets/2", "commits/0", "commits/1", "commits/2"):
         del files.held[f"{FOLDER}/{name}"]
-    assert found.pending() == Pending(0, {0: 0, 1: 5}, {0: 10, 1: 15})
+    assert saved.pending() == Pending(0, {0: 0, 1: 5}, {0: 10, 1: 15})
     files.held.clear()
-    assert found.pending() is None
+    assert saved.pending() is None
 
 
-def test_batches_are_numbers_not_words(found, files):
-    """Batch 10 comes after batch 9, and unfinished files of Spark's are none."""
+def test_batches_are_sorted_as_numbers(saved, files):
+    """Batch 10 comes after batch 9, and Spark's unfinished files do not count."""
     for batch in range(3, 11):
         put(files, f"offsets/{batch}", planned(batch * 10, 0))
         put(files, f"commits/{batch}", DONE)
     put(files, "offsets/.11.0a-b.tmp", b"")
-    assert found.read_position() == QueryPosition({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
+    assert saved.read_position() == QueryPosition({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
 
 
-def test_without_a_checkpoint_there_is_no_place(found, files):
-    """Nothing yet: the query starts with all that Kafka holds, or where it was told to."""
+def test_without_a_checkpoint_there_is_no_position(saved, files):
+    """The query starts with everything in Kafka, or at the requested start."""
     files.held.clear()
-    assert found.read_position() is None
-    found.begin_at(CheckpointOrigin(topic_id="id-1"))
-    assert found.read_position() is None
-    found.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 3}))
-    assert found.read_position() == QueryPosition({0: 3}, {0: 3}, begun=False)
+    assert saved.read_position() is None
+    saved.begin_at(CheckpointOrigin(topic_id="id-1"))
+    assert saved.read_position() is None
+    saved.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 3}))
+    assert saved.read_position() == QueryPosition({0: 3}, {0: 3}, begun=False)
 
 
 TEARS = [b"", b"v", b"v1\n", planned(1, 2)[:-1], planned(1, 2)[:-15], b"\xff\xfe", b"v1\n{}\n[]", planned(1, 2)[:37]]
 
 
 @pytest.mark.parametrize("torn", TEARS)
-def test_a_torn_plan_is_moved_aside(found, files, torn):
-    """The batch is planned again, the file is kept, and one line of the log names it."""
+def test_a_corrupt_plan_is_moved_aside(saved, files, torn):
+    """The batch is planned again, the file is kept, and one log line names it."""
     put(files, "offsets/2", torn)
-    assert found.read_position() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    assert saved.read_position() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
     with capture_logs() as logs:
-        assert found.repair() == ["offsets/2"]
+        assert saved.repair() == ["offsets/2"]
     assert [(line["event"], line["log_level"], line["corrupt"]) for line in logs] == [
         ("checkpoint_repaired", "warning", ["offsets/2"])
     ]
@@ -159,130 +159,130 @@ def test_a_torn_plan_is_moved_aside(found, files, torn):
     assert re.fullmatch(r"offsets-2\.\d{8}T\d{12}Z", kept)
     assert files.held[f"{FOLDER}/torn/{kept}"] == torn
     assert files.names(f"{FOLDER}/offsets") == ["0", "1"]
-    assert found.repair() == []
+    assert saved.repair() == []
 
 
 @given(at=st.integers(min_value=0, max_value=len(planned(123, 456)) - 1))
-def test_a_plan_that_is_cut_anywhere_is_torn(at):
-    """No cut gives other offsets than those that were written."""
+def test_a_plan_truncated_anywhere_is_corrupt(at):
+    """No truncation gives other offsets than those that were written."""
     files = FakeFiles()
     put(files, "offsets/0", planned(1, 2))
     put(files, "offsets/1", planned(123, 456)[:at])
-    found = Checkpoint(files, FOLDER, TOPIC)
-    assert found.read_position().end == {0: 1, 1: 2}
-    assert found.repair() == ["offsets/1"]
+    result = Checkpoint(files, FOLDER, TOPIC)
+    assert result.read_position().end == {0: 1, 1: 2}
+    assert result.repair() == ["offsets/1"]
 
 
-def test_a_batch_that_is_not_noted_as_done_is_done_again(found, files):
-    """A torn commit is moved aside; so is one whose checksum is wrong."""
+def test_a_batch_without_a_valid_commit_is_repeated(saved, files):
+    """A corrupt commit is moved aside; so is one whose checksum is wrong."""
     put(files, "commits/1", b"")
     put(files, "commits/2", DONE)
     files.spoilt.add(f"{FOLDER}/commits/2")
-    assert found.repair() == ["commits/2", "commits/1"]
+    assert saved.repair() == ["commits/2", "commits/1"]
     assert files.names(f"{FOLDER}/commits") == ["0"]
-    assert found.read_position().end == {0: 30, 1: 35}
+    assert saved.read_position().end == {0: 30, 1: 35}
 
 
-def test_a_commit_without_its_plan_goes_with_it(found, files):
-    """Else Spark would take the batch that it plans anew for done."""
+def test_a_commit_without_its_plan_is_moved_aside_too(saved, files):
+    """Otherwise Spark would take the batch that it plans again for completed."""
     put(files, "offsets/2", b"")
     put(files, "commits/2", DONE)
-    assert found.repair() == ["offsets/2", "commits/2"]
-    assert found.read_position() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    assert saved.repair() == ["offsets/2", "commits/2"]
+    assert saved.read_position() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
 
 
-def test_a_power_cut_may_tear_several_at_the_end(found, files):
-    """All that is torn with nothing whole behind it is moved aside."""
+def test_a_power_failure_may_corrupt_several_files_at_the_end(saved, files):
+    """Every corrupt file without a valid one after it is moved aside."""
     for name in ("offsets/2", "offsets/1", "commits/1"):
         put(files, name, b"")
-    assert found.repair() == ["offsets/2", "offsets/1", "commits/1"]
-    assert found.read_position() == QueryPosition({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
+    assert saved.repair() == ["offsets/2", "offsets/1", "commits/1"]
+    assert saved.read_position() == QueryPosition({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
 
 
-def test_nothing_whole_is_no_checkpoint(found, files):
-    """When every plan is torn the query starts anew; its commits are not taken for the new one's."""
+def test_a_checkpoint_without_a_valid_file_is_none(saved, files):
+    """If every plan is corrupt the query starts from scratch; its commits are not taken for the new one's."""
     for batch in range(3):
         put(files, f"offsets/{batch}", b"")
-    assert set(found.repair()) == {f"offsets/{n}" for n in range(3)} | {"commits/0", "commits/1"}
-    assert found.read_position() is None
+    assert set(saved.repair()) == {f"offsets/{n}" for n in range(3)} | {"commits/0", "commits/1"}
+    assert saved.read_position() is None
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_torn_file_that_is_not_the_newest_is_an_error(found, files, gone):
-    """The file is named, with the three choices; it is the same with one that is missing."""
+def test_a_corrupt_file_that_is_not_the_newest_is_an_error(saved, files, gone):
+    """The message names the file, with the three options; a missing one is treated the same."""
     put(files, "offsets/1", b"")
     if gone:
         del files.held[f"{FOLDER}/offsets/1"]
-    assert found.repair() == []
+    assert saved.repair() == []
     with pytest.raises(CheckpointRefused, match="offsets/1, which is not the newest") as caught:
-        found.read_position()
+        saved.read_position()
     for words in ("reset --to earliest", "reset --to latest", "restart spark-job"):
         assert words in caught.value.message
 
 
-def test_torn_metadata_is_written_again(found, files):
-    """Spark refuses offsets without it; the query keeps its id, which the ledger's lines bear."""
-    found.store_topic_id("id-1")
+def test_corrupt_metadata_is_written_again(saved, files):
+    """Spark rejects offsets without it; the query keeps its id, which is in the ledger's entries."""
+    saved.store_topic_id("id-1")
     put(files, "metadata", b'{"id":"q')
-    assert found.repair() == ["metadata"]
+    assert saved.repair() == ["metadata"]
     assert json.loads(files.held[f"{FOLDER}/metadata"]) == {"id": "q-1"}
     del files.held[f"{FOLDER}/metadata"]
-    assert found.repair() == []
+    assert saved.repair() == []
     assert json.loads(files.held[f"{FOLDER}/metadata"]) == {"id": "q-1"}
     put(files, "metadata", b"")
     put(files, "penstock.json", b"")
-    found.repair()
+    saved.repair()
     assert len(json.loads(files.held[f"{FOLDER}/metadata"])["id"]) == 36
 
 
-def test_another_topics_checkpoint_is_not_taken_for_torn(found, files):
-    """It is refused, and nothing is moved."""
+def test_another_topics_checkpoint_does_not_count_as_corrupt(saved, files):
+    """It is rejected, and nothing is moved."""
     put(files, "offsets/2", planned(1).replace(b'"t"', b'"other"'))
-    for call in (found.read_position, found.repair):
+    for call in (saved.read_position, saved.repair):
         with pytest.raises(CheckpointRefused, match="belongs to the topic other, not to t"):
             call()
 
 
-def test_a_format_of_a_later_spark_is_not_taken_for_torn(found, files):
-    """It is an error that names the format."""
+def test_a_format_of_a_later_spark_does_not_count_as_corrupt(saved, files):
+    """The error names the format."""
     put(files, "offsets/2", planned(1).replace(b"v1", b"v7"))
     with pytest.raises(PenstockError, match="format v7 of another Spark version, expected v1"):
-        found.repair()
+        saved.repair()
 
 
-def test_what_is_remembered(found, files):
-    """The topic's and the query's id; a torn file of ours counts for nothing and is moved aside."""
-    found.store_topic_id("id-1")
-    assert found.origin() == CheckpointOrigin(topic_id="id-1", query_id="q-1")
+def test_topic_and_query_id_are_stored(saved, files):
+    """A corrupt file of ours is ignored and moved aside."""
+    saved.store_topic_id("id-1")
+    assert saved.origin() == CheckpointOrigin(topic_id="id-1", query_id="q-1")
     put(files, "penstock.json", b"{")
-    assert found.origin() == CheckpointOrigin(topic_id="")
-    assert found.repair() == ["penstock.json"]
+    assert saved.origin() == CheckpointOrigin(topic_id="")
+    assert saved.repair() == ["penstock.json"]
     del files.held[f"{FOLDER}/metadata"]
-    found.store_topic_id("id-2")
-    assert found.origin() == CheckpointOrigin(topic_id="id-2")
+    saved.store_topic_id("id-2")
+    assert saved.origin() == CheckpointOrigin(topic_id="id-2")
 
 
-def test_a_checkpoint_is_set_aside_whole(found, files):
-    """What was there is kept under another name, and the next query starts where it was told to."""
+def test_a_checkpoint_is_archived_as_a_whole(saved, files):
+    """It is kept under another name, and the next query starts at the requested position."""
     before = dict(files.held)
-    kept = found.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 7, 1: 8}))
+    kept = saved.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 7, 1: 8}))
     assert re.fullmatch(r"/c/t\.before-\d{8}T\d{12}Z", kept)
     assert {path.replace(kept, FOLDER) for path in files.held if path.startswith(kept)} == set(before)
     assert files.names(FOLDER) == ["penstock.json"]
-    found.store_topic_id("id-1")
-    assert found.origin().start == {0: 7, 1: 8}
+    saved.store_topic_id("id-1")
+    assert saved.origin().start == {0: 7, 1: 8}
 
 
-def test_nothing_is_set_aside_when_there_is_nothing(files, found):
-    """A checkpoint that is not there can be begun all the same."""
+def test_a_missing_checkpoint_is_not_archived(files, saved):
+    """A new one can be started nevertheless."""
     files.held.clear()
-    assert found.begin_at(CheckpointOrigin(topic_id="id-1")) is None
+    assert saved.begin_at(CheckpointOrigin(topic_id="id-1")) is None
 
 
-def test_a_file_system_that_fails_is_said(found, files):
+def test_a_failing_file_system_is_reported(saved, files):
     """The error names the folder and the reason."""
     files.fails = PermissionError("not yours")
-    for call in (found.read_position, found.repair):
+    for call in (saved.read_position, saved.repair):
         with pytest.raises(PenstockError, match="/c/t cannot be read or changed: not yours"):
             call()
 
@@ -318,13 +318,13 @@ FITS = QueryPosition({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_per_partition(spans, expected):
-    """Behind what Kafka still holds, ahead of it, or of partitions that are not there; a new partition begins at 0."""
+def test_mismatches_are_reported_per_partition(spans, expected):
+    """Before what Kafka still has, beyond it, or of missing partitions; a new partition starts at 0."""
     assert find_misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-1") == expected
 
 
-def test_a_topic_made_anew_does_not_fit():
-    """Though all offsets would; a checkpoint from before our file is taken for this topic's."""
+def test_a_recreated_topic_does_not_match():
+    """Even if all offsets would; a checkpoint older than our file counts as this topic's."""
     spans = [OffsetRange(0, 0, 15), OffsetRange(1, 0, 0)]
     (line,) = find_misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-2")
     assert "another topic of this name" in line
@@ -342,34 +342,34 @@ def test_a_start_need_not_name_every_partition():
 @given(
     first=st.integers(0, 50), records=st.integers(0, 50), at=st.integers(0, 120), ahead=st.integers(0, 20)
 )  # fmt: skip
-def test_a_place_fits_exactly_when_kafka_holds_all_of_it(first, records, at, ahead):
-    """Each offset from where the query goes on is there, or is still to come."""
+def test_a_position_matches_exactly_if_kafka_has_all_of_it(first, records, at, ahead):
+    """Each offset from the resume position on exists, or is still to come."""
     place = QueryPosition({0: at}, {0: at + ahead}, begun=True)
     fits = find_misfits(place, CheckpointOrigin(topic_id="i"), [OffsetRange(0, first, first + records)], "i") == []
     assert fits == (first <= at and at + ahead <= first + records)
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(found):
-    """One message: every partition, and the three choices with what to type."""
+def test_a_checkpoint_that_does_not_match_is_rejected(saved):
+    """One message: every partition, and the three options with what to type."""
     with pytest.raises(CheckpointRefused) as caught:
-        check_fits(found, [OffsetRange(0, 22, 40), OffsetRange(1, 0, 5)], "id-1")
+        check_fits(saved, [OffsetRange(0, 22, 40), OffsetRange(1, 0, 5)], "id-1")
     assert len(caught.value.misfits) == 2
     assert all(line in caught.value.message for line in caught.value.misfits)
     assert checkpoint.CHOICES in caught.value.message
-    assert check_fits(found, [OffsetRange(0, 0, 40), OffsetRange(1, 0, 40)], "id-1") is None
+    assert check_fits(saved, [OffsetRange(0, 0, 40), OffsetRange(1, 0, 40)], "id-1") is None
 
 
-def test_a_place_without_a_scheme_is_a_folder_of_this_machine(tmp_path, monkeypatch):
-    """For job and command alike, whatever Hadoop's default is; Spark is told so."""
+def test_a_path_without_a_scheme_is_a_local_folder(tmp_path, monkeypatch):
+    """For job and command alike, whatever Hadoop's default is; Spark gets the same path."""
     monkeypatch.chdir(tmp_path)
     for place in (f"{tmp_path}/a b", f"file://{tmp_path}/a b", "a b"):
-        one = checkpoint_of(read(spark_checkpoint=place), TOPIC)
-        assert isinstance(one._files, LocalFiles)
-        assert Path(one.folder) == tmp_path / "a b" / TOPIC
-        assert one.url == f"file://{tmp_path}/a b/t"
+        first = checkpoint_of(read(spark_checkpoint=place), TOPIC)
+        assert isinstance(first._files, LocalFiles)
+        assert Path(first.folder) == tmp_path / "a b" / TOPIC
+        assert first.url == f"file://{tmp_path}/a b/t"
 
 
-def test_a_url_is_reached_through_spark_alone():
+def test_a_url_is_only_accessible_through_spark():
     """Without a Spark the error says what to do."""
     settings = read(spark_checkpoint="hdfs://name/c")
     assert folder_of(settings, TOPIC) == "hdfs://name/c/t"
@@ -382,6 +382,6 @@ def test_a_url_is_reached_through_spark_alone():
         class _jsc:  # noqa: N801
             hadoopConfiguration = staticmethod(lambda: None)  # noqa: N815
 
-    one = checkpoint_of(settings, TOPIC, Spark())
-    assert isinstance(one._files, HadoopFiles)
-    assert one.url == "hdfs://name/c/t"
+    first = checkpoint_of(settings, TOPIC, Spark())
+    assert isinstance(first._files, HadoopFiles)
+    assert first.url == "hdfs://name/c/t"

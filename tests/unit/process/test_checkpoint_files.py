@@ -15,13 +15,13 @@ def files() -> CheckpointFiles:
 
 
 def sums(data: bytes, chunk: int = 512) -> bytes:
-    """Hadoop's checksum file: a head, and the sum of each chunk."""
+    """Hadoop's checksum file: a header, and the checksum of each chunk."""
     parts = [data[at : at + chunk] for at in range(0, len(data), chunk)]
     return b"crc\0" + struct.pack(">i", chunk) + b"".join(struct.pack(">I", zlib.crc32(part)) for part in parts)
 
 
 def test_a_file_is_read_as_it_was_written(files, tmp_path):
-    """Bytes come back, in folders that are made, and writing again replaces them."""
+    """Bytes are unchanged, missing folders are created, and writing again replaces the file."""
     path = str(tmp_path / "a b" / "c")
     for data in (b"old", b"new"):
         files.write(path, data)
@@ -29,15 +29,15 @@ def test_a_file_is_read_as_it_was_written(files, tmp_path):
     assert files.names(str(tmp_path / "a b")) == ["c"]
 
 
-def test_what_is_not_there(files, tmp_path):
-    """A folder that is not there has no names; a file that is not there is an error."""
+def test_missing_files_and_folders(files, tmp_path):
+    """A missing folder has no names; a missing file is an error."""
     assert files.names(str(tmp_path / "nothing")) == []
     with pytest.raises(FileNotFoundError):
         files.read(str(tmp_path / "nothing"))
 
 
-def test_a_checksum_goes_where_its_file_goes(files, tmp_path):
-    """Moving a file moves `.NAME.crc`, and writing one removes the sum of what was there before."""
+def test_a_checksum_moves_with_its_file(files, tmp_path):
+    """Moving a file moves `.NAME.crc`, and writing one removes the old checksum."""
     (tmp_path / "7").write_bytes(b"x")
     (tmp_path / ".7.crc").write_bytes(sums(b"x"))
     files.move(str(tmp_path / "7"), str(tmp_path / "torn" / "offsets-7"))
@@ -48,8 +48,8 @@ def test_a_checksum_goes_where_its_file_goes(files, tmp_path):
 
 
 @given(data=st.binary(min_size=1, max_size=1500), at=st.integers(min_value=0), how=st.sampled_from(["flip", "cut"]))
-def test_whatever_is_spoilt_is_found(tmp_path_factory, data, at, how):
-    """A file with its own sums is read; with one bit turned, or cut anywhere, it is torn."""
+def test_any_corruption_is_found(tmp_path_factory, data, at, how):
+    """A file with its own checksums is read; with one bit flipped, or truncated anywhere, it is corrupt."""
     folder = tmp_path_factory.mktemp("files")
     file = folder / "0"
     file.write_bytes(data)
@@ -61,8 +61,8 @@ def test_whatever_is_spoilt_is_found(tmp_path_factory, data, at, how):
         LocalFiles().read(str(file))
 
 
-def test_a_checksum_file_that_is_torn_itself_is_passed_over(files, tmp_path):
-    """As Hadoop does it when the head is not there."""
+def test_a_corrupt_checksum_file_is_ignored(files, tmp_path):
+    """As Hadoop does if the header is missing."""
     (tmp_path / "0").write_bytes(b"data")
     (tmp_path / ".0.crc").write_bytes(b"")
     assert files.read(str(tmp_path / "0")) == b"data"
@@ -91,8 +91,8 @@ class FakeHadoop:
         return self._renames
 
 
-def test_hadoop_says_no_by_an_answer():
-    """A rename that Hadoop did not do is an error, though it raises none."""
+def test_a_failed_hadoop_rename_is_an_error():
+    """Hadoop returns false and raises nothing."""
     done, refused = FakeHadoop(renames=True), FakeHadoop(renames=False)
     HadoopFiles(done).move("hdfs://n/a", "hdfs://n/torn/a")
     assert done.asked == [("mkdirs", "hdfs://n/torn"), ("rename", "hdfs://n/a", "hdfs://n/torn/a")]

@@ -1,4 +1,6 @@
-"""What keys prove, and that the stream and a replay make the same of it, however a topic is cut into batches."""
+"""What keys prove, and that the stream and a replay reach the same conclusions, however a topic is split into
+batches.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -48,23 +50,23 @@ def batch_of(records: Iterable[tuple[bytes | None, bytes | None]], partition=0, 
 
 
 def decode(*records, decoder=DECODER, evidence=None) -> Decoded:
-    (found,) = decode_batches([batch_of(records)], decoder, "t", proofs=evidence or KeyEvidence(NOTHING_PROVEN))
-    return found
+    (result,) = decode_batches([batch_of(records)], decoder, "t", proofs=evidence or KeyEvidence(NOTHING_PROVEN))
+    return result
 
 
-def deleted(found: Decoded) -> list[str]:
-    return [deletion.key for deletion in found.deletions]
+def deleted(result: Decoded) -> list[str]:
+    return [deletion.key for deletion in result.deletions]
 
 
 @pytest.mark.parametrize("shape", AS_SHAPE)
-def test_records_with_a_value_prove_the_shape_of_their_keys(shape):
-    """A tombstone of that shape deletes its row, one of any other shape is ambiguous, whichever it is."""
+def test_records_with_a_value_prove_the_format_of_their_keys(shape):
+    """A tombstone of that format deletes its row, one of any other format is ambiguous, whichever it is."""
     write, evidence = AS_SHAPE[shape], KeyEvidence(NOTHING_PROVEN)
     tombstones = [(AS_SHAPE[other]("J1"), None) for other in AS_SHAPE]
-    found = decode(upsert("J1", write("J1")), upsert("J2", write("J2")), *tombstones, evidence=evidence)
-    assert deleted(found) == ["J1"]
-    assert [reject.key for reject in found.rejects] == [AS_SHAPE[other]("J1") for other in AS_SHAPE if other != shape]
-    assert {reject.fault.reason for reject in found.rejects} == {Reason.KEY_AMBIGUOUS}
+    result = decode(upsert("J1", write("J1")), upsert("J2", write("J2")), *tombstones, evidence=evidence)
+    assert deleted(result) == ["J1"]
+    assert [reject.key for reject in result.rejects] == [AS_SHAPE[other]("J1") for other in AS_SHAPE if other != shape]
+    assert {reject.fault.reason for reject in result.rejects} == {Reason.KEY_AMBIGUOUS}
     assert evidence.found == {shape: {0: 0}}
 
 
@@ -80,54 +82,54 @@ def test_records_with_a_value_prove_the_shape_of_their_keys(shape):
         ("registry", encode_header(JSON_SCHEMA) + b'"J1"'),
     ],
 )
-def test_a_shape_has_many_spellings(shape, key):
-    """Connect with schema and without, framed Avro and JSON: each proves its shape."""
+def test_a_format_has_many_spellings(shape, key):
+    """Connect with schema and without, Avro and JSON with a header: each proves its format."""
     evidence = KeyEvidence(NOTHING_PROVEN)
     decode(upsert("J1", key), evidence=evidence)
     assert set(evidence.found) == {shape}
 
 
-def test_nothing_is_proven_by_keys_that_are_not_the_id():
-    """A topic that is keyed by customers: a text key that happens to be an order's id deletes nothing."""
+def test_keys_that_are_not_the_id_prove_nothing():
+    """In a topic keyed by customers, a text key that happens to be an order's id deletes nothing."""
     keys = ["C1", "C2", "J3"]
-    found = decode(*[upsert(f"J{number}", key.encode()) for number, key in enumerate(keys, 1)], (b"J1", None))
-    assert (deleted(found), found.rejects[0].fault.reason) == ([], Reason.KEY_AMBIGUOUS)
+    result = decode(*[upsert(f"J{number}", key.encode()) for number, key in enumerate(keys, 1)], (b"J1", None))
+    assert (deleted(result), result.rejects[0].fault.reason) == ([], Reason.KEY_AMBIGUOUS)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff", b"[1]", b'{"id":"J1","region":"eu"}', encode_header(99) + b"J1"])
-def test_a_key_that_says_nothing_proves_nothing(key):
-    """No key, one that is no id, and one whose schema is unknown: the record is stored all the same."""
+def test_a_meaningless_key_proves_nothing(key):
+    """No key, one that is not an id, and one whose schema is unknown: the record is stored nevertheless."""
     evidence = KeyEvidence(NOTHING_PROVEN)
     assert len(decode(upsert("J1", key), evidence=evidence).rows) == 1
     assert evidence.found == {}
 
 
-def test_a_registry_that_is_away_stops_no_record_that_does_not_need_it():
-    """A plain value with a framed key is stored; its key is looked at again with the next batch."""
+def test_an_unavailable_registry_affects_only_records_that_need_it():
+    """A plain value whose key has a header is stored; its key is examined again with the next batch."""
     away, evidence = Decoder(Order, FakeSchemas(error=RegistryUnreachable("away"))), KeyEvidence(NOTHING_PROVEN)
     assert len(decode(upsert("J1", avro(1, "J1")), decoder=away, evidence=evidence).rows) == 1
     assert evidence.found == {}
 
 
-def test_text_that_looks_like_json_is_told_from_json():
-    """An id that is itself JSON proves odd text, and then a JSON key of another row is no longer clear."""
+def test_text_that_looks_like_json_is_distinguished_from_json():
+    """An id that is itself JSON proves unusual text, and then a JSON key of another row is ambiguous."""
     odd = '{"id":"J1"}'
-    found = decode(upsert(odd, odd.encode()), (odd.encode(), None))
-    assert deleted(found) == [odd]
+    result = decode(upsert(odd, odd.encode()), (odd.encode(), None))
+    assert deleted(result) == [odd]
     both = decode(upsert(odd, odd.encode()), upsert("J2", b'{"id":"J2"}'), (odd.encode(), None))
     assert both.deletions == []
 
 
-def test_a_declared_format_needs_no_proof_and_looks_for_none():
-    """The declaration decides alone."""
+def test_a_declared_format_needs_no_proof():
+    """Only the declaration counts, and no key is examined."""
     declared, evidence = Decoder(Order, SCHEMAS, "json"), KeyEvidence(NOTHING_PROVEN)
     assert deleted(decode((b'"J1"', None), decoder=declared, evidence=evidence)) == ["J1"]
     decode(upsert("J1", b'"J1"'), decoder=declared, evidence=evidence)
     assert evidence.found == {}
 
 
-def test_a_few_records_of_a_batch_are_looked_at(monkeypatch):
-    """What is looked at does not grow with the batch; with tombstones in it there are more, and still a bound."""
+def test_a_few_records_of_a_batch_are_examined(monkeypatch):
+    """Their number does not grow with the batch; with tombstones in it there are more, but still a bound."""
     decoder = Decoder(Order, SCHEMAS)
     looked_at = []
     monkeypatch.setattr(decoder.keys, "readings", lambda key: looked_at.append(key) or {})
@@ -142,7 +144,7 @@ def test_a_few_records_of_a_batch_are_looked_at(monkeypatch):
 
 @dataclass
 class Job:
-    """The driver's part of the stream and of a replay, over the real decoding of tasks and a table in memory."""
+    """The driver's part of the stream and of a replay, with the real decoding of tasks and a table in memory."""
 
     topic: list[list[tuple[bytes | None, bytes | None]]]
     kept: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -161,29 +163,29 @@ class Job:
         return [{"shape": shape, "starts": starts} for shape, starts in self.kept.items()]
 
     def task(self, partition: int, first: int, end: int, size: int, proofs: KeyProofs | KeyEvidence) -> list:
-        """What a task makes of a stretch, in Arrow batches of a size."""
+        """A task's result for a range, in Arrow batches of one size."""
         records = self.topic[partition][first:end]
         batches = [batch_of(records[at : at + size], partition, first + at) for at in range(0, len(records), size)]
         outcomes = []
-        for found in decode_batches(batches, DECODER, "t", proofs=proofs):
-            outcomes += [(partition, one.offset, "deleted", one.key) for one in found.deletions]
-            outcomes += [(partition, one.offset, one.fault.reason, None) for one in found.rejects]
+        for batch in decode_batches(batches, DECODER, "t", proofs=proofs):
+            outcomes += [(partition, deletion.offset, "deleted", deletion.key) for deletion in batch.deletions]
+            outcomes += [(partition, reject.offset, reject.fault.reason, None) for reject in batch.rejects]
         return outcomes
 
     def stream(self, sizes: list[tuple[int, int]]) -> list:
-        """Everything, in micro-batches of so many records a partition, each in Arrow batches of a size."""
+        """Everything, in micro-batches of this many records per partition, each in Arrow batches of one size."""
         outcomes: list = []
         for most, size in sizes:
-            found, summaries = {}, []
+            result, summaries = {}, []
             for partition, records in enumerate(self.topic):
                 first = self.reached.get(partition, 0)
                 end = min(first + most, len(records))
                 if first < end:
                     evidence = KeyEvidence(self.formats.known)
                     outcomes += self.task(partition, first, end, size, evidence)
-                    found = merge_proofs([found, evidence.found])
+                    result = merge_proofs([result, evidence.found])
                     summaries.append(SimpleNamespace(partition=partition, last_offset=end - 1))
-            self.formats.note(found, summaries)
+            self.formats.note(result, summaries)
             self.reached |= {summary.partition: summary.last_offset + 1 for summary in summaries}
         return sorted(outcomes)
 
@@ -200,8 +202,8 @@ records = st.tuples(keys, ids, st.sampled_from("uuut")).map(
     sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=12),
     again=st.tuples(st.integers(1, 12), st.integers(1, 12)),
 )
-def test_a_replay_decides_as_the_stream_did(topic, sizes, again):
-    """Of the same records, cut otherwise, each tombstone deletes the same row or is a dead letter again."""
+def test_a_replay_decides_like_the_stream(topic, sizes, again):
+    """For the same records, split differently, each tombstone deletes the same row or is a dead letter again."""
     job = Job(topic)
     streamed = job.stream([*sizes, (99, 99)])
     step, size = again

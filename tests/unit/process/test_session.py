@@ -19,21 +19,21 @@ from tests.unit.ddl import arrow_schema
 from tests.unit.records import Versioned
 
 
-def test_the_job_gets_what_the_settings_say():
+def test_the_job_gets_the_settings():
     """Cores, memory and the page's port are those of the settings; times are UTC."""
     conf = session.session_settings(read(spark_cores=3, spark_driver_memory_mib=700, spark_job_ui_port=4100))
     assert (conf["spark.cores.max"], conf["spark.driver.memory"], conf["spark.ui.port"]) == ("3", "700m", "4100")
     assert conf["spark.sql.session.timeZone"] == "UTC"
 
 
-def test_the_driver_is_bound_to_loopback_on_the_local_stack_only(settings):
-    """On the local stack nothing listens elsewhere; on a cluster the executors must reach the driver."""
+def test_the_driver_binds_to_loopback_on_the_local_stack_only(settings):
+    """On the local stack no port is open elsewhere; on a cluster the executors must reach the driver."""
     assert session.session_settings(settings)["spark.driver.bindAddress"] == "127.0.0.1"
     assert "spark.driver.host" not in session.session_settings(read(spark_master="spark://cluster:7077"))
 
 
 def test_nothing_in_kafka_is_skipped(settings):
-    """The stream starts at the beginning, and fails rather than pass over what Kafka no longer has."""
+    """The stream starts at the beginning, and fails instead of skipping what Kafka has deleted."""
     options = session.kafka_options(settings)
     assert options["kafka.bootstrap.servers"] == "127.0.0.1:9092"
     assert (options["startingOffsets"], options["failOnDataLoss"]) == ("earliest", "true")
@@ -42,8 +42,8 @@ def test_nothing_in_kafka_is_skipped(settings):
     assert not any("sasl" in name or "ssl" in name for name in options)
 
 
-def test_records_are_asked_of_kafka_without_waits_and_with_one_header(settings):
-    """No list of headers is handed on, a fetch waits shortly at the end of a partition, a poll brings many records."""
+def test_records_are_fetched_without_waits_and_with_one_header(settings):
+    """No list of headers is passed on, a fetch waits briefly at the end of a partition, a poll returns many records."""
     options = session.kafka_options(settings)
     assert options["includeHeaders"] == "true"
     assert not any(column.split()[-1] == "headers" for column in session.RAW_COLUMNS)
@@ -56,13 +56,13 @@ _MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 
 @pytest.mark.parametrize("folder", ["s3a://bucket/checkpoints", "hdfs://there/checkpoints", "file:///there"])
-def test_a_checkpoint_elsewhere_is_written_as_spark_writes_it(folder):
-    """What writes the files of a local folder is not for one that has an address."""
+def test_a_remote_checkpoint_is_written_by_spark(folder):
+    """Our writer of local files does not apply to a checkpoint with a URL."""
     assert _MANAGER not in session.session_settings(read(spark_checkpoint=folder))
 
 
-def test_what_writes_a_local_checkpoint_is_there(tmp_path):
-    """The class is one of this Spark's, for a folder of the settings and for the one in home."""
+def test_the_writer_of_a_local_checkpoint_exists(tmp_path):
+    """The class is one of this Spark's, for a configured folder and for the one in the data directory."""
     name = session.session_settings(read(spark_checkpoint=str(tmp_path)))[_MANAGER]
     assert session.session_settings(read(home=tmp_path))[_MANAGER] == name
     assert name.rpartition(".")[2] == "FileSystemBasedCheckpointFileManager"
@@ -72,7 +72,7 @@ def test_what_writes_a_local_checkpoint_is_there(tmp_path):
 
 
 class Reader:
-    """Stands for Spark and its reader; `load` gives the options."""
+    """Stands for Spark and its reader; `load` returns the options."""
 
     def __init__(self) -> None:
         self.options: dict[str, str] = {}
@@ -90,7 +90,7 @@ class Reader:
 
 
 def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
-    """Each partition by name, as Spark wants it; one that was added since from its beginning."""
+    """Each partition by name, as Spark requires; one that was added since from its beginning."""
     settings = read(spark_checkpoint=str(tmp_path))
     monkeypatch.setattr(
         session.topics,
@@ -104,8 +104,8 @@ def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
     assert (options["subscribe"], options["failOnDataLoss"]) == ("t", "true")
 
 
-def test_a_stretch_is_read_from_its_first_offset_to_its_end(settings):
-    """Only the partitions that are asked for are read, and no limit for a micro-batch stands in the way."""
+def test_a_range_is_read_from_its_first_offset_to_its_end(settings):
+    """Only the requested partitions are read, and no micro-batch limit applies."""
     options = session.load_offset_ranges(Reader(), settings, "t", [OffsetRange(0, 3, 9), OffsetRange(2, 1, 4)])
     asked = {name: json.loads(options[name]) for name in ("assign", "startingOffsets", "endingOffsets")}
     assert asked == {
@@ -117,8 +117,8 @@ def test_a_stretch_is_read_from_its_first_offset_to_its_end(settings):
     assert options["failOnDataLoss"] == "true"
 
 
-def test_a_secured_kafka():
-    """User and password are quoted as JAAS needs it, and the authority is a PEM file."""
+def test_a_secured_kafka_is_configured():
+    """User and password are quoted for JAAS, and the authority is a PEM file."""
     options = session.kafka_options(
         read(
             kafka_security_protocol="SASL_SSL",
@@ -134,8 +134,8 @@ def test_a_secured_kafka():
     assert options["kafka.ssl.truststore.location"] == "/etc/ca.pem"
 
 
-def test_a_plain_login():
-    """SASL PLAIN has a login module of its own."""
+def test_a_plain_login_is_configured():
+    """SASL PLAIN has its own login module."""
     options = session.kafka_options(
         read(kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="PLAIN", kafka_username="me")
     )
@@ -143,7 +143,7 @@ def test_a_plain_login():
 
 
 def test_the_arrow_schemas_of_these_tests_are_sparks():
-    """What the tests take for Spark's Arrow form of a DDL string is what Spark makes of it."""
+    """The tests' Arrow schema of a DDL string is the one that Spark creates."""
     structure = types.StructType(
         [
             types.StructField("a", types.StringType()),
@@ -159,11 +159,11 @@ def test_the_arrow_schemas_of_these_tests_are_sparks():
     ddl = (
         "a STRING, b TIMESTAMP, c INT, d BIGINT, e DOUBLE, f BOOLEAN, g ARRAY<STRUCT<h: BINARY>>, i MAP<STRING, BIGINT>"
     )
-    assert pa.schema([(one.name, one.type) for one in to_arrow_schema(structure)]) == arrow_schema(ddl)
+    assert pa.schema([(item.name, item.type) for item in to_arrow_schema(structure)]) == arrow_schema(ddl)
 
 
-def test_headers_of_tombstones_are_read_where_the_pipeline_asks_for_them():
-    """Only for a function that derives a tombstone's order, and of tombstones alone."""
+def test_headers_of_tombstones_are_read_if_the_pipeline_needs_them():
+    """Only for a function that derives a tombstone's order, and only of tombstones."""
     stream = SimpleNamespace(selectExpr=lambda *columns: list(columns))
     field = next(field for field in fields(Versioned) if field.column == "number")
     for order_by in (None, OrderBy(), OrderBy(field)):

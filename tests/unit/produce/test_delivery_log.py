@@ -33,7 +33,7 @@ def test_an_attempt_is_read_as_it_was_written(tmp_path):
     assert attempt.finished
 
 
-def test_attempts_come_in_the_order_they_began_in(tmp_path):
+def test_attempts_are_in_the_order_of_their_start(tmp_path):
     """Each attempt has its own file, also those of the same run."""
     for run_id in ("r2", "r1", "r1"):
         written(tmp_path, run_id)
@@ -42,7 +42,7 @@ def test_attempts_come_in_the_order_they_began_in(tmp_path):
     assert [attempt.started_at for attempt in attempts] == sorted(attempt.started_at for attempt in attempts)
 
 
-def test_an_attempt_that_failed_is_not_finished(tmp_path):
+def test_a_failed_attempt_is_not_finished(tmp_path):
     """A failed attempt is not finished but has its acknowledgements."""
 
     def fail():
@@ -56,7 +56,7 @@ def test_an_attempt_that_failed_is_not_finished(tmp_path):
     assert (attempt.finished, list(attempt.entries)) == (False, [Acknowledgement(2, 7, "k")])
 
 
-def test_what_was_flushed_outlives_a_kill(tmp_path):
+def test_flushed_acknowledgements_survive_a_kill(tmp_path):
     """Flushed acknowledgements survive a kill of the process."""
     writer = DeliveryLog(tmp_path, "r1", "t", "id-1")
     writer.note(0, 1, b"a")
@@ -71,7 +71,7 @@ keys = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2**63 - 1), keys), max_size=6), st.data())
-def test_a_journal_that_was_cut_anywhere_is_read_as_far_as_it_goes(tmp_path_factory, entries, data):
+def test_a_truncated_delivery_log_is_read_up_to_its_end(tmp_path_factory, entries, data):
     """A file truncated anywhere yields a prefix of its acknowledgements, or is skipped without its first line."""
     folder = tmp_path_factory.mktemp("journal")
     with DeliveryLog(folder, "r1", "t", "id-1") as writer:
@@ -88,7 +88,7 @@ def test_a_journal_that_was_cut_anywhere_is_read_as_far_as_it_goes(tmp_path_fact
         assert not attempt.finished or cut >= len(whole) - 1
 
 
-def test_a_file_that_is_no_journal_is_passed_over(tmp_path):
+def test_a_file_that_is_not_a_delivery_log_is_skipped(tmp_path):
     """Empty files, junk, and files without a header are skipped."""
     for number, content in enumerate([b"", b"junk", b'[0,1,"k"]\n', b"\xff\xfe", b'"\xff"']):
         (tmp_path / f"{number}.journal").write_bytes(content)
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_journal_is_passed_over(tmp_path):
     assert list(delivery_log.list_attempts(tmp_path)) == []
 
 
-def test_a_line_that_is_damaged_is_passed_over(tmp_path):
+def test_a_damaged_line_is_skipped(tmp_path):
     """A damaged line, even one that is not text, is skipped. The other lines count."""
     file = written(tmp_path)
     head, first, *rest = file.read_bytes().splitlines(keepends=True)
@@ -105,7 +105,7 @@ def test_a_line_that_is_damaged_is_passed_over(tmp_path):
     assert [entry.offset for entry in attempt.entries] == [0, 1, 2]
 
 
-def test_no_folder_is_no_journal(tmp_path):
+def test_without_a_folder_there_are_no_attempts(tmp_path):
     """Without a folder there are no attempts."""
     assert list(delivery_log.list_attempts(tmp_path / "none")) == []
     delivery_log.delete_expired(tmp_path / "none", 0)
@@ -119,7 +119,7 @@ def test_only_its_owner_can_read_it(tmp_path):
     assert (folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
-def test_old_journals_are_forgotten(tmp_path):
+def test_old_delivery_logs_are_deleted(tmp_path):
     """Logs are deleted by their modification time, once their records have left the topic."""
     old, young = written(tmp_path), written(tmp_path)
     moment_s = old.stat().st_mtime - 3600
@@ -128,12 +128,12 @@ def test_old_journals_are_forgotten(tmp_path):
     assert list(tmp_path.iterdir()) == [young]
 
 
-def test_the_journal_lies_at_home(tmp_path):
+def test_the_delivery_log_is_in_the_data_directory(tmp_path):
     """The log is in the data directory, where `verify` reads it."""
     assert delivery_log.folder_of(read(home=tmp_path)) == tmp_path / "data" / "journal"
 
 
-def test_how_far_a_run_is(tmp_path):
+def test_the_progress_of_a_run_is_that_of_its_newest_attempt(tmp_path):
     """Progress is that of the newest attempt. A truncated line is ignored. Without a log the progress is unknown."""
     assert delivery_log.read_progress(tmp_path, "r1") is None
     for records in (3, 5):

@@ -27,7 +27,7 @@ def test_everything_is_acknowledged_at_the_end():
     ]
 
 
-def test_nothing_sent_is_nothing_delivered():
+def test_an_empty_block_succeeds():
     """An empty block succeeds: the requested number of records is not checked here."""
     assert send(FakeProducer(), 0) == Delivered()
 
@@ -49,13 +49,13 @@ def test_a_failed_record_fails_the_block():
         send(producer, 3)
 
 
-def test_what_is_left_after_the_flush_fails_the_block():
+def test_records_without_a_delivery_report_fail_the_block():
     """Records without a delivery report after the flush fail the block."""
     with pytest.raises(DeliveryFailed, match="t: 0 records failed and 2 were not acknowledged within 30 s; 1 were"):
         send(FakeProducer(held=2), 3)
 
 
-def test_a_producer_that_refuses_fails_at_once():
+def test_an_error_of_the_producer_fails_at_once():
     """An error of the producer names the topic. Records sent before are flushed."""
     producer = FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE, "too large"))
     with pytest.raises(DeliveryFailed, match=r"t: .*too large"):
@@ -63,7 +63,7 @@ def test_a_producer_that_refuses_fails_at_once():
     assert producer.flushed_s == [30]
 
 
-def test_another_error_inside_the_block_stays_itself():
+def test_another_error_inside_the_block_is_unchanged():
     """Another error inside the block is raised unchanged after a flush, even if records failed too."""
     producer = FakeProducer(fails=lambda _: True)
 
@@ -77,7 +77,7 @@ def test_another_error_inside_the_block_stays_itself():
     assert producer.flushed_s == [30]
 
 
-def test_offsets_span_first_and_last_of_each_partition():
+def test_offsets_range_from_first_to_last_of_each_partition():
     """Offsets are correct for delivery reports in any order and from any partition."""
     delivered = Delivered()
     for partition, offset in [(1, 7), (0, 3), (1, 5), (1, 9)]:
@@ -85,14 +85,14 @@ def test_offsets_span_first_and_last_of_each_partition():
     assert delivered == Delivered(4, 8, {1: (5, 9), 0: (3, 3)}, [])
 
 
-def test_a_failed_report_counts_nothing():
+def test_a_failed_report_does_not_count():
     """A failed report is recorded by name and reason and does not count as a record."""
     delivered = Delivered()
     delivered.note(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "big"), message(0))
     assert delivered == Delivered(0, 0, {}, ["MSG_SIZE_TOO_LARGE: big"])
 
 
-def test_a_record_may_have_a_time_of_its_own():
+def test_a_record_may_have_its_own_timestamp():
     """A record can have its own timestamp. By default it is the producer's."""
     producer = FakeProducer()
     with Sender(producer, "t", 30) as sender:
@@ -101,7 +101,7 @@ def test_a_record_may_have_a_time_of_its_own():
     assert [record.timestamp()[1] for record in producer.sent] == [0, 1_700_000_000_123]
 
 
-def test_each_acknowledgement_is_written_down(tmp_path):
+def test_each_acknowledgement_is_logged(tmp_path):
     """Each acknowledgement is logged with position and key. Failures are not."""
     producer = FakeProducer(fails=lambda record: record.offset() == 1)
     with DeliveryLog(tmp_path, "r1", "t", "id-1") as written:

@@ -1,4 +1,4 @@
-"""Facts for a reconciliation, as they are: no services, no stream."""
+"""Facts for a reconciliation as plain data: no services, no stream."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ STORED_MS = 1_000_000
 
 @dataclass
 class Evidence:
-    """What excuses an absence, as given."""
+    """Evidence that excuses an absence, as given."""
 
     expiries: list[tuple[int, int]] = field(default_factory=list)
     compaction: Compaction | None = None
@@ -66,9 +66,9 @@ class Facts:
 
     def _sent(self, spans: list[OffsetRange]) -> Iterator[Sent]:
         for span in spans:
-            within = (one for one in self.records if one.partition == span.partition)
+            within = (record for record in self.records if record.partition == span.partition)
             yield from sorted(
-                (one for one in within if span.first <= one.offset < span.end), key=lambda one: one.offset
+                (item for item in within if span.first <= item.offset < span.end), key=lambda item: item.offset
             )
 
     def log_starts(self) -> dict[int, int]:
@@ -84,9 +84,9 @@ class Facts:
         return text
 
     def spans(self) -> list[OffsetRange]:
-        partitions = {one.partition for one in self.records} | {line.summary.partition for line in self.lines}
+        partitions = {record.partition for record in self.records} | {line.summary.partition for line in self.lines}
         return [
-            OffsetRange(at, 0, max((one.offset + 1 for one in self.records if one.partition == at), default=0))
+            OffsetRange(at, 0, max((record.offset + 1 for record in self.records if record.partition == at), default=0))
             for at in sorted(partitions)
         ]
 
@@ -104,19 +104,19 @@ def record(partition: int, offset: int, record_id: str | None, **more: Any) -> S
 
 
 def line(partition: int, first: int, end: int, job: str = "a", **counts: int) -> LedgerEntry:
-    """A line that counts all of its records as stored, or what is given."""
+    """A ledger entry that counts all of its records as stored, or as given."""
     given = {"records": end - first, "deleted": 0, "rejected": 0, "filtered": 0, "stored_at_ms": STORED_MS} | counts
     stored = given["records"] - given["deleted"] - given["rejected"] - given["filtered"]
     return LedgerEntry(BatchSummary(partition, first, end - 1, stored=stored, nulls={}, latencies={}, **given), 1, job)
 
 
 def row(record_id: str, partition: int, offset: int, shift_us: int = 0, **more: Any) -> Row:
-    """A row that the topic wrote."""
+    """A row of a record in the topic."""
     return Row(record_id, RowAuthor.TOPIC, RowPlace(partition, offset, shift_us), **more)
 
 
 def letter(partition: int, offset: int, *, queue: int = 0, at: int = 0, sent_ms: int = STORED_MS - 1) -> DeadLetter:
-    """A dead letter, which lies in the dead-letter topic at `queue` and `at`."""
+    """A dead letter at `queue` and `at` in the dead-letter topic."""
     time = datetime.fromtimestamp(sent_ms / 1000, UTC)
     origin = Origin("t", 1, partition, offset)
     return DeadLetter(queue, at, origin, "decode", "json_malformed", (), "", None, time, "", None, b"junk", [])

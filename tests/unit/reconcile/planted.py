@@ -1,4 +1,4 @@
-"""Facts with something of each kind planted: outcomes, differences, excuses."""
+"""Facts with one planted case of each kind: outcomes, differences, excuses."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ EXPIRED_MS, NEW_MS = 1_000, STORED_MS
 
 
 def plain(home: Path) -> Planted:
-    """Something of each kind, in a topic that is not compacted."""
+    """One case of each kind, in a topic that is not compacted."""
     facts = Facts(home, evidence=Evidence(expiries=[(0, EXPIRED_MS + 1)], queue_firsts={0: 2}))
     add, lines, rows = facts.records.append, facts.lines, facts.table
     for offset, record_id in enumerate(["stored", "missing", "nothing", None, "restored", "deleted", "deleted", "one"]):
@@ -86,7 +86,7 @@ def plain(home: Path) -> Planted:
 
 
 def compacted(home: Path) -> Planted:
-    """A topic that is compacted, which also lost a record."""
+    """A compacted topic that also lost a record."""
     facts = Facts(home, evidence=Evidence(compaction=Compaction(STORED_MS)))
     facts.records = [record(0, 2, "a"), replace_key(record(0, 4, None), b"b"), record(0, 5, "c"), record(1, 1, "f")]
     facts.lines = [line(0, 0, 6, deleted=1, rejected=1), line(1, 0, 2)]
@@ -104,8 +104,8 @@ def replace_key(sent: Sent, key: bytes) -> Sent:
     return sent._replace(key=key)
 
 
-def said(made: Planted, loader: Loader) -> Any:
-    """All that a reconciliation of the facts says, but for the ledger's lines."""
+def reconcile_planted(made: Planted, loader: Loader) -> Any:
+    """The whole result of a reconciliation, without the ledger's entries."""
     facts, deliveries = made
     scope = Scope(facts.spans(), deliveries=deliveries, named_at_most=999)
     reconciliation = Reconciliation(loader, facts, facts.evidence, scope)

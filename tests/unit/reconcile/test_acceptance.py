@@ -1,4 +1,4 @@
-"""Differences are accepted among those that are there, kept with who and why, and counted apart from then on."""
+"""Existing differences are accepted, recorded with who and why, and counted separately from then on."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.unit.carried import EPOCH_US, Carried
 
 @pytest.fixture
 def topic(tmp_path):
-    """Ten readings, of which three have no row."""
+    """Ten readings, three of which have no row."""
     topic = Carried(tmp_path)
     for sensor in range(10):
         topic.send(sensor, run="r1")
@@ -25,17 +25,17 @@ def topic(tmp_path):
 
 def accept(topic: Carried, selection: DifferenceSelection) -> list[Difference]:
     with topic.in_place():
-        found = acceptance.find_differences(topic.settings, topic.tables.session, selection)
-        acceptance.accept_differences(topic.settings, topic.tables.session, found, "ann", "a drill")
-    return found
+        differences = acceptance.find_differences(topic.settings, topic.tables.session, selection)
+        acceptance.accept_differences(topic.settings, topic.tables.session, differences, "ann", "a drill")
+    return differences
 
 
 def named(receipt: TopicReceipt) -> list[tuple[str, int | None]]:
     return [(difference.kind, difference.offset) for difference in receipt.differences]
 
 
-def test_what_is_accepted_is_counted_apart(topic):
-    """Missing records are; every record is still accounted for, and what was not selected is still named."""
+def test_accepted_differences_are_counted_separately(topic):
+    """Missing records are accepted; every record is still accounted for, and unselected ones are still named."""
     accept(topic, DifferenceSelection(kinds=["missing"], ids=["2", "5"]))
     receipt = topic.verify()
     assert named(receipt) == [("missing", 7)]
@@ -45,15 +45,15 @@ def test_what_is_accepted_is_counted_apart(topic):
     assert (receipt.balanced, receipt.accepted, receipt.accepted_differences) == (True, 3, {"missing": 3})
 
 
-def test_a_loss_beside_what_was_accepted_is_named(topic):
-    """Within the same stretch, and of the same kind."""
+def test_a_loss_next_to_accepted_differences_is_named(topic):
+    """Within the same range, and of the same kind."""
     accept(topic, DifferenceSelection(kinds=["missing"]))
     assert topic.verify().balanced
     del topic.tables.rows[6]
     assert named(topic.verify()) == [("missing", 6)]
 
 
-def test_who_accepted_what_and_why_is_kept(topic):
+def test_an_acceptance_records_who_what_and_why(topic):
     """With the time, and what differed then."""
     accept(topic, DifferenceSelection(ids=["5"]))
     with topic.in_place():
@@ -73,21 +73,21 @@ def test_who_accepted_what_and_why_is_kept(topic):
     ],
     ids=str,
 )
-def test_what_is_not_missing_now_cannot_be_accepted(topic, selection):
-    """Nothing is kept for a difference to come."""
+def test_only_current_differences_can_be_accepted(topic, selection):
+    """Nothing is recorded for a future difference."""
     with pytest.raises(UsageError, match=r"no current difference matches .*: 3"):
         accept(topic, selection)
     assert topic.tables.kept["accepted"] == {}
 
 
-def test_more_than_memory_holds_is_not_accepted(topic, monkeypatch):
-    """The table is to be rebuilt then."""
+def test_more_differences_than_fit_in_memory_are_not_accepted(topic, monkeypatch):
+    """The table should be rebuilt then."""
     monkeypatch.setattr(verify, "_ACCEPTED_AT_MOST", 2)
     with pytest.raises(UsageError, match="too many differences to accept individually: 3"):
         accept(topic, DifferenceSelection(kinds=["missing"]))
 
 
-def test_more_than_a_receipt_names_can_be_accepted(tmp_path):
+def test_more_differences_than_a_receipt_names_can_be_accepted(tmp_path):
     """A receipt names a hundred of each kind."""
     topic = Carried(tmp_path)
     for sensor in range(130):
@@ -99,8 +99,8 @@ def test_more_than_a_receipt_names_can_be_accepted(tmp_path):
     assert len(topic.tables.kept["receipts"]) == 1, "accepting gives no receipt"
 
 
-def test_what_an_earlier_topic_lost_is_not_accepted_of_a_new_one(topic):
-    """A topic made anew has the same offsets again."""
+def test_an_acceptance_does_not_apply_to_a_recreated_topic(topic):
+    """It has the same offsets again."""
     accept(topic, DifferenceSelection(kinds=["missing"]))
     topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
     assert acceptance_count(topic) == 0
@@ -112,7 +112,7 @@ def acceptance_count(topic: Carried) -> int:
 
 
 def test_a_count_that_grew_is_another_difference(topic):
-    """The line was short of one record when that was accepted; now it is short of two."""
+    """The entry lacked one record when that was accepted; now it lacks two."""
     (line,) = topic.tables.kept["ledger"].values()
     line["records"] = 11
     accept(topic, DifferenceSelection(kinds=["miscounted", "missing"]))
@@ -122,7 +122,7 @@ def test_a_count_that_grew_is_another_difference(topic):
 
 
 def test_gaps_lost_records_and_unordered_ids_can_be_accepted(tmp_path):
-    """Whatever is named can be accepted, and is no longer named."""
+    """Every named difference can be accepted, and is no longer named."""
     topic = Carried(tmp_path, partitions=2)
     for sensor in range(4):
         topic.send(sensor)
@@ -139,8 +139,8 @@ def test_gaps_lost_records_and_unordered_ids_can_be_accepted(tmp_path):
     assert receipt.accepted == 0, "none of the records is missing"
 
 
-def test_a_trace_says_that_it_was_accepted(topic):
-    """Of the record that was, and of no other."""
+def test_a_trace_shows_an_acceptance(topic):
+    """Of the accepted record, and of no other."""
     accept(topic, DifferenceSelection(ids=["5"]))
     with topic.in_place(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace, "Registry", lambda _settings: None)
@@ -149,7 +149,7 @@ def test_a_trace_says_that_it_was_accepted(topic):
 
 
 def test_nothing_is_accepted_of_a_topic_that_no_job_has_read(topic):
-    """All of it waits."""
+    """All of its records are pending."""
     topic.tables.generations = {}
     with pytest.raises(UsageError, match="no current difference matches"):
         accept(topic, DifferenceSelection(kinds=["missing"]))

@@ -1,4 +1,4 @@
-"""What an auditor asks, and how it reads the answers."""
+"""What a reconciler requests, and how it reads the responses."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -32,7 +32,9 @@ def topic(tmp_path):
 
 
 def test_records_are_read_with_what_a_balance_needs(topic):
-    """Place, time, key, id, run; the id is None when the value cannot be decoded, or a null value's key is no id."""
+    """Position, time, key, id, run; the id is None if the value cannot be decoded, or if a null value's key is not an
+    id.
+    """
     topic.send(7, run="r1")
     topic.send(7, b"junk")
     topic.send(7, tombstone=True)
@@ -48,8 +50,8 @@ def test_records_are_read_with_what_a_balance_needs(topic):
 
 
 @pytest.mark.parametrize("last", ["value", "tombstone", "redriven", "declared"])
-def test_records_read_in_bulk_are_those_read_one_by_one(topic, last):
-    """Values alone are read in bulk; one other record, or a declared order, and all of the chunk is read singly."""
+def test_bulk_reads_equal_single_reads(topic, last):
+    """Only values are read in bulk; one other record, or a declared order, and the whole chunk is read one by one."""
     topic.send(7, run="r1")
     topic.send(8, b"junk")
     topic.send(9, named=b"another key", run="r2")
@@ -63,21 +65,24 @@ def test_records_read_in_bulk_are_those_read_one_by_one(topic, last):
 
 
 def test_keys_are_read_as_the_pipeline_declares(topic):
-    """The auditor reads a tombstone's key as the job does, which has the same declaration."""
+    """The reconciler reads a tombstone's key like the job, with the same declaration."""
     topic.send(7, tombstone=True)
     topic.send(7, tombstone=True, named=b'{"sensor":7}')
-    assert [one.id for one in topic.sent()] == [7, 7]
+    assert [message.id for message in topic.sent()] == [7, 7]
     topic.pipeline = replace(READINGS, key_format="json")
     topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
     topic.send(7, tombstone=True, named=encode_header(1) + b"7")
-    found = [(one.id, one.is_deletion) for one in topic.sent()]
-    assert found == [(7, True), (7, True), (None, False), (None, False)]
+    result = [(message.id, message.is_deletion) for message in topic.sent()]
+    assert result == [(7, True), (7, True), (None, False), (None, False)]
 
 
 @pytest.mark.parametrize("how", ["scan", "look-up"])
-def test_rows_are_told_apart_by_their_write_time(topic, how):
-    """Epoch and offset: ours. Before the epoch: of an earlier topic. Without a place it is by other hands, and with the
-    time of a clock it was changed by hand."""
+def test_rows_are_classified_by_their_write_timestamp(topic, how):
+    """Timestamp base and offset: ours.
+
+    Before the base: an earlier incarnation's. Without a position: another writer's; with a clock's time: changed by
+    hand.
+    """
     tables, now_us = topic.tables, EPOCH_US + 9_000_000_000
     tables.put(1, 2, 30, EPOCH_US + 30)
     tables.put(2, 0, 30, EPOCH_US - 60_000_000 + 30)
@@ -91,8 +96,8 @@ def test_rows_are_told_apart_by_their_write_time(topic, how):
 
 
 @pytest.mark.parametrize("how", ["scan", "look-up"])
-def test_rows_of_redriven_records_are_told_by_their_headers(topic, how):
-    """A write time before that of the row's position is explained by the header of the record that lies there."""
+def test_rows_of_redriven_records_are_recognized_by_their_headers(topic, how):
+    """A write timestamp before the row's position is explained by the header of the record there."""
     for order_us in (None, 0, None, 1, None):
         topic.send(9, order_us=order_us)
     topic.firsts[0] = 1
@@ -107,13 +112,13 @@ def test_rows_of_redriven_records_are_told_by_their_headers(topic, how):
     }
     for sensor, row in rows.items():
         topic.tables.put(sensor, *row)
-    found = Rows(scanned(topic.auditor()) if how == "scan" else topic.auditor().rows_of(rows))
-    assert found.places == {1: RowPlace(0, 1, -1)}
-    assert (found.older, sorted(found.foreign)) == (2, [2, 3, 6, 7])
+    result = Rows(scanned(topic.auditor()) if how == "scan" else topic.auditor().rows_of(rows))
+    assert result.places == {1: RowPlace(0, 1, -1)}
+    assert (result.older, sorted(result.foreign)) == (2, [2, 3, 6, 7])
 
 
-def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
-    """It cannot be told from another one any more."""
+def test_the_row_of_a_redriven_record_deleted_by_retention_is_ours(topic):
+    """It cannot be distinguished from another one any more."""
     topic.send(9)
     topic.send(9)
     topic.firsts[0] = 1
@@ -121,13 +126,13 @@ def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
     topic.tables.put(2, 3, 0, EPOCH_US)
     topic.kafka[3], topic.firsts[3] = [], 5
     topic.tables.put(3, 3, 4, EPOCH_US + 1)
-    found = Rows(scanned(topic.auditor()))
-    assert found.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
-    assert (found.older, found.foreign) == (0, [])
+    result = Rows(scanned(topic.auditor()))
+    assert result.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
+    assert (result.older, result.foreign) == (0, [])
 
 
-def test_only_what_lies_near_a_redriven_row_is_read():
-    """Places that are far apart are asked for one by one."""
+def test_only_positions_near_a_redriven_row_are_read():
+    """Positions that are far apart are read one by one."""
     assert table_rows._merge_positions({Position(0, 5), Position(0, 900), Position(0, 9000), Position(1, 9001)}) == [
         OffsetRange(0, 5, 901),
         OffsetRange(0, 9000, 9001),
@@ -135,27 +140,27 @@ def test_only_what_lies_near_a_redriven_row_is_read():
     ]
 
 
-def test_no_ids_are_no_look_ups(topic):
-    """Nothing is asked for nothing."""
+def test_without_ids_there_is_no_lookup(topic):
+    """No request is sent."""
     auditor = topic.auditor()
     asked = len(topic.tables.session.executed)
     assert Rows(auditor.rows_of(set())).places == {}
     assert len(topic.tables.session.executed) - asked == 5, "two tables, generations twice, layouts"
 
 
-def test_letters_are_those_of_this_topic(topic):
-    """Not of an earlier one of its name; and the refused ones, which never had a place in it."""
+def test_dead_letters_are_those_of_this_topic(topic):
+    """Not of an earlier incarnation; and those rejected at the source, which never had a position in it."""
     topic.send(1, b"junk")
     topic.carry_out()
     topic.refuse("r1")
-    found = topic.auditor().letters()
-    assert sorted(letter.origin.partition for letter in found.values()) == [-1, 0]
+    result = topic.auditor().letters()
+    assert sorted(letter.origin.partition for letter in result.values()) == [-1, 0]
     topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
     assert [letter.origin.partition for letter in topic.auditor().letters().values()] == [-1]
 
 
-def test_waiting_is_what_the_stream_has_not_come_to(topic):
-    """The sum over partitions; a replay that went farther is not the stream, and a gap does not wait."""
+def test_pending_records_are_those_the_stream_has_not_reached(topic):
+    """The sum over partitions; a replay that went further is not the stream, and a gap is not pending."""
     topic.kafka[1] = []
     for partition in (0, 1):
         for sensor in range(5):
@@ -169,31 +174,31 @@ def test_waiting_is_what_the_stream_has_not_come_to(topic):
     assert auditor.waiting([OffsetRange(0, 0, 5), OffsetRange(1, 3, 5)]) == 4
 
 
-def test_the_audit_of_a_run_counts_its_records_alone(topic):
-    """Others lie between them and are no part of it; a line is held against all that lies there."""
+def test_the_reconciliation_of_a_run_counts_only_its_records(topic):
+    """Others between them do not count; a ledger entry is compared with all records in its range."""
     for sensor in range(6):
         topic.send(sensor, b"junk" if sensor > 3 else None, run=("r1", "r2")[sensor % 2])
     topic.carry_out()
     topic.refuse("r1", b"1")
     topic.refuse("r2", b"2")
-    found = topic.auditor().audit_run(topic.spans(), "r1")
-    assert [found.total(one) for one in ("produced", "stored", "rejected", "missing")] == [3, 2, 1, 0]
-    assert (found.refused, found.known_ids, found.expected_ids, found.named["miscounted"]) == (1, 2, 2, [])
+    audit = topic.auditor().audit_run(topic.spans(), "r1")
+    assert [audit.total(item) for item in ("produced", "stored", "rejected", "missing")] == [3, 2, 1, 0]
+    assert (audit.refused, audit.known_ids, audit.expected_ids, audit.named["miscounted"]) == (1, 2, 2, [])
 
 
-def test_a_record_of_a_run_that_anothers_tombstone_deleted_is_stored(topic):
-    """Within what is read for the run, and behind it."""
+def test_a_record_of_a_run_deleted_by_another_runs_tombstone_is_stored(topic):
+    """Within the range that is read for the run, and after it."""
     topic.send(1, run="r1")
     topic.send(2, run="r1")
     topic.send(1, tombstone=True)
     topic.send(2, tombstone=True)
     topic.carry_out()
-    found = topic.auditor().audit_run([OffsetRange(0, 0, 3)], "r1")
-    assert (found.total("produced"), found.total("stored")) == (2, 2)
+    audit = topic.auditor().audit_run([OffsetRange(0, 0, 3)], "r1")
+    assert (audit.total("produced"), audit.total("stored")) == (2, 2)
 
 
-def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
-    """What a line covers is there by then, so that a stream that goes on makes no losses."""
+def test_the_ledger_is_read_before_table_and_dead_letters(topic, monkeypatch):
+    """What an entry covers exists by then, so a running stream causes no losses."""
     topic.send(1)
     topic.send(2, b"junk")
     auditor = topic.auditor()
@@ -201,11 +206,11 @@ def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
     for name in ("coverage", "letter_copies", "row_columns", "record_columns"):
         real = getattr(auditor, name)
 
-        def told(*arguments, name=name, real=real):
+        def record_call(*arguments, name=name, real=real):
             order.append(name)
             return real(*arguments)
 
-        monkeypatch.setattr(auditor, name, told)
+        monkeypatch.setattr(auditor, name, record_call)
     auditor.audit(topic.spans())
     assert order[0] == "coverage"
     assert order.index("record_columns") > max(order.index("row_columns"), order.index("letter_copies"))
@@ -213,7 +218,7 @@ def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
-    """Whether the rows are scanned or looked up; and the audit says what the ledger said."""
+    """Whether the rows are scanned or looked up; and the result has the ledger's counts."""
     for sensor in (5, 6, 7):
         topic.send(sensor)
     topic.carry_out()
@@ -222,35 +227,37 @@ def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
     for name in ("coverage", "record_columns"):
         real = getattr(auditor, name)
 
-        def told(of, *more, real=real):
+        def record_call(of, *more, real=real):
             asked.append(of)
             return real(of, *more)
 
-        monkeypatch.setattr(auditor, name, told)
-    with auditor.reconciled(Scope([OffsetRange(0, 1, 3)], is_whole=scan)) as (found, reconciliation):
+        monkeypatch.setattr(auditor, name, record_call)
+    with auditor.reconciled(Scope([OffsetRange(0, 1, 3)], is_whole=scan)) as (result, reconciliation):
         rows = [int(record_id) for (record_id,) in reconciliation.engine.rows("SELECT id FROM topic_rows")]
     assert asked == [OffsetRange(0, 1, 3), [OffsetRange(0, 1, 3)]]
     assert sorted(rows) == ([5, 6, 7] if scan else [6, 7])
-    assert [line.summary.stored for line in found.covered[0].lines] == [3]
+    assert [line.summary.stored for line in result.covered[0].lines] == [3]
 
 
 @pytest.mark.parametrize("known", ["nothing", "keyspace", "generations"])
-def test_without_a_ledger_all_is_waiting(monkeypatch, known):
-    """Before any job has read the topic there are no lines, whether the keyspace, the table or the topic lacks."""
+def test_without_a_ledger_everything_is_pending(monkeypatch, known):
+    """Before any job has read the topic there are no entries, whether the keyspace, the table or the topic is
+    missing.
+    """
     session = FakeSession()
     if known != "nothing":
         tables = {"generations"} if known == "generations" else set()
         session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
     monkeypatch.setattr(auditor, "Registry", lambda _settings: FakeSchemas())
     monkeypatch.setattr(auditor.topics, "fetch_topic_id", lambda *_: "id-1")
-    one = Auditor(read(), session)
-    assert one.book is None
-    assert one.coverage(OffsetRange(0, 0, 5)).reached == 0
-    assert one.waiting([OffsetRange(0, 2, 5)]) == 3
+    first = Auditor(read(), session)
+    assert first.book is None
+    assert first.coverage(OffsetRange(0, 0, 5)).reached == 0
+    assert first.waiting([OffsetRange(0, 2, 5)]) == 3
 
 
-def test_the_ledger_is_that_of_the_topics_generation(topic):
-    """An auditor that looked before the first job looks again."""
+def test_the_ledger_is_that_of_the_topics_incarnation(topic):
+    """A reconciler that ran before the first job reads it again."""
     topic.tables.generations = {"another": 5}
     auditor = topic.auditor()
     assert auditor.book is None
@@ -258,10 +265,10 @@ def test_the_ledger_is_that_of_the_topics_generation(topic):
     assert (auditor.book.epoch_us, auditor.book) == (9, auditor.book)
 
 
-def test_a_good_value_under_another_key_has_the_values_id(topic):
-    """The row's id is what the value says, whatever its key."""
+def test_a_valid_value_under_another_key_has_the_values_id(topic):
+    """The row's id is the one in the value, whatever its key."""
     topic.send(1, value(2))
-    assert [one.id for one in topic.sent()] == [2]
+    assert [message.id for message in topic.sent()] == [2]
 
 
 class Item(Record, frozen=True, kw_only=True, rename="camel"):
@@ -277,7 +284,7 @@ class Thing(Record, frozen=True, kw_only=True):
 
 
 def test_ids_that_are_uuids_are_scanned_as_text(settings, monkeypatch):
-    """Rows that have to be looked at one by one have the id itself again."""
+    """Rows that are looked up one by one have the id itself again."""
     pipeline = Pipeline(topic="t", keyspace="lab", table="t", record=Thing, from_source=dict)
     monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
     monkeypatch.setattr(Auditor, "book", None)
@@ -294,7 +301,7 @@ def test_ids_that_are_uuids_are_scanned_as_text(settings, monkeypatch):
     ]
 
 
-def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
+def test_names_in_row_queries_are_quoted(settings, monkeypatch):
     """A key that is a reserved word, in a table that is one."""
     pipeline = Pipeline(topic="t", keyspace="Lab", table="table", record=Item, from_source=dict)
     monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
@@ -309,8 +316,8 @@ def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
     }
     session = FakeSession(lambda *_: [row])
     session.cluster.metadata.keyspaces = {"Lab": SimpleNamespace(tables={"table"})}
-    found = Auditor(settings, session)
-    assert Rows(scanned(found)).places == {"o": RowPlace(0, 1)}
+    result = Auditor(settings, session)
+    assert Rows(scanned(result)).places == {"o": RowPlace(0, 1)}
     times = [f"WRITETIME({name})" for name in ('"unitPrice"', "ingested_at", "kafka_partition", "kafka_offset")]
     select = (
         'SELECT "order" AS "order", kafka_partition AS kafka_partition, kafka_offset AS kafka_offset, '
@@ -321,7 +328,7 @@ def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
 
 
 def test_a_nullable_field_that_was_changed_by_hand_is_named(settings, monkeypatch):
-    """Null has no write time; an older value, of a record before one that left the field unset, was not changed."""
+    """Null has no write timestamp; an older value, from before a record that left the field unset, was not changed."""
     pipeline = Pipeline(topic="t", keyspace="lab", table="t", record=Item, from_source=dict)
     monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
     monkeypatch.setattr(Auditor, "book", None)

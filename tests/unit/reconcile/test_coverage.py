@@ -23,8 +23,8 @@ stretches = st.lists(
 )
 
 
-def offsets(one: LedgerEntry) -> set[int]:
-    return set(range(one.summary.first_offset, one.summary.last_offset + 1))
+def offsets(item: LedgerEntry) -> set[int]:
+    return set(range(item.summary.first_offset, item.summary.last_offset + 1))
 
 
 def covered_by(lines: list[LedgerEntry]) -> set[int]:
@@ -32,11 +32,11 @@ def covered_by(lines: list[LedgerEntry]) -> set[int]:
 
 
 @given(stretches)
-def test_an_offset_is_on_a_line_that_covers_it(found):
-    """However lines lie and overlap, `at` gives one that covers the offset, the stream's if there is one."""
+def test_a_covered_offset_has_an_entry(found):
+    """However entries overlap, `at` returns one that covers the offset, the stream's if there is one."""
     lines = [line(first, first + more, job) for first, more, job in found]
     coverage = Coverage(lines)
-    streamed = [one for one in lines if not one.job.startswith(REPLAY)]
+    streamed = [item for item in lines if not item.job.startswith(REPLAY)]
     for offset in range(45):
         at = coverage.at(offset)
         if offset in covered_by(lines):
@@ -47,45 +47,44 @@ def test_an_offset_is_on_a_line_that_covers_it(found):
         bound = coverage.bound_after(offset)
         assert all(coverage.at(next_one) is at for next_one in range(offset, 45 if bound is None else bound))
     assert coverage.lines == streamed
-    assert coverage.reached == max((one + 1 for one in covered_by(streamed)), default=0)
+    assert coverage.reached == max((item + 1 for item in covered_by(streamed)), default=0)
 
 
 def compared(lines: list[LedgerEntry]) -> tuple[Audit, set[int]]:
-    """What a reconciliation of an empty topic says of the lines, and the first offsets of those that stand alone."""
+    """The result for the entries of an empty topic, and the first offsets of those without overlap."""
     with tempfile.TemporaryDirectory() as home:
         audit = Facts(Path(home), lines=lines).reconcile(spans=[OffsetRange(0, 0, 99)], named_at_most=99)
-    return audit, {one["offset"] for one in audit.named["miscounted"]}
+    return audit, {item["offset"] for item in audit.named["miscounted"]}
 
 
 @few_examples
 @given(stretches)
-def test_overlaps_are_counted_by_who_made_them(found):
+def test_overlaps_are_counted_by_job(found):
     """doubled: what one job covers more than once; reread: what another job covers again; a replay counts nothing."""
     lines = [line(first, first + more, job) for first, more, job in found]
     balance = compared(lines)[0].balances[0]
-    streamed = [one for one in lines if not one.job.startswith(REPLAY)]
-    own = [[one for one in streamed if one.job == job] for job in ("a", "b")]
-    doubled = sum(sum(len(offsets(one)) for one in mine) - len(covered_by(mine)) for mine in own)
+    streamed = [item for item in lines if not item.job.startswith(REPLAY)]
+    own = [[item for item in streamed if item.job == job] for job in ("a", "b")]
+    doubled = sum(sum(len(offsets(item)) for item in mine) - len(covered_by(mine)) for mine in own)
     assert balance.doubled == doubled
     assert balance.reread == sum(len(covered_by(mine)) for mine in own) - len(covered_by(streamed))
 
 
 @few_examples
 @given(stretches)
-def test_a_line_is_alone_when_no_other_shares_an_offset(found):
-    """Only these can be held against Kafka, which has none of their records here: what lies on two lines is on one of
-    them by chance."""
+def test_an_entry_without_overlap_is_compared_with_kafka(found):
+    """Only these can be, and Kafka has none of their records here; a record in two entries belongs to either."""
     lines = [line(first, first + more, job) for first, more, job in found]
-    streamed = [one for one in lines if not one.job.startswith(REPLAY)]
+    streamed = [item for item in lines if not item.job.startswith(REPLAY)]
     alone = {
-        one.summary.first_offset
-        for at, one in enumerate(streamed)
-        if not offsets(one) & covered_by(streamed[:at] + streamed[at + 1 :])
+        item.summary.first_offset
+        for at, item in enumerate(streamed)
+        if not offsets(item) & covered_by(streamed[:at] + streamed[at + 1 :])
     }
     assert compared(lines)[1] == alone
 
 
-def test_no_lines_cover_nothing():
+def test_without_entries_nothing_is_covered():
     """Before a job has written one."""
     empty = Coverage([])
     assert (empty.at(0), empty.bound_after(0), empty.reached, empty.lines) == (None, None, 0, [])

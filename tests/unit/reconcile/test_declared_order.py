@@ -1,4 +1,4 @@
-"""Verification where Kafka's timestamp orders the table: random histories balance, and what is wrong is named."""
+"""Verification where Kafka's timestamp orders the table: random histories balance, and defects are named."""
 
 import tempfile
 from dataclasses import replace
@@ -13,7 +13,7 @@ from penstock.contract.fault import Fault, Reason
 from penstock.errors import PenstockError
 from penstock.reconcile.audit import RowPlace
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, scanned, value
-from tests.unit.reconcile.test_histories import told
+from tests.unit.reconcile.test_histories import list_differences
 from tests.unit.reconcile.test_versions import TIE
 from tests.unit.strategies import few_examples
 
@@ -79,14 +79,14 @@ def filled(topic: Carried, sends) -> Model:
 
 
 def carry_out_in_batches(topic: Carried, data: st.DataObject) -> None:
-    """Batches that take some of each partition, whatever the timestamps are, and at last the rest."""
+    """Batches that take some of each partition, whatever the timestamps are, and finally the rest."""
     at = {span.partition: span.first for span in topic.spans()}
     for number in range(data.draw(st.integers(1, 3), label="batches") + 1):
         ends = {span.partition: span.end for span in topic.spans()}
-        upto = {one: end if number == 0 else data.draw(st.integers(at[one], end)) for one, end in ends.items()}
+        upto = {key: end if number == 0 else data.draw(st.integers(at[key], end)) for key, end in ends.items()}
         if number == 0:
             continue
-        topic.carry_out(*[OffsetRange(one, at[one], upto[one]) for one in ends])
+        topic.carry_out(*[OffsetRange(item, at[item], upto[item]) for item in ends])
         at = upto
     topic.carry_out(*[OffsetRange(span.partition, at[span.partition], span.end) for span in topic.spans()])
 
@@ -100,10 +100,10 @@ def test_only_ties_lack_an_order(sends, data):
         model = filled(topic, sends)
         carry_out_in_batches(topic, data)
         receipt = topic.verify()
-        assert {(kind, record_id) for kind, _, _, record_id in told(receipt)} == {
+        assert {(kind, record_id) for kind, _, _, record_id in list_differences(receipt)} == {
             ("unordered", record_id) for record_id in model.tied
         }
-        assert {one.why for one in receipt.differences} <= {TIE}
+        assert {difference.why for difference in receipt.differences} <= {TIE}
         assert receipt.missing == receipt.waiting == 0
         for sensor in model.versions:
             if str(sensor) not in model.tied:
@@ -119,7 +119,7 @@ def test_a_loss_is_named(sends, data):
         topic = carried(Path(home))
         filled(topic, sends)
         topic.carry_out()
-        before = told(topic.verify())
+        before = list_differences(topic.verify())
         if not topic.tables.rows:
             return
         sensor = data.draw(st.sampled_from(sorted(topic.tables.rows)))
@@ -133,13 +133,13 @@ def test_a_loss_is_named(sends, data):
             topic.tables.put(sensor, row["kafka_partition"], row["kafka_offset"], written_us, at_ms)
         else:
             topic.tables.put(sensor, row["kafka_partition"], row["kafka_offset"], NOW_US)
-        new = [each for each in told(topic.verify()) if each not in before]
+        new = [each for each in list_differences(topic.verify()) if each not in before]
         kinds = {kind for kind, _, _, record_id in new if record_id == str(sensor)}
         assert kinds >= ({"foreign"} if how == "by hand" else {"missing"})
 
 
-def test_rows_say_by_themselves_what_they_were_written_with(topic):
-    """By Kafka's timestamp in the row; a redriven one by its record, others were changed by hand or are older."""
+def test_rows_explain_their_own_write_timestamps(topic):
+    """By Kafka's timestamp in the row; a redriven one by its record; others were changed by hand or are older."""
     for first_ms in (None, 5):
         topic.send(2, at_ms=BY_TIME_MS, first_ms=first_ms)
     topic.firsts[1] = 9
@@ -151,36 +151,38 @@ def test_rows_say_by_themselves_what_they_were_written_with(topic):
     tables.put(4, 0, 0, NOW_US, BY_TIME_MS)
     tables.put(5, 1, 3, 5000, BY_TIME_MS)
     tables.put(6, 0, 0, at_us + 1, BY_TIME_MS)
-    found = Rows(scanned(topic.auditor()))
+    result = Rows(scanned(topic.auditor()))
     shifts = {1: RowPlace(0, 7_007, at_us + 7 - EPOCH_US - 7_007), 2: RowPlace(0, 1, 5000 - EPOCH_US - 1)}
-    assert found.places == shifts | {5: RowPlace(1, 3, 5000 - EPOCH_US - 3)}
-    assert (found.older, found.changed) == (1, {4: NOW_US, 6: at_us}), "times by hand to the second"
+    assert result.places == shifts | {5: RowPlace(1, 3, 5000 - EPOCH_US - 3)}
+    assert (result.older, result.changed) == (1, {4: NOW_US, 6: at_us}), "times by hand to the second"
 
 
-def test_the_rows_of_an_earlier_topic_are_asked_for_their_records(topic):
-    """A recreated topic has the same offsets again: a row that explains itself may be one of the earlier topic."""
+def test_rows_of_an_earlier_incarnation_are_checked_against_records(topic):
+    """A recreated topic has the same offsets again: a row that explains itself may be one of the earlier
+    incarnation.
+    """
     topic.tables.generations["id-0"] = EPOCH_US - 1
     topic.send(1, at_ms=BY_TIME_MS)
     topic.tables.put(1, 0, 0, BY_TIME_MS * 1000, BY_TIME_MS)
     topic.tables.put(2, 0, 0, BY_TIME_MS * 1000, BY_TIME_MS)
     topic.tables.put(3, 0, 5, BY_TIME_MS * 1000 + 5, BY_TIME_MS)
-    found = Rows(scanned(topic.auditor()))
-    assert (list(found.places), found.older, found.changed, found.foreign) == ([1], 2, {}, [])
+    result = Rows(scanned(topic.auditor()))
+    assert (list(result.places), result.older, result.changed, result.foreign) == ([1], 2, {}, [])
 
 
 def test_a_record_that_nothing_orders_has_no_id(topic):
-    """The job rejects it: it is sought among the dead letters."""
+    """The job rejects it: it is looked up among the dead letters."""
     topic.send(1, at_ms=-1)
     topic.send(1, at_ms=2**50)
     topic.send(1, at_ms=BY_TIME_MS)
-    found = topic.sent()
-    assert [one.id for one in found] == [None, None, 1]
-    fault = topic.auditor()._compute_rank(topic.kafka[0][0], [], found[2])
+    result = topic.sent()
+    assert [item.id for item in result] == [None, None, 1]
+    fault = topic.auditor()._compute_rank(topic.kafka[0][0], [], result[2])
     assert isinstance(fault, Fault)
     assert fault.reason == Reason.ORDER_UNKNOWN
 
 
-def test_equal_bytes_in_two_places_are_one_version(topic):
+def test_equal_bytes_at_two_positions_are_one_version(topic):
     """A producer that sent a record twice within a millisecond changes nothing."""
     topic.send(1, at_ms=BY_TIME_MS)
     topic.send(1, at_ms=BY_TIME_MS, partition=1)
@@ -189,11 +191,13 @@ def test_equal_bytes_in_two_places_are_one_version(topic):
     topic.send(1, value(1, 7), at_ms=BY_TIME_MS, partition=2)
     topic.carry_out(OffsetRange(2, 0, 1))
     receipt = topic.verify()
-    assert [(one.kind, one.id, one.why) for one in receipt.differences] == [("unordered", "1", TIE)]
+    assert [(difference.kind, difference.id, difference.why) for difference in receipt.differences] == [
+        ("unordered", "1", TIE)
+    ]
 
 
 def test_a_table_of_another_order_is_not_verified(topic):
-    """Every row would be called foreign: it is refused, with the way out, as by the job."""
+    """Every row would be reported as foreign: it is rejected, with a way out, like by the job."""
     topic.tables.session.cluster.metadata.keyspaces["lab"].tables.add("readings")
     topic.tables.put(1, 0, 0, EPOCH_US)
     with pytest.raises(PenstockError, match="is ordered by 'offset'"):

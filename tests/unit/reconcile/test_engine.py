@@ -16,15 +16,15 @@ from penstock.reconcile.engine import Engine, SpillFolder, limit_mib
     ("content", "expected"), [("max", 512), ("4294967296", 512), ("469762048", 112), ("1000", 96), (None, 512)]
 )
 def test_memory_is_limited_by_the_setting_and_a_quarter_of_the_cgroup(tmp_path, content, expected):
-    """Whichever is less, but never so little that DuckDB cannot work."""
+    """Whichever is less, but never below what DuckDB needs to work."""
     file = tmp_path / "memory.max"
     if content is not None:
         file.write_text(content)
     assert limit_mib(512, [file]) == expected
 
 
-def test_limits_are_in_force_in_the_database(settings):
-    """Memory, and the folder to spill to; no extension is loaded from the network."""
+def test_limits_are_effective_in_the_database(settings):
+    """Memory, and the spill folder; no extension is loaded from the network."""
     names = ("memory_limit", "temp_directory", "autoinstall_known_extensions")
     with Engine(settings) as database:
         values = database.row(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
@@ -33,7 +33,7 @@ def test_limits_are_in_force_in_the_database(settings):
         assert values[2] is False
 
 
-def test_nothing_is_left_on_disk(tmp_path):
+def test_no_files_are_left_on_disk(tmp_path):
     """Also if the verification fails."""
     folder = tmp_path / "data" / "verify"
 
@@ -47,8 +47,8 @@ def test_nothing_is_left_on_disk(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path):
-    """One that is at work keeps its own."""
+def test_the_folder_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    """A running process keeps its own."""
     code = (
         "import os, signal; from pathlib import Path; from penstock.reconcile.engine import SpillFolder;"
         f"folder = SpillFolder(Path({str(tmp_path)!r})); (folder.open() / 'spilled').touch();"
@@ -68,8 +68,8 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path
     assert not killed.exists()
 
 
-def test_rows_are_appended_in_chunks_whatever_is_null(settings, monkeypatch):
-    """Null, in any column of any chunk, is null; what is text stays text."""
+def test_rows_are_appended_in_chunks_with_their_nulls(settings, monkeypatch):
+    """Null, in any column of any chunk, is null; text stays text."""
     monkeypatch.setattr(fact_loading, "_CHUNK_ROWS", 2)
     rows = [("a", "topic", 1, 2, 3, True, None), ("b\0é", "older", None, None, None, False, None)] * 2
     rows.append((None, None, None, None, None, None, "then"))
@@ -77,20 +77,20 @@ def test_rows_are_appended_in_chunks_whatever_is_null(settings, monkeypatch):
         database.run("inputs")
         database.append("table_rows", rows)
         database.append("table_rows", [])
-        found = sorted(database.rows("SELECT * FROM table_rows"), key=repr)
-    assert found == sorted(rows, key=repr)
+        result = sorted(database.rows("SELECT * FROM table_rows"), key=repr)
+    assert result == sorted(rows, key=repr)
 
 
-def test_every_statement_has_a_name_of_its_own_and_is_explained():
-    """The file is read from top to bottom: a comment stands over each statement that is not self-evident."""
+def test_every_statement_has_a_unique_name_and_a_comment():
+    """The file is read from top to bottom: each statement that is not self-evident has a comment."""
     statements = [statement for section in queries.sections().values() for statement in section]
     names = [statement.name for statement in statements]
     assert len(set(names)) == len(names) > 60
     assert all(statement.columns for statement in queries.sections()["inputs"])
 
 
-def test_statements_keep_to_what_spark_runs_too():
-    """No word of DuckDB's own."""
+def test_statements_only_use_syntax_that_spark_supports():
+    """No keyword of DuckDB's own."""
     text = " ".join(statement.body.upper() for section in queries.sections().values() for statement in section)
     for word in (
         "QUALIFY",

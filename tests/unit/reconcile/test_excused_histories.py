@@ -1,4 +1,4 @@
-"""Random histories of a topic that is compacted, a table with a TTL, a pruned dead-letter topic; and a loss in each."""
+"""Random histories of a compacted topic, a table with a TTL, a pruned dead-letter topic; and a loss in each."""
 
 import tempfile
 from pathlib import Path
@@ -24,7 +24,7 @@ BATCH_MS = 30_000
 
 
 class Aged:
-    """A topic carried out in batches half a minute apart, some of them again, then aged by what excuses an absence."""
+    """A topic processed in batches half a minute apart, some of them again, then aged by what excuses an absence."""
 
     def __init__(self, home: str, sends: list[tuple[int, str]], data: st.DataObject, *, again: bool = True) -> None:
         self.topic = Carried(Path(home), PARTITIONS)
@@ -53,9 +53,9 @@ class Aged:
 
     def _whole(self, at: dict[int, int]) -> OffsetRange:
         return next(
-            OffsetRange(one.partition, at[one.partition], one.end)
-            for one in self.topic.spans()
-            if one.end > at[one.partition]
+            OffsetRange(span.partition, at[span.partition], span.end)
+            for span in self.topic.spans()
+            if span.end > at[span.partition]
         )
 
     def age(self, data: st.DataObject) -> None:
@@ -68,31 +68,31 @@ class Aged:
         self.topic.queue_first = data.draw(st.integers(0, len(self.topic.queue.sent)), label="pruned to")
 
 
-def differences(found: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
-    """The differences, but for their words; every outcome adds up."""
-    for balance in [*found.partitions, found]:
+def differences(receipt: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
+    """The differences without their messages; every outcome adds up."""
+    for balance in [*receipt.partitions, receipt]:
         assert balance.produced == sum(getattr(balance, name) for name in OUTCOMES)
-    assert found.balanced == (found.differences == []) == (found.differences_found == 0)
-    return [(entry.kind, entry.partition, entry.offset, entry.id) for entry in found.differences]
+    assert receipt.balanced == (receipt.differences == []) == (receipt.differences_found == 0)
+    return [(entry.kind, entry.partition, entry.offset, entry.id) for entry in receipt.differences]
 
 
 @few_examples
 @given(SENDS, st.data())
-def test_what_aged_balances(sends, data):
-    """However a topic was carried out, whatever of it has expired, was compacted or pruned: nothing is missing."""
+def test_an_aged_topic_balances(sends, data):
+    """However it was processed, and whatever has expired, was compacted or pruned: nothing is missing."""
     with tempfile.TemporaryDirectory() as home:
         aged = Aged(home, sends, data)
         aged.age(data)
-        found = aged.topic.verify()
-        assert differences(found) == []
-        assert found.rows == found.distinct_ids
-        assert found.produced == len(sends) - len(aged.topic.compacted)
+        receipt = aged.topic.verify()
+        assert differences(receipt) == []
+        assert receipt.rows == receipt.distinct_ids
+        assert receipt.produced == len(sends) - len(aged.topic.compacted)
 
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_row_that_is_lost_is_named_whatever_has_expired(sends, data):
-    """Its TTL has not passed, and its record is there."""
+def test_a_lost_row_is_named_whatever_has_expired(sends, data):
+    """Its TTL has not passed, and its record exists."""
     with tempfile.TemporaryDirectory() as home:
         aged = Aged(home, [*sends, (0, "good")], data, again=False)
         aged.age(data)
@@ -112,8 +112,8 @@ def test_a_row_that_is_lost_is_named_whatever_has_expired(sends, data):
 
 @few_examples
 @given(SENDS, st.booleans(), st.data())
-def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, data):
-    """By the row that came from it, or by the delivery log."""
+def test_a_lost_record_that_compaction_keeps_is_named(sends, is_journaled, data):
+    """By the row that it wrote, or by the delivery log."""
     with tempfile.TemporaryDirectory() as home:
         aged = Aged(home, [*sends, (0, "good")], data)
         topic = aged.topic
@@ -123,21 +123,21 @@ def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, d
             for file in delivery_log.folder_of(topic.settings).iterdir():
                 file.unlink()
         rows = {sensor: (row["kafka_partition"], row["kafka_offset"]) for sensor, row in topic.tables.rows.items()}
-        sensor = data.draw(st.sampled_from([one for one, place in rows.items() if place not in topic.compacted]))
+        sensor = data.draw(st.sampled_from([key for key, place in rows.items() if place not in topic.compacted]))
         topic.compacted.add(rows[sensor])
         assert ("lost", *rows[sensor], str(sensor)) in differences(topic.verify())
 
 
 @few_examples
 @given(SENDS, st.data())
-def test_a_dead_letter_that_is_lost_is_named_whatever_was_pruned(sends, data):
-    """Those below the log start take as many excuses as they are; one that lay above it gets none."""
+def test_a_lost_dead_letter_is_named_whatever_was_pruned(sends, data):
+    """Those below the log start use up the excuses; one above it gets none."""
     with tempfile.TemporaryDirectory() as home:
         aged = Aged(home, [*sends, (0, "junk")], data, again=False)
         queue = aged.topic.queue.sent
         aged.topic.queue_first = data.draw(st.integers(0, len(queue) - 1), label="pruned to")
         queue.pop(data.draw(st.integers(aged.topic.queue_first, len(queue) - 1), label="lost"))
-        found = aged.topic.verify()
-        kinds = [kind for kind, *_ in differences(found)]
+        receipt = aged.topic.verify()
+        kinds = [kind for kind, *_ in differences(receipt)]
         assert (kinds.count("missing"), kinds.count("miscounted")) == (1, 1)
-        assert found.pruned == aged.topic.queue_first
+        assert receipt.pruned == aged.topic.queue_first

@@ -20,7 +20,7 @@ from tests.unit.strategies import few_examples
 
 
 def latency(latencies_ms: list[int]) -> dict[str, int | None]:
-    """Median and 99th percentile of records that took so long."""
+    """Median and 99th percentile of records with these latencies."""
     with tempfile.TemporaryDirectory() as home:
         facts = Facts(Path(home), lines=[line(0, 0, len(latencies_ms) or 1)])
         for offset, taken_ms in enumerate(latencies_ms):
@@ -37,24 +37,24 @@ def latency(latencies_ms: list[int]) -> dict[str, int | None]:
     [([], None, None), ([7], 7, 7), ([1, 3], 2, 3), (list(range(101)), 50, 99), ([5] * 10, 5, 5)],
     ids=lambda value: str(value)[:20],
 )
-def test_percentiles(latencies_ms, p50, p99):
-    """Median and 99th percentile of what was measured; None when nothing was."""
+def test_percentiles_are_those_of_the_measured_latencies(latencies_ms, p50, p99):
+    """Median and 99th percentile; None without any."""
     assert latency(latencies_ms) == {"p50": p50, "p99": p99}
 
 
 @few_examples
 @given(st.lists(st.integers(-1000, 10**7), min_size=1))
-def test_percentiles_lie_within_what_was_measured(latencies_ms):
-    """However few or many were measured, the percentiles are in order and in range."""
-    found = latency(latencies_ms)
-    assert min(latencies_ms) <= found["p50"] <= found["p99"] <= max(latencies_ms)
+def test_percentiles_are_in_order_and_in_range(latencies_ms):
+    """However few or many latencies were measured."""
+    result = latency(latencies_ms)
+    assert min(latencies_ms) <= result["p50"] <= result["p99"] <= max(latencies_ms)
 
 
-def test_stages_are_moments_in_utc():
-    """Each stage has its moment: what Airflow says of the run, the task of itself, and the audit of the records."""
-    found = Audit({}, first_produced_ms=1_700_000_000_123, last_stored_ms=1_700_000_001_456)
+def test_stages_are_timestamps_in_utc():
+    """Each stage has its time: Airflow's of the run, the task's own, and the reconciliation's of the records."""
+    result = Audit({}, first_produced_ms=1_700_000_000_123, last_stored_ms=1_700_000_001_456)
     summary = {"started_at": "s", "finished_at": "f"}
-    assert _list_stage_times({"queued_at": "q", "run_after": "r"}, summary, found) == {
+    assert _list_stage_times({"queued_at": "q", "run_after": "r"}, summary, result) == {
         "triggered": "q",
         "started": "s",
         "first_produced": "2023-11-14T22:13:20.123+00:00",
@@ -64,7 +64,7 @@ def test_stages_are_moments_in_utc():
 
 
 def test_stages_that_were_not_reached_are_none():
-    """A run that failed early has the stages it got to."""
+    """A run that failed early has the stages that it reached."""
     assert _list_stage_times({"queued_at": None, "run_after": "r"}, {}, Audit({})) == {
         "triggered": "r",
         "started": None,
@@ -75,12 +75,12 @@ def test_stages_that_were_not_reached_are_none():
 
 
 def audit(refused: int = 0, **counts: int) -> Audit:
-    """What was found of a run in one partition."""
+    """The result for a run in one partition."""
     return Audit({0: replace(Balance(0, 0, 9), **counts)}, refused=refused, latency_ms={"p50": 5, "p99": 5})
 
 
 class World:
-    """What a receipt asks: Airflow, the topic and the auditor."""
+    """What a receipt asks: Airflow, the topic and the reconciler."""
 
     def __init__(self) -> None:
         self.states = ["queued", "running", "running", "success"]
@@ -158,27 +158,29 @@ def world(monkeypatch, clock, tmp_path):
     monkeypatch.setattr(receipt, "Auditor", lambda _settings, _session: FakeAuditor(world))
 
     def spans(_settings, topic):
-        found = world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
-        return found if topic else []
+        result = world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
+        return result if topic else []
 
     monkeypatch.setattr(receipt.topics, "fetch_offset_ranges", spans)
     return world
 
 
-def test_the_receipt_of_a_run(world):
-    """A run is triggered, followed, waited for and balanced: asked = stored + rejected, the refused among those."""
-    found = world.run()
+def test_the_receipt_of_a_run_balances(world):
+    """A run is triggered, followed and reconciled: requested = stored + rejected, including those rejected at the
+    source.
+    """
+    result = world.run()
     assert world.triggered == ["unpaused", {"records": 10, "source_url": None}]
-    assert (found.run_id, found.dag_run_state) == ("r1", "success")
-    assert (found.asked, found.fetched, found.produced) == (10, 10, 9)
-    assert (found.stored, found.rejected, found.missing) == (8, 2, 0)
-    assert found.latency_ms == {"p50": 5, "p99": 5}
+    assert (result.run_id, result.dag_run_state) == ("r1", "success")
+    assert (result.asked, result.fetched, result.produced) == (10, 10, 9)
+    assert (result.stored, result.rejected, result.missing) == (8, 2, 0)
+    assert result.latency_ms == {"p50": 5, "p99": 5}
     assert world.audited == [([OffsetRange(0, 3, 9), OffsetRange(1, 0, 3)], "r1")]
 
 
 @pytest.mark.parametrize("missing", ["pipeline", "topic"])
 def test_nothing_is_triggered_for_what_the_stack_does_not_have(world, monkeypatch, missing):
-    """Neither for another pipeline, nor for a topic that does not exist; the DAG is not even unpaused."""
+    """Neither for another pipeline, nor for a missing topic; the DAG is not even unpaused."""
 
     def refuse(_settings):
         raise UsageError("another pipeline")
@@ -192,8 +194,8 @@ def test_nothing_is_triggered_for_what_the_stack_does_not_have(world, monkeypatc
     assert world.triggered == []
 
 
-def test_a_receipt_says_how_it_goes(world):
-    """Each change of the task's state, and how much is on its way, is reported once."""
+def test_progress_is_reported(world):
+    """Each change of the task's state, and the number of records in flight, is reported once."""
     world.run()
     assert world.reports == [
         "run r1 triggered",
@@ -204,46 +206,46 @@ def test_a_receipt_says_how_it_goes(world):
     ]
 
 
-def test_a_run_that_failed_is_in_the_receipt(world):
-    """Of each attempt that failed the error is shown, and what the run did not produce is missing."""
+def test_a_failed_run_is_in_the_receipt(world):
+    """With the error of each failed attempt, and what the run did not produce is missing."""
     world.states, world.told = ["running", "running", "failed"], {}
     world.tasks = [("up_for_retry", 1), ("running", 2), ("failed", 2)]
     world.found = audit(produced=3, stored=3)
-    found = world.run()
+    result = world.run()
     assert world.reports[1:4] == [
         "attempt 1: up_for_retry: error of attempt 1",
         "attempt 2: running",
         "attempt 2: failed: error of attempt 2",
     ]
-    assert (found.dag_run_state, found.asked, found.fetched, found.missing) == ("failed", 10, 0, 7)
+    assert (result.dag_run_state, result.asked, result.fetched, result.missing) == ("failed", 10, 0, 7)
 
 
-def test_what_does_not_arrive_is_missing(world):
-    """What is lost, and what is still on its way after two minutes of standstill, is missing."""
+def test_records_that_do_not_arrive_are_missing(world):
+    """Those that are lost, and those still in flight after two minutes without progress."""
     world.waiting = [5]
     world.found = audit(produced=9, stored=6, waiting=2, missing=1, refused=1)
-    found = world.run()
-    assert found.missing == 3
-    assert 120 <= found.seconds < 125
+    result = world.run()
+    assert result.missing == 3
+    assert 120 <= result.seconds < 125
 
 
-def test_a_retried_attempt_may_have_produced_more_than_was_asked_for(world):
-    """What a killed attempt sent, the next one sent again: nothing is missing for that."""
+def test_a_retried_attempt_may_produce_more_than_requested(world):
+    """What a killed attempt sent is sent again by the next: nothing is missing for that reason."""
     world.found = audit(produced=14, stored=14)
     assert world.run().missing == 0
 
 
-def test_what_is_excused_is_not_missing(world):
-    """By a TTL, by a pruned dead-letter topic; and no more by compaction than the ledger is short of."""
+def test_excused_records_are_not_missing(world):
+    """By a TTL, by a pruned dead-letter topic; and by compaction no more than the ledger lacks."""
     world.found = audit(produced=5, stored=3, expired=1, pruned=1, compacted=4)
-    found = world.run()
-    assert (found.missing, found.excused) == (1, 6)
+    result = world.run()
+    assert (result.missing, result.excused) == (1, 6)
     world.found = audit(produced=10, stored=10, compacted=4)
     assert world.run().excused == 0
 
 
-def test_what_is_missing_is_in_the_receipt_by_name(world):
-    """The audit's own words."""
+def test_missing_records_are_named_in_the_receipt(world):
+    """With the reconciliation's own messages."""
     world.found.named["missing"].append({"partition": 0, "offset": 1, "id": "a", "why": "w"})
     assert world.run().missing_records == [{"partition": 0, "offset": 1, "id": "a", "why": "w"}]
 
@@ -252,11 +254,11 @@ TOLD = {"asked": 10, "fetched": 10, "topic": "t", "topic_id": "id-1", "offsets":
 ENDED = {"dag_run_id": "r1", "state": "success", "queued_at": "q"}
 
 
-def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
-    """It is made from what the task returned: nothing is triggered, nothing waited for."""
+def test_the_receipt_of_a_finished_run_is_created(world, monkeypatch):
+    """From the task's return value: nothing is triggered, and there is no wait."""
     monkeypatch.setattr(receipt.topics, "fetch_topic_id", lambda *_: "id-1")
-    found = receipt.reconcile_run(read(), None, ENDED, TOLD)
-    assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
+    result = receipt.reconcile_run(read(), None, ENDED, TOLD)
+    assert (result.asked, result.produced, result.stored, result.rejected, result.missing) == (10, 9, 8, 2, 0)
     assert world.audited == [([OffsetRange(0, 3, 9), OffsetRange(1, 0, 3)], "r1")]
     assert world.triggered == []
 
@@ -271,8 +273,8 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     ],
     ids=["failed", "no-topic", "another-topic", "large"],
 )
-def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
-    """It is said why, and no record is read."""
+def test_a_receipt_that_can_no_longer_be_created_says_why(world, monkeypatch, told, why):
+    """And no record is read."""
     monkeypatch.setattr(receipt.topics, "fetch_topic_id", lambda *_: "id-1")
     with pytest.raises(UsageError, match=why):
         receipt.reconcile_run(read(), None, ENDED, told)

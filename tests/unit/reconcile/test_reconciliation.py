@@ -1,4 +1,4 @@
-"""Every kind of difference is found, by any facts: compared with an oracle, and with each statement taken away."""
+"""Every kind of difference is found, with any facts: compared with an oracle, and with each statement removed."""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ from penstock.reconcile.engine import local_loader
 from penstock.reconcile.queries import Statement
 from tests.unit.carried import settings_in
 from tests.unit.reconcile.facts import Facts, letter, line, record, row
-from tests.unit.reconcile.planted import Planted, compacted, plain, said
+from tests.unit.reconcile.planted import Planted, compacted, plain, reconcile_planted
 from tests.unit.strategies import few_examples
 
 PARTITIONS = 2
@@ -30,74 +30,75 @@ Difference = tuple[str, int | None, int | None, str | None]
 
 
 class Oracle:
-    """What is to be found in facts: the definitions, word by word, one record at a time; no excuse but filters."""
+    """The expected result: the definitions, word by word, one record at a time; no excuse but filters."""
 
     def __init__(self, facts: Facts, deliveries: list[Acknowledgement]) -> None:
         self._facts, self._deliveries = facts, deliveries
-        self._records = {(one.partition, one.offset): one for one in facts.records}
-        self._rows = {one.id: one.place for one in facts.table if one.place is not None}
-        self._letters = {(one.origin.partition, one.origin.offset) for one in facts.letters}
+        self._records = {(item.partition, item.offset): item for item in facts.records}
+        self._rows = {item.id: item.place for item in facts.table if item.place is not None}
+        self._letters = {(item.origin.partition, item.origin.offset) for item in facts.letters}
         self._filtered: Counter[int] = Counter()
         self.outcomes = {place: self._outcome(self._records[place]) for place in sorted(self._records)}
 
     def _covering(self, partition: int, offset: int) -> list[Any]:
         return [
-            one
-            for one in self._facts.lines
-            if one.summary.partition == partition and one.summary.first_offset <= offset <= one.summary.last_offset
+            item
+            for item in self._facts.lines
+            if item.summary.partition == partition and item.summary.first_offset <= offset <= item.summary.last_offset
         ]
 
     def _reached(self, partition: int) -> int:
         return max(
-            (one.summary.last_offset + 1 for one in self._facts.lines if one.summary.partition == partition), default=0
+            (item.summary.last_offset + 1 for item in self._facts.lines if item.summary.partition == partition),
+            default=0,
         )
 
-    def _outcome(self, one: Sent) -> str:
-        place, lines = (one.partition, one.offset), self._covering(one.partition, one.offset)
+    def _outcome(self, item: Sent) -> str:
+        place, lines = (item.partition, item.offset), self._covering(item.partition, item.offset)
         if place in self._letters:
             return "rejected"
-        if not lines and one.offset >= self._reached(one.partition):
+        if not lines and item.offset >= self._reached(item.partition):
             return "waiting"
-        found = self._rows.get(one.id)
-        if one.is_deletion:
-            return "deleted" if found is None or found.order_us > one.order_us else "missing"
-        if found is not None and found.order_us >= one.order_us:
+        results = self._rows.get(item.id)
+        if item.is_deletion:
+            return "deleted" if results is None or results.order_us > item.order_us else "missing"
+        if results is not None and results.order_us >= item.order_us:
             return "stored"
-        deletions = [two for two in self._facts.records if two.is_deletion and two.id == one.id]
-        if found is None and any(two.order_us > one.order_us for two in deletions):
+        deletions = [two for two in self._facts.records if two.is_deletion and two.id == item.id]
+        if results is None and any(two.order_us > item.order_us for two in deletions):
             return "stored"
-        if one.id is not None and lines and self._filtered[id(lines[0])] < lines[0].summary.filtered:
+        if item.id is not None and lines and self._filtered[id(lines[0])] < lines[0].summary.filtered:
             self._filtered[id(lines[0])] += 1
             return "filtered"
         return "missing"
 
     def differences(self) -> set[Difference]:
         """Return kind, partition, offset and id of each."""
-        found: set[Difference] = set()
+        results: set[Difference] = set()
         for (partition, offset), outcome in self.outcomes.items():
             record_id = self._records[partition, offset].id
             is_behind = offset < self._reached(partition) and not self._covering(partition, offset)
             if outcome == "missing":
-                found.add(("missing", partition, offset, record_id))
+                results.add(("missing", partition, offset, record_id))
             elif is_behind and outcome != "waiting":
-                found.add(("gap", partition, offset, record_id))
-        return found | self._miscounted() | self._lost() | self._foreign() | self._unordered()
+                results.add(("gap", partition, offset, record_id))
+        return results | self._miscounted() | self._lost() | self._foreign() | self._unordered()
 
     def _miscounted(self) -> set[Difference]:
-        found: set[Difference] = set()
-        for one in self._facts.lines:
-            summary = one.summary
+        results: set[Difference] = set()
+        for item in self._facts.lines:
+            summary = item.summary
             offsets = range(summary.first_offset, summary.last_offset + 1)
             held = sum((summary.partition, offset) in self._records for offset in offsets)
             letters = sum((summary.partition, offset) in self._letters for offset in offsets)
             if (summary.records, summary.rejected) != (held, letters):
-                found.add(("miscounted", summary.partition, summary.first_offset, None))
-        return found
+                results.add(("miscounted", summary.partition, summary.first_offset, None))
+        return results
 
     def _lost(self) -> set[Difference]:
-        told = {(one.partition, one.offset): one.key for one in self._deliveries}
-        lying = {place: (one.key or b"").decode() for place, one in self._records.items()}
-        return {("lost", *place, key) for place, key in told.items() if lying.get(place) != key}
+        output = {(delivery.partition, delivery.offset): delivery.key for delivery in self._deliveries}
+        lying = {place: (value.key or b"").decode() for place, value in self._records.items()}
+        return {("lost", *place, key) for place, key in output.items() if lying.get(place) != key}
 
     def _foreign(self) -> set[Difference]:
         known = {
@@ -131,7 +132,7 @@ PLACES = st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, LENGTH - 1))
 
 @st.composite
 def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
-    """A topic, and a ledger, a table, dead letters and a delivery log that may have nothing to do with it."""
+    """A topic, and a ledger, a table, dead letters and a delivery log that may be unrelated to it."""
     facts = Facts(Path())
     for place in sorted(draw(st.sets(PLACES, min_size=1, max_size=2 * LENGTH))):
         record_id = draw(st.one_of(IDS, st.none()))
@@ -139,7 +140,7 @@ def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
         facts.records.append(record(*place, record_id, is_deletion=is_deletion))
     for partition in range(PARTITIONS):
         bounds = sorted(draw(st.sets(st.integers(0, LENGTH), max_size=4)))
-        length = max((one.offset + 1 for one in facts.records if one.partition == partition), default=0)
+        length = max((item.offset + 1 for item in facts.records if item.partition == partition), default=0)
         for first, end in pairwise(bounds):
             if draw(st.booleans()) and end <= length:
                 counts = {"rejected": draw(st.integers(0, 1)), "filtered": draw(st.integers(0, 1))}
@@ -152,15 +153,15 @@ def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
 
 @few_examples
 @given(any_facts())
-def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_definitions(given_facts):
-    """Records, lines, rows, dead letters and deliveries that contradict each other in any way."""
+def test_outcomes_and_differences_match_their_definitions_for_any_facts(given_facts):
+    """Records, entries, rows, dead letters and deliveries that contradict each other in any way."""
     facts, deliveries = given_facts
     oracle = Oracle(facts, deliveries)
     with tempfile.TemporaryDirectory() as home:
         audit = replace(facts, home=Path(home)).reconcile(deliveries=deliveries)
-    found = {(kind, *place_and_id(one)) for kind, named in audit.named.items() for one in named}
-    assert found == oracle.differences()
-    assert audit.differences.total() == len(found)
+    results = {(kind, *place_and_id(item)) for kind, named in audit.named.items() for item in named}
+    assert results == oracle.differences()
+    assert audit.differences.total() == len(results)
     counts = Counter(oracle.outcomes.values())
     kinds = ("stored", "deleted", "rejected", "waiting", "filtered", "missing")
     assert {kind: audit.total(kind) for kind in kinds} == {kind: counts[kind] for kind in kinds}
@@ -168,29 +169,29 @@ def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_defi
 
 
 def result(made: Planted) -> Any:
-    """All that a reconciliation in DuckDB says."""
+    """The whole result of a reconciliation in DuckDB."""
     facts, _ = made
     with local_loader(settings_in(facts.home), facts) as loader:
-        return said(made, loader)
+        return reconcile_planted(made, loader)
 
 
-def test_each_kind_that_was_planted_is_named(tmp_path):
-    """In a topic that holds all of them at once; and each outcome is counted."""
+def test_each_planted_kind_is_named(tmp_path):
+    """In a topic with all of them at once; and each outcome is counted."""
     facts, deliveries = plain(tmp_path)
     audit = facts.reconcile(deliveries=deliveries)
     named = {
-        kind: [(one["partition"], one["offset"], one["id"]) for one in found] for kind, found in audit.named.items()
+        kind: [(item["partition"], item["offset"], item["id"]) for item in value] for kind, value in audit.named.items()
     }
     assert named["gap"] == [(0, 10, "gap")]
     assert named["repeated"] == [(2, 8, "repeated")]
     assert named["miscounted"] == [(1, 5, None), (5, 2, None)]
     assert named["doubled"] == [(1, None, None)]
     assert named["lost"] == [(0, 7, "another"), (0, 99, "lost")]
-    assert [one[2] for one in named["foreign"]] == ["foreign", "gone", "hand", "three", "unknown"]
-    reasons = {one["id"]: one["why"] for one in audit.named["unordered"]}
+    assert [item[2] for item in named["foreign"]] == ["foreign", "gone", "hand", "three", "unknown"]
+    reasons = {item["id"]: item["why"] for item in audit.named["unordered"]}
     assert sorted(reasons) == ["contradicted", "one layout", "one place", "q1", "q3", "tied", "two layouts", "unproven"]
     assert len(set(reasons.values())) == 6
-    assert {"missing"} < {one["id"] for one in audit.named["missing"]}
+    assert {"missing"} < {item["id"] for item in audit.named["missing"]}
     counts = {name: audit.total(name) for name in ("filtered", "expired", "pruned", "rejected", "waiting", "doubled")}
     assert counts == {"filtered": 1, "expired": 3, "pruned": 1, "rejected": 3, "waiting": 1, "doubled": 1}
     assert (audit.total("deleted_nothing"), audit.refused, audit.runs) == (1, 1, {"r1": 8, "r2": 5})
@@ -211,14 +212,14 @@ STATEMENTS = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, Any]:
-    """What is found with every statement."""
+    """The result with every statement."""
     home = tmp_path_factory.mktemp("whole")
     return {make.__name__: result(make(home)) for make in (plain, compacted)}
 
 
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
-def test_without_a_statement_something_is_not_found(tmp_path, monkeypatch, whole, statement):
-    """Each has its use: when it yields nothing, something that was planted is not named, or is named wrongly."""
+def test_every_statement_is_needed(tmp_path, monkeypatch, whole, statement):
+    """If it yields nothing, something that was planted is not named, or is named wrongly."""
     empty = replace(statement, body=f"SELECT * FROM ({statement.body}\n) taken_away WHERE FALSE")
     monkeypatch.setattr(queries, "sections", lambda: without(statement, empty))
     assert any(differs(make(tmp_path), whole[make.__name__]) for make in (plain, compacted))
@@ -229,27 +230,28 @@ SECTIONS = queries.sections()
 
 def without(statement: Statement, empty: Statement) -> Mapping[str, tuple[Statement, ...]]:
     return {
-        name: tuple(empty if one is statement else one for one in statements) for name, statements in SECTIONS.items()
+        name: tuple(empty if item is statement else item for item in statements)
+        for name, statements in SECTIONS.items()
     }
 
 
 def differs(made: tuple[Facts, list[Acknowledgement]], expected: Any) -> bool:
-    """Whether something else is found; also if there is no result at all."""
+    """Whether the result differs; also if there is none at all."""
     try:
         return bool(result(made) != expected)
     except (duckdb.Error, ValueError):
         return True
 
 
-def test_the_range_that_is_verified_bounds_what_is_compared(tmp_path):
-    """A line that is not within it as a whole is not compared."""
+def test_the_verified_range_bounds_what_is_compared(tmp_path):
+    """A ledger entry that is not completely within it is not compared."""
     facts, _ = plain(tmp_path)
     audit = facts.reconcile(spans=[OffsetRange(1, 0, 7)])
     assert "miscounted" not in audit.named
 
 
-def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
-    """Records, deliveries and lines below the present log start are not compared; what lies above it still is."""
+def test_records_deleted_by_retention_during_verification_are_not_missing(tmp_path):
+    """Records, deliveries and entries below the current log start are not compared; what is above it still is."""
     facts = Facts(tmp_path, starts={0: 3})
     facts.records = [record(0, 3, "d"), record(0, 4, "e")]
     facts.lines = [line(0, 0, 2), line(0, 2, 4), line(0, 4, 5)]
@@ -257,5 +259,5 @@ def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
     deliveries = [Acknowledgement(0, 1, "b"), Acknowledgement(0, 3, "d")]
     audit = facts.reconcile(deliveries=deliveries, spans=[OffsetRange(0, 0, 5)])
     assert audit.differences == {"missing": 1}
-    assert [one["id"] for one in audit.named["missing"]] == ["e"]
+    assert [item["id"] for item in audit.named["missing"]] == ["e"]
     assert (audit.balances[0].first, audit.balances[0].produced, audit.delivered) == (3, 2, 1)

@@ -1,4 +1,4 @@
-"""What the executors are given to read, and what is said when one of them fails."""
+"""What the executors read, and what is reported if one of them fails."""
 
 import itertools
 
@@ -11,17 +11,17 @@ from penstock.reconcile.spark_loading import reason_of, split_offsets, split_tok
 
 
 @given(st.integers(1, 300))
-def test_the_ranges_of_tokens_hold_each_token_once(ranges):
+def test_the_token_ranges_contain_each_token_once(ranges):
     """From the smallest 64-bit integer to the largest, without a gap."""
-    found = split_tokens(ranges)
-    assert len(found) == ranges
-    assert (found[0][0], found[-1][1]) == (-(2**63), 2**63 - 1)
-    assert all(last + 1 == first for (_, last), (first, _) in itertools.pairwise(found))
-    sizes = {last - first + 1 for first, last in found}
+    result = split_tokens(ranges)
+    assert len(result) == ranges
+    assert (result[0][0], result[-1][1]) == (-(2**63), 2**63 - 1)
+    assert all(last + 1 == first for (_, last), (first, _) in itertools.pairwise(result))
+    sizes = {last - first + 1 for first, last in result}
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_ranges_of_offsets_are_cut_to_the_size_of_a_task():
+def test_offset_ranges_are_split_to_the_size_of_a_task():
     """Each offset is in one piece; a range without offsets is in none."""
     spans = [OffsetRange(0, 5, 12), OffsetRange(1, 7, 7), OffsetRange(2, 0, 3)]
     assert split_offsets(spans, 3) == [(0, 5, 8), (0, 8, 11), (0, 11, 12), (2, 0, 3)]
@@ -37,6 +37,6 @@ def test_ranges_of_offsets_are_cut_to_the_size_of_a_task():
         ("[X] the first line\n\tat Java", "[X] the first line"),
     ],
 )
-def test_of_a_failed_task_our_own_error_is_told_first(told, reason):
+def test_a_failed_task_reports_our_own_error_first(told, reason):
     """Not a hundred lines of Java."""
     assert reason_of(Exception(told)) == reason

@@ -1,4 +1,4 @@
-"""Each kind of difference, and what is none."""
+"""Each kind of difference, and what is not a difference."""
 
 import inspect
 import re
@@ -28,7 +28,7 @@ NOW_US = EPOCH_US + 9_000_000_000
 
 @pytest.fixture
 def topic(tmp_path):
-    """Five readings, sent by one run, told to its journal, and stored."""
+    """Five readings, sent by one run, recorded in its delivery log, and stored."""
     topic = Carried(tmp_path)
     for sensor in range(5):
         topic.send(sensor, run="r1")
@@ -37,89 +37,96 @@ def topic(tmp_path):
     return topic
 
 
-def told(found: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
-    """The differences, but for their words."""
-    assert found.balanced == (found.differences == []) == (found.differences_found == 0)
-    return [(one.kind, one.partition, one.offset, one.id) for one in found.differences]
+def list_differences(receipt: TopicReceipt) -> list[tuple[str, int | None, int | None, str | None]]:
+    """The differences, without their messages."""
+    assert receipt.balanced == (receipt.differences == []) == (receipt.differences_found == 0)
+    return [
+        (difference.kind, difference.partition, difference.offset, difference.id) for difference in receipt.differences
+    ]
 
 
-def test_what_adds_up_is_balanced(topic):
+def test_consistent_stores_are_balanced(topic):
     """Every source says the same."""
     topic.runs = {"r1": {"topic": "readings", "topic_id": TOPIC_ID, "produced": 5, "offsets": {"0": [0, 4]}}}
-    found = topic.verify()
-    assert told(found) == []
-    assert (found.produced, found.stored, found.rows, found.distinct_ids, found.older_rows) == (5, 5, 5, 5, 0)
-    assert (found.acknowledged.attempts, found.acknowledged.records, found.acknowledged.runs) == (1, 5, 1)
-    assert (found.topic, found.since) == ("readings", None)
+    receipt = topic.verify()
+    assert list_differences(receipt) == []
+    assert (receipt.produced, receipt.stored, receipt.rows, receipt.distinct_ids, receipt.older_rows) == (5, 5, 5, 5, 0)
+    assert (receipt.acknowledged.attempts, receipt.acknowledged.records, receipt.acknowledged.runs) == (1, 5, 1)
+    assert (receipt.topic, receipt.since) == ("readings", None)
 
 
 def test_a_missing_row_is_named(topic):
-    """The record that has none."""
+    """By its record."""
     del topic.tables.rows[3]
-    found = topic.verify()
-    assert told(found) == [("missing", 0, 3, "3")]
-    assert (found.rows, found.distinct_ids) == (4, 5)
+    receipt = topic.verify()
+    assert list_differences(receipt) == [("missing", 0, 3, "3")]
+    assert (receipt.rows, receipt.distinct_ids) == (4, 5)
 
 
-def test_many_missing_are_counted_and_a_hundred_named(tmp_path):
-    """The count of differences is whole."""
+def test_many_missing_rows_are_counted_and_a_hundred_named(tmp_path):
+    """The count of differences is complete."""
     topic = Carried(tmp_path)
     for sensor in range(130):
         topic.send(sensor)
     topic.carry_out()
     topic.tables.rows.clear()
-    found = topic.verify()
-    assert (len(found.differences), found.differences_found, found.balanced) == (100, 130, False)
+    receipt = topic.verify()
+    assert (len(receipt.differences), receipt.differences_found, receipt.balanced) == (100, 130, False)
 
 
-def test_doubled_lines_are_named(topic):
-    """Two batches of one job that overlap; of a later job it is no difference."""
+def test_doubled_entries_are_named(topic):
+    """Two batches of one job that overlap; by a later job it is no difference."""
     topic.carry_out(OffsetRange(0, 1, 3))
-    found = topic.verify()
-    assert (told(found), found.doubled) == ([("doubled", 0, None, None)], 2)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.doubled) == ([("doubled", 0, None, None)], 2)
 
 
 def test_a_lost_checkpoint_and_a_replay_are_no_differences(topic):
     """Read again by another job, and by a replay."""
     topic.carry_out(job="job-b")
     topic.carry_out(OffsetRange(0, 1, 3), job=f"{REPLAY}1")
-    found = topic.verify()
-    assert (told(found), found.doubled, found.reread) == ([], 0, 5)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.doubled, receipt.reread) == ([], 0, 5)
 
 
-def test_what_kafka_acknowledged_and_does_not_have_is_lost(topic):
-    """A broker that forgot the newest records: nobody but the producer knows of them."""
+def test_acknowledged_records_that_kafka_does_not_have_are_lost(topic):
+    """A broker that forgot the newest records: only the producer knows of them."""
     topic.acknowledge("r2", [(0, 4), (0, 5), (3, 0)])
-    assert told(topic.verify()) == [("lost", 0, 5, "7"), ("lost", 3, 0, "7")]
+    assert list_differences(topic.verify()) == [("lost", 0, 5, "7"), ("lost", 3, 0, "7")]
 
 
-def test_what_kafka_has_under_another_key_is_lost(topic):
-    """At the acknowledged offset lies something else."""
+def test_acknowledged_records_under_another_key_are_lost(topic):
+    """The acknowledged offset has another record."""
     topic.kafka[0][2] = message(2, value(2), topic="readings", key=b"9", headers=[("penstock.run", b"r1")])
-    assert told(topic.verify()) == [("lost", 0, 2, "2")]
+    assert list_differences(topic.verify()) == [("lost", 0, 2, "2")]
 
 
-def test_what_retention_deleted_is_not_lost(topic):
-    """The topic begins later than the journal, the ledger and the table; older rows are counted by themselves."""
+def test_records_deleted_by_retention_are_not_lost(topic):
+    """The topic starts later than the delivery log, the ledger and the table; older rows are counted separately."""
     topic.firsts[0] = 2
-    found = topic.verify()
-    assert (told(found), found.produced, found.acknowledged.records, found.older_rows) == ([], 3, 3, 2)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.produced, receipt.acknowledged.records, receipt.older_rows) == (
+        [],
+        3,
+        3,
+        2,
+    )
 
 
-def test_the_journal_of_an_earlier_topic_of_this_name_is_passed_over(topic):
+def test_the_delivery_log_of_an_earlier_incarnation_is_ignored(topic):
     """Its offsets are those of other records."""
     topic.acknowledge("r0", [(0, offset) for offset in range(50)], topic_id="id-0")
-    found = topic.verify()
-    assert (told(found), found.acknowledged.attempts) == ([], 1)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.acknowledged.attempts) == ([], 1)
 
 
-def test_a_torn_journal_counts_as_far_as_it_goes(topic):
-    """A killed attempt lacks lines of records that Kafka has, never the other way round."""
+def test_a_truncated_delivery_log_is_used_up_to_its_end(topic):
+    """A killed attempt lacks lines of records that Kafka has, never the reverse."""
     (file,) = delivery_log.folder_of(topic.settings).iterdir()
     whole = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(whole[:3]) + whole[3][:4])
-    found = topic.verify()
-    assert (told(found), found.acknowledged.attempts, found.acknowledged.records) == ([], 1, 2)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.acknowledged.attempts, receipt.acknowledged.records) == ([], 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +143,27 @@ def test_a_torn_journal_counts_as_far_as_it_goes(topic):
     ],
     ids=str,
 )
-def test_a_run_that_says_more_than_kafka_has_is_named(topic, changes, compared, differences):
-    """More may lie there, since an attempt that was killed sent some too; runs that lie elsewhere do not count."""
+def test_a_run_that_reports_more_than_kafka_has_is_named(topic, changes, compared, differences):
+    """Kafka may have more, since an attempt that was killed sent some too; runs of other topics do not count."""
     run = {"topic": "readings", "topic_id": TOPIC_ID, "produced": 5, "offsets": {"0": [0, 4]}}
     topic.runs = {"r1": run | changes}
-    found = topic.verify()
-    assert (found.acknowledged.runs, told(found)) == (compared, [("run", None, None, None)] * differences)
+    receipt = topic.verify()
+    assert (receipt.acknowledged.runs, list_differences(receipt)) == (
+        compared,
+        [("run", None, None, None)] * differences,
+    )
 
 
-def test_airflow_may_be_away(topic):
+def test_airflow_may_be_unavailable(topic):
     """Its runs are then not compared, and the receipt says so."""
     topic.runs = None
-    found = topic.verify()
-    assert (told(found), found.acknowledged.runs) == ([], None)
-    assert found.acknowledged.why
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.acknowledged.runs) == ([], None)
+    assert receipt.acknowledged.why
 
 
-def test_refused_records_belong_to_the_time_they_were_refused_in(topic):
-    """A receipt since a time has those since; one of given offsets has none, as they never got to the topic."""
+def test_records_rejected_at_the_source_are_counted_by_time(topic):
+    """A receipt since a time has those since; one of given offsets has none, as they never reached the topic."""
     topic.refuse("r1")
     assert topic.verify().refused == 1
     assert topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC)).refused == 1
@@ -162,13 +172,13 @@ def test_refused_records_belong_to_the_time_they_were_refused_in(topic):
     assert topic.verify(spans=[OffsetRange(0, 0, 5)]).refused == 0
 
 
-def test_no_spans_are_not_all_of_them(topic):
-    """A stretch without a partition balances as such."""
+def test_no_ranges_are_not_all_ranges(topic):
+    """A range without a partition balances as such."""
     assert topic.verify(spans=[]).produced == 0
 
 
-def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatch):
-    """Else the counts would fall, and a field that becomes null go unnoticed; what is read again counts once."""
+def test_nulls_stay_counted_after_retention_deletes_their_records(topic, monkeypatch):
+    """Otherwise the counts would fall, and a field that becomes null go unnoticed; what is read again counts once."""
     monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"column": "celsius", "nullable": True})])
     assert topic.verify().counts == {"": 5, "celsius": 0}
     topic.firsts[0] = 5
@@ -177,9 +187,9 @@ def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatc
     topic.carry_out(OffsetRange(0, 5, 6), job="job-b")
     *_, line = topic.tables.kept["ledger"].values()
     line["nulls"] = {"celsius": 1}
-    found = topic.verify()
-    assert (found.counts, found.counted) == ({"": 6, "celsius": 1}, {0: 6})
-    assert found.warnings == ["celsius was never null before; it is null in 1 of the 1 rows stored since"]
+    receipt = topic.verify()
+    assert (receipt.counts, receipt.counted) == ({"": 6, "celsius": 1}, {0: 6})
+    assert receipt.warnings == ["celsius was never null before; it is null in 1 of the 1 rows stored since"]
 
 
 @pytest.mark.parametrize(
@@ -194,45 +204,45 @@ def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatc
     ids=str,
 )
 def test_a_row_that_no_record_explains_is_foreign(topic, row, difference):
-    """Put there from other writers, or with a place that is not its own."""
+    """Written by another program, or with a position that is not its own."""
     topic.tables.put(*row)
-    assert told(topic.verify()) == [difference]
+    assert list_differences(topic.verify()) == [difference]
 
 
-def test_a_row_that_was_written_over_by_hand_is_foreign_and_its_record_missing(topic):
-    """The record's own row is no longer there."""
+def test_a_row_overwritten_by_hand_is_foreign_and_its_record_missing(topic):
+    """The record's own row no longer exists."""
     topic.tables.put(3, 0, 3, NOW_US)
-    assert told(topic.verify()) == [("missing", 0, 3, "3"), ("foreign", None, None, "3")]
+    assert list_differences(topic.verify()) == [("missing", 0, 3, "3"), ("foreign", None, None, "3")]
 
 
-def test_rows_whose_lines_are_under_way_are_not_foreign(topic):
-    """The stream goes on while it is verified: rows are there before their line."""
+def test_rows_whose_entries_are_not_written_yet_are_not_foreign(topic):
+    """The stream continues during verification: rows exist before their ledger entry."""
     for sensor in (5, 6):
         topic.send(sensor)
     topic.written(OffsetRange(0, 5, 7))
-    found = topic.verify()
-    assert (told(found), found.waiting, found.stored, found.distinct_ids) == ([], 2, 5, 5)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.waiting, receipt.stored, receipt.distinct_ids) == ([], 2, 5, 5)
 
 
-def test_rows_of_records_that_came_since_are_not_foreign(topic, monkeypatch):
-    """They lie behind the ends that were read at first."""
+def test_rows_of_records_that_arrived_since_are_not_foreign(topic, monkeypatch):
+    """They are after the end offsets that were read first."""
     ends = topic.spans()
     topic.send(3)
     topic.send(8)
     topic.carry_out(OffsetRange(0, 5, 7))
     monkeypatch.setattr(Carried, "spans", lambda _self: ends)
-    assert told(topic.verify()) == []
+    assert list_differences(topic.verify()) == []
 
 
-def test_waiting_is_no_difference(topic):
+def test_pending_records_are_no_difference(topic):
     """Not yet is not never."""
     topic.send(5)
-    found = topic.verify()
-    assert (told(found), found.waiting) == ([], 1)
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.waiting) == ([], 1)
 
 
-def test_a_line_that_is_gone_is_a_gap(topic):
-    """Each of its records is named, though its row is there; what the transform dropped is known to the line alone."""
+def test_a_lost_entry_is_a_gap(topic):
+    """Each of its records is named, although its row exists; only the entry knows what the transform dropped."""
     topic.filters = True
     topic.send(5, value(5, -1))
     topic.send(6)
@@ -242,11 +252,13 @@ def test_a_line_that_is_gone_is_a_gap(topic):
     lines = topic.tables.kept["ledger"]
     (gone,) = [name for name, line in lines.items() if line["filtered"]]
     del lines[gone]
-    assert told(topic.verify()) == [("missing", 0, 5, "5"), ("gap", 0, 6, "6")]
+    assert list_differences(topic.verify()) == [("missing", 0, 5, "5"), ("gap", 0, 6, "6")]
 
 
-def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
-    """rejected + refused = the sum of the queue; what is claimed waits, others' lines do not count."""
+def test_dead_letter_counts_are_what_became_of_the_rejected_records(topic, monkeypatch):
+    """rejected + rejected at the source = the sum of the dead letters; claimed ones are pending, other topics' do not
+    count.
+    """
     for sensor in range(5, 10):
         topic.send(sensor, b"junk %d" % sensor)
     topic.carry_out(OffsetRange(0, 5, 10))
@@ -259,60 +271,60 @@ def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
 
     lines = {identity: line(states.get(at, "redriven")) for at, identity in enumerate(identities)}
     monkeypatch.setattr(resolutions, "read_resolutions", lambda *_: lines)
-    found = topic.verify()
-    assert found.queue == {"waiting": 3, "redriven": 1, "superseded": 1, "discarded": 1}
-    assert (found.rejected, found.refused, told(found)) == (5, 1, [])
+    receipt = topic.verify()
+    assert receipt.queue == {"waiting": 3, "redriven": 1, "superseded": 1, "discarded": 1}
+    assert (receipt.rejected, receipt.refused, list_differences(receipt)) == (5, 1, [])
 
 
-def test_since_balances_what_came_then(topic):
-    """What is older counts neither as produced nor as lost, and its rows are not looked at."""
+def test_since_balances_what_arrived_then(topic):
+    """What is older counts neither as produced nor as lost, and its rows are not read."""
     del topic.tables.rows[0]
     since = datetime.fromtimestamp((STORED_MS - 1000 + 2) / 1000, tz=UTC)
-    found = topic.verify(since=since)
-    assert (told(found), found.produced, found.stored, found.acknowledged.records) == ([], 3, 3, 3)
-    assert found.since == since.isoformat()
+    receipt = topic.verify(since=since)
+    assert (list_differences(receipt), receipt.produced, receipt.stored, receipt.acknowledged.records) == ([], 3, 3, 3)
+    assert receipt.since == since.isoformat()
     topic.acknowledge("r2", [(0, 5)])
-    assert told(topic.verify(since=since)) == [("lost", 0, 5, "7")]
+    assert list_differences(topic.verify(since=since)) == [("lost", 0, 5, "7")]
 
 
-def test_spans_balance_a_stretch_alone(tmp_path):
-    """What lies before it, behind it, and in other partitions does not count, in the journal neither."""
+def test_ranges_are_balanced_on_their_own(tmp_path):
+    """What is before them, after them, and in other partitions does not count, in the delivery log neither."""
     topic = Carried(tmp_path, partitions=2)
     for sensor in range(10):
         topic.send(sensor, partition=sensor % 2, run="r1")
     topic.acknowledge("r1")
     topic.carry_out()
     del topic.tables.rows[0], topic.tables.rows[1]
-    found = topic.verify(spans=[OffsetRange(0, 1, 4)])
-    assert (told(found), found.produced, found.stored, found.acknowledged.records) == ([], 3, 3, 3)
-    assert [one.partition for one in found.partitions] == [0]
+    receipt = topic.verify(spans=[OffsetRange(0, 1, 4)])
+    assert (list_differences(receipt), receipt.produced, receipt.stored, receipt.acknowledged.records) == ([], 3, 3, 3)
+    assert [partition.partition for partition in receipt.partitions] == [0]
     del topic.tables.rows[4]
-    assert told(topic.verify(spans=[OffsetRange(0, 1, 4)])) == [("missing", 0, 2, "4")]
+    assert list_differences(topic.verify(spans=[OffsetRange(0, 1, 4)])) == [("missing", 0, 2, "4")]
 
 
 def test_receipts_of_the_whole_topic_are_kept(topic):
-    """As JSON, for the next one to be compared with; those of a stretch are not, nor without a ledger."""
+    """As JSON, for comparison with the next one; those of a range are not, nor without a ledger."""
     topic.verify(spans=[OffsetRange(0, 0, 5)])
     topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC))
     assert topic.tables.kept["receipts"] == {}
-    found = topic.verify()
+    receipt = topic.verify()
     ((_, at),) = topic.tables.kept["receipts"]
     (kept,) = topic.tables.kept["receipts"].values()
-    assert at.isoformat(timespec="milliseconds") == found.at
-    assert msgspec.json.decode(kept["receipt"])["counts"] == found.counts == {"": 5}
+    assert at.isoformat(timespec="milliseconds") == receipt.at
+    assert msgspec.json.decode(kept["receipt"])["counts"] == receipt.counts == {"": 5}
 
 
-def test_a_topic_that_no_job_has_read_waits(tmp_path):
+def test_a_topic_that_no_job_has_read_is_pending(tmp_path):
     """Nothing is missing yet, and no receipt is kept."""
     topic = Carried(tmp_path)
     topic.tables.generations = {}
     topic.send(1)
-    found = topic.verify()
-    assert (told(found), found.waiting, topic.tables.kept["receipts"]) == ([], 1, {})
+    receipt = topic.verify()
+    assert (list_differences(receipt), receipt.waiting, topic.tables.kept["receipts"]) == ([], 1, {})
 
 
-def test_a_topic_that_is_not_there_is_not_balanced(tmp_path):
-    """It may be the wrong pipeline's: its name is said, and no receipt is kept."""
+def test_a_missing_topic_is_not_balanced(tmp_path):
+    """The pipeline may be the wrong one: the topic is named, and no receipt is kept."""
     topic = Carried(tmp_path, partitions=0)
     topic.tables.generations = {}
     with pytest.raises(NotFound, match="topic 'readings' does not exist"):
@@ -321,10 +333,10 @@ def test_a_topic_that_is_not_there_is_not_balanced(tmp_path):
 
 
 def shares(stored: int, nulls: int, last: tuple[int, int] | None = None) -> tuple[Nulls, list[str]]:
-    """The share of one field that may be null."""
+    """The share of nulls in one optional field."""
     before = None if last is None else {"": last[0], "maybe": last[1]}
-    found, warnings = compute_null_shares(["maybe"], {"": stored, "maybe": nulls}, before)
-    return found["maybe"], warnings
+    result, warnings = compute_null_shares(["maybe"], {"": stored, "maybe": nulls}, before)
+    return result["maybe"], warnings
 
 
 @pytest.mark.parametrize(
@@ -340,32 +352,32 @@ def shares(stored: int, nulls: int, last: tuple[int, int] | None = None) -> tupl
     ],
     ids=str,
 )
-def test_the_share_of_nulls_and_how_far_it_moved(now, last, expected):
-    """Of all rows, of those since the last receipt, and the difference; None where that cannot be told."""
-    found, warnings = shares(*now, last)
-    assert ((found.share, found.since_last, found.moved), warnings) == (expected, [])
+def test_the_share_of_nulls_and_its_change_are_reported(now, last, expected):
+    """Of all rows, of those since the last receipt, and the difference; None if unknown."""
+    result, warnings = shares(*now, last)
+    assert ((result.share, result.since_last, result.moved), warnings) == (expected, [])
 
 
-def test_a_field_that_becomes_null_is_warned_of():
+def test_a_field_that_becomes_null_raises_a_warning():
     """It was never null in what was stored before, and is now."""
-    found, warnings = shares(15, 2, (10, 0))
-    assert (found.since_last, found.moved) == (0.4, 0.4)
+    result, warnings = shares(15, 2, (10, 0))
+    assert (result.since_last, result.moved) == (0.4, 0.4)
     assert warnings == ["maybe was never null before; it is null in 2 of the 5 rows stored since"]
 
 
-def test_a_new_field_is_not_warned_of():
+def test_a_new_field_raises_no_warning():
     """Old records do not have it: the last receipt did not know it."""
-    found, warnings = compute_null_shares(["new"], {"": 20, "new": 15}, {"": 10})
-    assert (found["new"].share, warnings) == (0.75, [])
+    result, warnings = compute_null_shares(["new"], {"": 20, "new": 15}, {"": 10})
+    assert (result["new"].share, warnings) == (0.75, [])
 
 
-def test_a_topic_made_anew_is_not_warned_of():
-    """Its counts begin again: there is nothing to compare with."""
+def test_a_recreated_topic_raises_no_warning():
+    """Its counts start again: there is nothing to compare with."""
     assert shares(5, 5, (10, 0)) == (Nulls(1.0, None, None), [])
 
 
 def test_a_recreated_topic_that_the_job_has_not_read_yet_is_named(topic):
-    """Nothing of it is missing, all of it waits, and the topic before it is not held against it."""
+    """None of it is missing, all of it is pending, and it is not compared with the earlier incarnation."""
     topic.tables.generations = {"id-0": EPOCH_US}
     receipt = topic.verify()
     (difference,) = receipt.differences
@@ -373,13 +385,13 @@ def test_a_recreated_topic_that_the_job_has_not_read_yet_is_named(topic):
     assert "its id is id-1, the ledger's topic has the id id-0" in difference.why
 
 
-def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypatch):
-    """What was acknowledged before the present generation began was another topic's, and is not lost."""
+def test_without_topic_ids_a_run_counts_for_its_incarnation(topic, monkeypatch):
+    """What was acknowledged before the current incarnation started was another topic's, and is not lost."""
     monkeypatch.setattr("tests.unit.carried.TOPIC_ID", topics.NO_ID)
     topic.tables.generations = {topics.NO_ID: EPOCH_US}
     with DeliveryLog(delivery_log.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
         attempt.note(0, 77, b"9")
-    assert [one.kind for one in topic.verify().differences] == ["lost"]
+    assert [difference.kind for difference in topic.verify().differences] == ["lost"]
     file = max(delivery_log.folder_of(topic.settings).glob("*.journal"))
     began = datetime.fromtimestamp(EPOCH_US / 1_000_000 - 1, UTC).isoformat()
     file.write_text(re.sub(r'"started_at":"[^"]*"', f'"started_at":"{began}"', file.read_text()))
@@ -387,7 +399,7 @@ def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypat
 
 
 def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
-    """Through the ledger's counts and the receipt that was kept."""
+    """By the ledger's counts and the stored receipt."""
     monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"column": "celsius", "nullable": True})])
     first = topic.verify()
     assert (first.counts, first.warnings) == ({"": 5, "celsius": 0}, [])
@@ -406,7 +418,7 @@ def rebuildable(topic: Carried) -> int:
         return verify.count_rows_to_rebuild(topic.settings, topic.tables.session)
 
 
-def test_a_table_that_the_topic_holds_can_be_rebuilt(topic):
+def test_a_table_whose_records_all_exist_can_be_rebuilt(topic):
     """Each row's record is still there."""
     assert rebuildable(topic) == 5
 
@@ -421,22 +433,22 @@ def test_a_table_that_the_topic_holds_can_be_rebuilt(topic):
     ],
     ids=str,
 )
-def test_a_table_with_rows_of_no_record_is_not_rebuilt(topic, row, words):
+def test_a_table_with_rows_without_records_is_not_rebuilt(topic, row, words):
     """They would be lost: the topic never had them, or was another one."""
     topic.tables.put(*row)
     with pytest.raises(PenstockError, match=words):
         rebuildable(topic)
 
 
-def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
-    """Retention took the records of two rows."""
+def test_a_table_older_than_the_retention_is_not_rebuilt(topic):
+    """Retention deleted the records of two rows."""
     topic.firsts[0] = 2
     with pytest.raises(PenstockError, match=r"would lose 2 rows of readings .*2 from older records, 0 from other"):
         rebuildable(topic)
 
 
-def test_the_stand_in_keeps_the_topics_calls():
-    """What stands for `topics` takes what the real one takes."""
+def test_the_stand_in_has_the_signatures_of_topics():
+    """What stands in for `topics` accepts what the real module accepts."""
     for called, stand_in in (
         ("fetch_offset_ranges", "_spans"),
         ("read_records", "_records"),
@@ -446,8 +458,8 @@ def test_the_stand_in_keeps_the_topics_calls():
         assert len(real) == len(inspect.signature(getattr(Carried, stand_in)).parameters) - 1
 
 
-def test_deletions_that_met_no_row_stand_apart_in_the_receipt(topic):
-    """They are no difference, and are told beside those that took a row away."""
+def test_deletions_without_a_row_are_separate_in_the_receipt(topic):
+    """They are no difference, and are shown next to those that deleted a row."""
     topic.send(1, tombstone=True)
     topic.send(9, tombstone=True)
     topic.carry_out()
@@ -456,7 +468,7 @@ def test_deletions_that_met_no_row_stand_apart_in_the_receipt(topic):
 
 
 def test_ids_of_a_pipeline_with_one_version_per_id_are_checked(topic):
-    """The same value again, as a run that is tried again sends it, is the same version; another one is named."""
+    """The same value again, as sent by a retried run, is the same version; another one is named."""
     topic.pipeline = replace(topic.pipeline, one_version_per_id=True)
     topic.send(3)
     topic.carry_out()
@@ -464,7 +476,7 @@ def test_ids_of_a_pipeline_with_one_version_per_id_are_checked(topic):
     topic.send(3, value(3, 2.0))
     topic.send(4, value(4, 2.0))
     topic.carry_out()
-    assert told(topic.verify()) == [("repeated", 0, 6, "3"), ("repeated", 0, 7, "4")]
+    assert list_differences(topic.verify()) == [("repeated", 0, 6, "3"), ("repeated", 0, 7, "4")]
     topic.send(4, tombstone=True)
     topic.send(4, value(4, 3.0))
     topic.carry_out(OffsetRange(0, 8, 10))
@@ -474,12 +486,14 @@ def test_ids_of_a_pipeline_with_one_version_per_id_are_checked(topic):
 
 
 def test_a_field_that_was_changed_by_hand_is_named(topic):
-    """Or deleted: its write time is another than that of the record; so it wins over later records."""
+    """Or deleted: its write timestamp differs from that of the record, so it wins over later records."""
     topic.tables.rows[2]["write times"] += 9_000_000_000
     topic.tables.rows[3]["write times"] = None
-    found = topic.verify()
-    assert told(found) == [("foreign", None, None, "2"), ("foreign", None, None, "3")]
-    assert {difference.why.partition(":")[0] for difference in found.differences} == {"a row that was changed by hand"}
+    receipt = topic.verify()
+    assert list_differences(receipt) == [("foreign", None, None, "2"), ("foreign", None, None, "3")]
+    assert {difference.why.partition(":")[0] for difference in receipt.differences} == {
+        "a row that was changed by hand"
+    }
     topic.tables.put(4, 0, 4, NOW_US)
     (last,) = (
         difference for difference in topic.verify().differences if difference.id == "4" and difference.kind == "foreign"
@@ -497,18 +511,21 @@ def test_a_field_that_was_changed_by_hand_is_named(topic):
     ids=["a failure that retrying may help", "a stuck stream", "a stream of another checkpoint"],
 )
 def test_a_stuck_stream_is_not_balanced(topic, failed_s, checkpoint, named):
-    """Records that wait are no difference, unless the stream is stuck on them; the difference says where and why."""
+    """Pending records are no difference, unless the stream is stuck on them; the difference says where and why."""
     topic.send(5)
     write_failing(topic, 5, 6, failed_s, checkpoint)
-    found = topic.verify()
-    assert [(one.kind, one.partition, one.offset) for one in found.differences] == named
-    assert found.waiting == 1
-    assert found.balanced == (not named)
-    assert all("0:5 to 0:5" in one.why and "my.py, line 7: ValueError" in one.why for one in found.differences)
+    receipt = topic.verify()
+    assert [(difference.kind, difference.partition, difference.offset) for difference in receipt.differences] == named
+    assert receipt.waiting == 1
+    assert receipt.balanced == (not named)
+    assert all(
+        "0:5 to 0:5" in difference.why and "my.py, line 7: ValueError" in difference.why
+        for difference in receipt.differences
+    )
 
 
-def test_a_batch_of_another_checkpoint_that_the_ledger_went_past_is_over(topic):
-    """The stream went on from another checkpoint: what failed there long ago is not told as of now."""
+def test_a_failing_batch_of_another_checkpoint_that_the_ledger_passed_is_over(topic):
+    """The stream continued from another checkpoint: an old failure is not reported as current."""
     write_failing(topic, 2, 5, 3600, "/elsewhere")
     assert topic.verify().balanced
     write_failing(topic, 2, 5, 3600, "")
@@ -516,7 +533,7 @@ def test_a_batch_of_another_checkpoint_that_the_ledger_went_past_is_over(topic):
 
 
 def test_given_offsets_are_verified_whatever_the_stream_does(topic):
-    """The receipt of a replay speaks of the replay."""
+    """The receipt of a replay covers only the replay."""
     write_failing(topic, 2, 5, 3600, "")
     assert topic.verify(spans=topic.spans()).balanced
 

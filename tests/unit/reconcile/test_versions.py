@@ -21,7 +21,7 @@ TIE = "two versions have one place in the order: Cassandra mixes their columns"
 
 
 class Home(NamedTuple):
-    """Where one version of an id is."""
+    """The position of one version of an id."""
 
     partition: int
     offset: int = 0
@@ -33,25 +33,27 @@ home = Home
 
 
 def redriven(partition: int, order_us: int, offset: int, layout: int = 0) -> Home:
-    """The home of a record that was redriven just now, and keeps an earlier place."""
+    """The position of a record that was redriven just now, and keeps an earlier one."""
     return home(partition, offset, Rank(layout, order_us - offset, is_proven=True, is_kept=True), at_ms=10**13)
 
 
 def named(home_folder: Path, versions: dict[str, tuple[Home, ...]]) -> list[Named]:
-    """The ids that have no order."""
+    """The ids without an order."""
     facts = Facts(home_folder)
     for record_id, homes in versions.items():
-        for one in homes:
-            facts.records.append(record(one.partition, one.offset, record_id, rank=one.rank, timestamp_ms=one.at_ms))
+        for item in homes:
+            facts.records.append(
+                record(item.partition, item.offset, record_id, rank=item.rank, timestamp_ms=item.at_ms)
+            )
     facts.lines = [line(at, 0, 10**4) for at in range(10)]
     return facts.reconcile().named["unordered"]
 
 
 def unordered(home_folder: Path, *homes: Home) -> str:
     """Why the versions of one id have no order; the other id, which has one version, always has."""
-    found = named(home_folder, {"other": (Home(9),), "id": homes})
-    assert {one["id"] for one in found} <= {"id"}
-    return found[0]["why"] if found else ""
+    result = named(home_folder, {"other": (Home(9),), "id": homes})
+    assert {item["id"] for item in result} <= {"id"}
+    return result[0]["why"] if result else ""
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def unordered(home_folder: Path, *homes: Home) -> str:
         "redriven where it moved to",
     ],
 )
-def test_what_kafka_orders_is_ordered(tmp_path, homes):
+def test_kafkas_order_is_used(tmp_path, homes):
     """By offsets within a partition, by layouts from one to the next."""
     assert unordered(tmp_path, *homes) == ""
 
@@ -97,15 +99,19 @@ def test_what_kafka_orders_is_ordered(tmp_path, homes):
         ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
     ],
 )
-def test_what_kafka_does_not_order_is_named(tmp_path, homes, why):
+def test_versions_that_kafka_does_not_order_are_named(tmp_path, homes, why):
     """With the partitions, and why neither version is known to be the newer one."""
     assert why in unordered(tmp_path, *homes)
 
 
 def test_each_id_is_named_once(tmp_path):
-    """With one of its homes."""
-    found = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
-    assert [(one["partition"], one["offset"], one["id"]) for one in found] == [(2, 0, "0"), (2, 1, "1"), (2, 2, "2")]
+    """With one of its positions."""
+    result = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
+    assert [(item["partition"], item["offset"], item["id"]) for item in result] == [
+        (2, 0, "0"),
+        (2, 1, "1"),
+        (2, 2, "2"),
+    ]
 
 
 versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 2)), max_size=12)
@@ -114,7 +120,7 @@ versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.
 
 @few_examples
 @given(versions_by_place)
-def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
+def test_declared_orders_lack_an_order_only_if_the_newest_versions_tie(found):
     """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""
     offsets = dict.fromkeys(range(3), -1)
     homes = []

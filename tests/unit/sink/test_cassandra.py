@@ -16,7 +16,7 @@ from tests.unit.fakes import FakeSession, created
 
 
 class FakeDriver:
-    """Stands for the driver's Cluster: keeps its arguments, and gives a session or an error."""
+    """Stands for the driver's Cluster: records its arguments, and returns a session or raises an error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.arguments, self.shutdowns = error, {}, 0
@@ -37,7 +37,7 @@ class FakeDriver:
 
 @pytest.fixture
 def driver(monkeypatch):
-    """Makes the driver that connections are made with."""
+    """Return the driver that connections are created with."""
 
     def make(error=None):
         driver = FakeDriver(error)
@@ -47,8 +47,8 @@ def driver(monkeypatch):
     return make
 
 
-def test_a_session_is_made_as_the_settings_say(driver):
-    """Hosts, port, consistency and timeouts are those of the settings; rows come as dicts."""
+def test_a_session_is_created_from_the_settings(driver):
+    """Hosts, port, consistency and timeouts are those of the settings; rows are dicts."""
     made = driver()
     settings = read(cassandra_hosts="a,b", cassandra_port=9142, cassandra_consistency="QUORUM", cassandra_timeout_s=7)
     assert cassandra.connect(settings) is made.session
@@ -59,14 +59,14 @@ def test_a_session_is_made_as_the_settings_say(driver):
     assert not {"auth_provider", "ssl_context"} & set(made.arguments)
 
 
-def test_what_is_sent_goes_out_at_once(driver):
-    """The kernel does not hold back the end of a message until the node has answered to its beginning."""
+def test_messages_are_sent_without_delay(driver):
+    """The kernel does not hold back the end of a message until the node has acknowledged its beginning."""
     made = driver()
     cassandra.connect(read())
     assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in made.arguments["sockopts"]
 
 
-def test_a_user_is_signed_in(driver):
+def test_a_configured_user_is_signed_in(driver):
     """With a user, the connection is that user's."""
     made = driver()
     cassandra.connect(read(cassandra_username="me", cassandra_password="secret"))
@@ -75,8 +75,8 @@ def test_a_user_is_signed_in(driver):
 
 
 @pytest.mark.parametrize("error", [NoHostAvailable("none", {}), OSError("no route")], ids=repr)
-def test_a_cassandra_that_is_away_is_unreachable(driver, error):
-    """The error says where it was looked for, and the half-made cluster is shut down."""
+def test_an_unavailable_cassandra_is_unreachable(driver, error):
+    """The error names the address, and the partly connected cluster is shut down."""
     made = driver(error)
     with pytest.raises(CassandraUnreachable, match=r"127.0.0.1:9042") as failed:
         cassandra.connect(read())
@@ -105,8 +105,8 @@ def test_a_session_ends_with_its_block(driver):
     ],
     ids=repr,
 )
-def test_an_error_in_the_block_is_ours(driver, raised, kind):
-    """What the driver raises comes out as an error of penstock's, with what it said; others stay as they are."""
+def test_a_driver_error_in_the_block_is_translated(driver, raised, kind):
+    """It is raised as an error of penstock's with the driver's message; others are unchanged."""
     session = driver().session
     with pytest.raises(kind) as failed, cassandra.open_session(read()):
         raise raised
@@ -128,8 +128,8 @@ def test_an_error_in_the_block_is_ours(driver, raised, kind):
         ("group", "10ms", 0),
     ],
 )
-def test_the_lag_of_the_commit_log_is_the_nodes_own(sync, lag, expected_s):
-    """What is acknowledged before it is synced is waited for, unless that takes so long that nobody relies on it."""
+def test_the_commit_log_lag_is_the_nodes_own(sync, lag, expected_s):
+    """The job waits until acknowledged data is synced, unless the lag is so long that no one relies on it."""
     name = "periodic_commitlog_sync_lag_block"
     session = FakeSession(lambda *_: [{"name": "commitlog_sync", "value": sync}, {"name": name, "value": lag}])
     assert cassandra.sync_lag_s(session) == expected_s
@@ -138,14 +138,14 @@ def test_the_lag_of_the_commit_log_is_the_nodes_own(sync, lag, expected_s):
     assert values == (name,)
 
 
-def test_a_node_that_does_not_tell_has_no_lag():
-    """One that has no such settings is waited for no time."""
+def test_a_node_without_commit_log_settings_has_no_lag():
+    """It is not waited for."""
     assert cassandra.sync_lag_s(FakeSession()) == 0
     assert cassandra.sync_lag_s(FakeSession(lambda *_: [{"name": "commitlog_sync", "value": "periodic"}])) == 0
 
 
 def test_keyspace_and_table_are_the_pipelines():
-    """Keyspace and table are made as rendered, when they are not there."""
+    """They are created as rendered if they do not exist."""
     session, settings = FakeSession(), read(cassandra_replication="{'class': 'X'}")
     cassandra.create_keyspace(session, settings, PIPELINE)
     cassandra.create_table(session, settings, PIPELINE)
@@ -155,7 +155,7 @@ def test_keyspace_and_table_are_the_pipelines():
 
 
 class Guarded:
-    """A Cassandra in which `existing` is there, and whose role may create nothing but what `allowed` names."""
+    """A Cassandra with `existing` tables, whose role may create only what `allowed` names."""
 
     def __init__(self, *existing: str, allowed: str = "nothing") -> None:
         self.existing, self.allowed = set(existing), allowed
@@ -173,22 +173,22 @@ class Guarded:
 ALL = {cassandra.KEYSPACE: "CREATE KEYSPACE lab", "a": "\nCREATE TABLE lab.a\n", "b": "CREATE TABLE lab.b"}
 
 
-def test_what_is_there_is_not_created():
-    """A role that may not create starts where an administrator has made everything."""
+def test_existing_tables_are_not_created():
+    """A role without CREATE works if an administrator has created everything."""
     session = FakeSession(Guarded("lab", "a", "b"))
     cassandra.create_missing(session, "lab", ALL)
     assert created(session) == []
 
 
-def test_only_what_is_missing_is_created():
-    """In the order given, keyspace first."""
+def test_only_missing_tables_are_created():
+    """In the given order, keyspace first."""
     session = FakeSession(Guarded("a", allowed="CREATE"))
     cassandra.create_missing(session, "lab", ALL)
     assert created(session) == ["CREATE KEYSPACE lab", "CREATE TABLE lab.b"]
 
 
-def test_what_may_not_be_created_is_named_with_its_cql():
-    """All that is missing at once, in order, what another command would create too, ready to be pasted."""
+def test_tables_that_may_not_be_created_are_named_with_their_cql():
+    """All missing ones at once, in order, including those that other commands would create, ready to be pasted."""
     session = FakeSession(Guarded("a"))
     with pytest.raises(PenstockError, match="User app has no CREATE permission on <all keyspaces>") as failed:
         cassandra.create_missing(session, "lab", ALL, {"b": "CREATE TABLE lab.b", "c": "CREATE TABLE lab.c"})
@@ -206,7 +206,7 @@ def test_what_may_not_be_created_is_named_with_its_cql():
         ("all keyspaces", "GRANT MODIFY ON ALL KEYSPACES TO app;"),
     ],
 )
-def test_a_permission_that_is_missing_is_named(driver, resource, grant):
+def test_a_missing_permission_is_named(driver, resource, grant):
     """The hint is the GRANT that an administrator types."""
     driver()
     denied = Unauthorized(f"User app has no MODIFY permission on <{resource}> or any of its parents")
@@ -217,8 +217,8 @@ def test_a_permission_that_is_missing_is_named(driver, resource, grant):
     assert "docs/operations.md" in failed.value.hint
 
 
-def test_another_refusal_of_a_role_points_to_what_it_needs():
-    """A message of another form is shown as it is; another error has no such hint."""
+def test_another_permission_error_of_a_role_has_a_hint():
+    """A message of another form is shown unchanged; another error has no such hint."""
     assert (
         cassandra.grant_hint(Unauthorized("You have to be logged in"))
         == "docs/operations.md lists what each role needs"
@@ -237,32 +237,34 @@ def test_another_refusal_of_a_role_points_to_what_it_needs():
         ("ALL", ConsistencyLevel.SERIAL),
     ],
 )
-def test_lightweight_transactions_stay_where_reads_and_writes_do(driver, consistency, serial):
-    """With a level of the local data centre, leases and claims do not wait for another one, which may be away."""
+def test_lightweight_transactions_use_the_same_data_centre_as_reads_and_writes(driver, consistency, serial):
+    """With a local consistency level, leases and claims do not wait for another data centre, which may be
+    unavailable.
+    """
     made = driver()
     cassandra.connect(read(cassandra_consistency=consistency))
     assert made.arguments["execution_profiles"][EXEC_PROFILE_DEFAULT].serial_consistency_level == serial
 
 
-def test_another_keyspace_may_be_set():
+def test_another_keyspace_can_be_configured():
     """A setting puts the pipeline's tables in another keyspace."""
     assert cassandra.keyspace_of(read(), PIPELINE) == "spark_streams"
     assert cassandra.keyspace_of(read(cassandra_keyspace="mine"), PIPELINE) == "mine"
 
 
 def session_with(columns, keys=("id",), clustering=()):
-    """A session on a table with these columns."""
+    """A session whose table has these columns."""
     kinds = dict.fromkeys(keys, "partition_key") | dict.fromkeys(clustering, "clustering")
     rows = [{"column_name": name, "type": kind, "kind": kinds.get(name, "regular")} for name, kind in columns.items()]
     return FakeSession(lambda *_: rows)
 
 
-def test_a_table_is_read_as_it_is():
-    """Its columns, their types, and the whole of its key are Cassandra's own; it is looked for by its name."""
+def test_a_table_definition_is_cassandras():
+    """Its columns, their types, and its complete key are read from Cassandra; it is looked up by its name."""
     session = session_with({"a": "text", "b": "int", "c": "map<text, int>"}, keys=("b",), clustering=("a",))
-    found = cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE)
-    assert found.columns == {"a": "text", "b": "int", "c": "map<text, int>"}
-    assert set(found.key) == {"a", "b"}
+    result = cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE)
+    assert result.columns == {"a": "text", "b": "int", "c": "map<text, int>"}
+    assert set(result.key) == {"a", "b"}
     ((query, values),) = session.executed
     assert "system_schema.columns" in query
     assert values == ("mine", "created_users")
@@ -270,14 +272,14 @@ def test_a_table_is_read_as_it_is():
 
 
 def test_a_table_that_fits_lacks_nothing():
-    """Columns that the record has not do no harm."""
+    """Columns that the record does not have are ignored."""
     assert (
         cassandra.find_missing_columns(session_with(cql.column_types(User) | {"old": "text"}), read(), PIPELINE) == []
     )
 
 
-def test_lacking_columns_are_named_with_their_type():
-    """One that is not there, and one of another type, in the order of a row."""
+def test_missing_columns_are_named_with_their_type():
+    """One that does not exist, and one of another type, in the order of a row."""
     columns = cql.column_types(User) | {"phone": "int"}
     del columns["kafka_offset"], columns["email"]
     assert cassandra.find_missing_columns(session_with(columns), read(), PIPELINE) == [
@@ -287,14 +289,14 @@ def test_lacking_columns_are_named_with_their_type():
     ]
 
 
-def test_a_table_that_is_not_there_lacks_everything():
+def test_a_missing_table_lacks_every_column():
     """Every column is named."""
     needed = [f"{name} {kind}" for name, kind in cql.column_types(User).items()]
     assert cassandra.find_missing_columns(FakeSession(), read(), PIPELINE) == needed
 
 
 def test_a_row_that_a_transform_widened_is_what_counts():
-    """What is stored decides, not what is sent."""
+    """The stored row decides, not the record that is sent."""
 
     class Row(User, frozen=True, kw_only=True):
         full_name: str

@@ -1,4 +1,4 @@
-"""The messages of encoded batches, held against those that cassandra-driver writes itself."""
+"""The messages of encoded batches, compared with those of cassandra-driver."""
 
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -40,7 +40,7 @@ def prepared(query_id: bytes, columns: dict[str, type]) -> PreparedStatement:
 
 
 def message_of(batch: BatchStatement, version: int, **more) -> BatchMessage:
-    """The message that the driver's session makes of a batch."""
+    """The message that the driver's session creates for a batch."""
     keyspace = batch.keyspace if version == 5 else None
     level = batch.consistency_level or ConsistencyLevel.LOCAL_QUORUM
     return BatchMessage(batch.batch_type, batch._statements_and_parameters, level, keyspace=keyspace, **more)
@@ -54,7 +54,7 @@ def by_us(message, version: int, compressor=None) -> bytes:
     return EncodedBatches.encode_message(message, 7, version, compressor, allow_beta_protocol_version=False)
 
 
-def framed(values: list[bytes | None]) -> bytes:
+def add_lengths(values: list[bytes | None]) -> bytes:
     return b"".join(pack(">i", -1) if value is None else pack(">i", len(value)) + value for value in values)
 
 
@@ -71,21 +71,23 @@ extras = st.fixed_dictionaries(
 )
 
 
-def both(found: list[tuple[bytes, list[bytes | None]]]) -> tuple[BatchStatement, EncodedBatch]:
+def both(result: list[tuple[bytes, list[bytes | None]]]) -> tuple[BatchStatement, EncodedBatch]:
     """A batch of bound statements, and the same one encoded."""
     theirs = BatchStatement(BatchType.UNLOGGED)
-    for query_id, values in found:
+    for query_id, values in result:
         statement = BoundStatement(prepared(query_id, {f"c{at}": cqltypes.BytesType for at in range(len(values))}))
         statement.values = values
         theirs.add(statement)
     theirs.keyspace = "ks"
-    return theirs, EncodedBatch((head_of(one, len(values)) + framed(values) for one, values in found), "ks", b"key")
+    return theirs, EncodedBatch(
+        (head_of(item, len(values)) + add_lengths(values) for item, values in result), "ks", b"key"
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @given(found=statements, more=extras, level=st.sampled_from(sorted(ConsistencyLevel.value_to_name)))
 def test_the_message_is_the_drivers_own(version, found, more, level):
-    """Whatever ids and values, nulls among them, and whatever stands after: byte for byte what the driver writes."""
+    """With any ids and values, including nulls, and any options after them: byte for byte what the driver writes."""
     theirs, ours = both(found)
     theirs.consistency_level = ours.consistency_level = level
     assert by_us(message_of(ours, version, **more), version) == by_the_driver(
@@ -94,18 +96,18 @@ def test_the_message_is_the_drivers_own(version, found, more, level):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_frame_is_the_drivers_own(version):
-    """Tracing, a payload and compression are told in the header as they are of any other message."""
-    theirs, ours = (message_of(one, version) for one in both([(INSERT_ID, [b"a" * 200, None])] * 3))
-    for one in (theirs, ours):
-        one.tracing = True
-        one.update_custom_payload({"a": b"b"})
+def test_the_frame_header_is_the_drivers_own(version):
+    """Tracing, a payload and compression are in the header as for any other message."""
+    theirs, ours = (message_of(item, version) for item in both([(INSERT_ID, [b"a" * 200, None])] * 3))
+    for record in (theirs, ours):
+        record.tracing = True
+        record.update_custom_payload({"a": b"b"})
     for compressor in (None, lambda body: b"compressed %d" % len(body)):
         assert by_us(ours, version, compressor) == by_the_driver(theirs, version, compressor)
 
 
 def test_a_message_can_be_written_again():
-    """A batch is sent to the next node, or once more, as it was the first time."""
+    """A batch is sent to the next node, or retried, unchanged."""
     _, ours = both([(INSERT_ID, [b"a"]), (DELETE_ID, [None])])
     message = message_of(ours, 5)
     assert by_us(message, 5) == by_us(message, 5)
@@ -122,13 +124,13 @@ def test_a_message_can_be_written_again():
     ],
     ids=attrgetter("name"),
 )
-def test_another_message_is_left_as_it_is(version, message):
-    """The session still asks, and prepares anew what a node has forgotten."""
+def test_another_message_is_unchanged(version, message):
+    """The session still queries, and prepares again what a node has forgotten."""
     assert by_us(message, version) == by_the_driver(message, version)
 
 
 class Typed(FakeSession):
-    """A session that prepares the statements of a record as Cassandra does, with the types of their columns."""
+    """A session that prepares the statements of a record like Cassandra, with the types of their columns."""
 
     def __init__(self, record) -> None:
         super().__init__(lambda *_: [{"value": "1MiB"}])
@@ -143,19 +145,19 @@ class Typed(FakeSession):
 
 
 def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_unset: bool = False) -> None:
-    """What a writer sends is what the driver sends when it is given the values."""
+    """Assert that a writer sends what the driver sends for the same values."""
     session = Typed(record)
     writer = RowWriter(session, "ks", "t", record, epoch_us=EPOCH_US, concurrency=4, leaves_unset=leaves_unset)
     writer.write(Decoded(rows, deletions))
     (ours,) = session.batches
     theirs = BatchStatement(BatchType.UNLOGGED)
-    for one, timestamp_ms, partition, offset in rows:
-        values = [getattr(one, field.name) for field in fields(record)]
+    for deletion, timestamp_ms, partition, offset in rows:
+        values = [getattr(deletion, field.name) for field in fields(record)]
         if leaves_unset:
             values = [UNSET_VALUE if value is None else value for value in values]
         theirs.add(session.insert, [*values, from_epoch_ms(timestamp_ms), partition, offset, EPOCH_US + offset])
-    for one in deletions:
-        theirs.add(session.delete, [EPOCH_US + one.offset, one.key])
+    for deletion in deletions:
+        theirs.add(session.delete, [EPOCH_US + deletion.offset, deletion.key])
     assert theirs.keyspace == ours.keyspace == "ks"
     assert by_us(message_of(ours, version), version) == by_the_driver(message_of(theirs, version), version)
 
@@ -165,21 +167,21 @@ def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_uns
     records=st.lists(everything(moments.map(to_ms)), min_size=1, max_size=4), deleted=st.lists(st.uuids(), max_size=3)
 )
 def test_rows_and_deletions_are_written_as_the_driver_binds_them(version, records, deleted):
-    """Of values of every type, and None, inserts and deletions mixed, the whole message is the driver's."""
-    rows = [(one, 1_700_000_000_123 + at, at, 10 * at) for at, one in enumerate(records)]
+    """For values of every type, and None, inserts and deletions mixed, the whole message is the driver's."""
+    rows = [(item, 1_700_000_000_123 + at, at, 10 * at) for at, item in enumerate(records)]
     deletions = [Deletion(key, 0, 0, 100 + at) for at, key in enumerate(deleted)]
     assert_written_as_bound(version, Everything, rows, deletions)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_one_batch_as_the_driver_binds_it(version):
-    """The same of rows that can be read here: nulls, an empty text, a text that is long, and another record."""
+def test_a_readable_batch_is_written_as_the_driver_binds_it(version):
+    """Nulls, an empty text, a long text, and another record."""
     plain = {"other_id": UUID(int=6), "moment": datetime(2020, 1, 1, tzinfo=UTC), "small": -1, "big": 2**40}
-    one = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, **plain)
+    record = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, **plain)
     other = Everything(
         id=UUID(int=7), text="ë" * 2000, ratio=-0.0, flag=False, maybe_text="", maybe_flag=False, **plain
     )
-    rows = [(one, 1, 2, 3), (other, 4, 5, 6)]
+    rows = [(record, 1, 2, 3), (other, 4, 5, 6)]
     assert_written_as_bound(version, Everything, rows, [Deletion(UUID(int=5), 0, 0, 9)])
     assert_written_as_bound(
         version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [Deletion(8, 0, 0, 1), Deletion(7, 0, 0, 2)]
@@ -191,13 +193,13 @@ def test_nulls_may_be_left_unset(version):
     """As the driver binds UNSET_VALUE: nothing is written to the column, while a null would be a tombstone."""
     assert_written_as_bound(version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [], leaves_unset=True)
     plain = {"other_id": UUID(int=6), "moment": datetime(2020, 1, 1, tzinfo=UTC), "small": -1, "big": 2**40}
-    one = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, maybe_text="x", **plain)
-    assert None in [getattr(one, field.name) for field in fields(Everything)]
-    assert_written_as_bound(version, Everything, [(one, 1, 2, 3)], [], leaves_unset=True)
+    record = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, maybe_text="x", **plain)
+    assert None in [getattr(record, field.name) for field in fields(Everything)]
+    assert_written_as_bound(version, Everything, [(record, 1, 2, 3)], [], leaves_unset=True)
 
 
-def test_a_batch_goes_where_its_first_row_lives():
-    """Keyspace and routing key are those it is given, and it is unlogged."""
+def test_a_batch_is_routed_to_its_first_row():
+    """Keyspace and routing key are the given ones, and it is unlogged."""
     batch = EncodedBatch([b"a", b"b"], "ks", b"key")
     assert (batch.batch_type, batch.keyspace, batch.routing_key) == (BatchType.UNLOGGED, "ks", b"key")
     assert len(batch) == 2

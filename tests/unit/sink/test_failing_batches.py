@@ -1,4 +1,4 @@
-"""The table of failing batches: what is written is read, and deleted by its checkpoint alone."""
+"""The table of failing batches: what is written is read, and deleted only by its checkpoint."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ BATCH = FailingBatch("/c", 7, {0: 17}, {0: 20}, 2, AT, AT, "retrying", "StoreFai
 
 
 def row(query: str, values: tuple[object, ...]) -> list[dict[str, object]]:
-    """As Cassandra keeps it: times without a zone, and null for an empty map."""
+    """A row as Cassandra returns it: times without a zone, and null for an empty map."""
     if "failing_batches" not in query or "system_schema" in query:
         return [{"table_name": "failing_batches"}]
     at = AT.replace(tzinfo=None)
@@ -25,23 +25,23 @@ def row(query: str, values: tuple[object, ...]) -> list[dict[str, object]]:
     ]
 
 
-def test_what_is_read_is_what_was_written() -> None:
-    """Every field, in the order of the columns that are named."""
+def test_a_written_row_is_read_back() -> None:
+    """Every field, in the order of the columns."""
     session = FakeSession(row)
     table = FailingBatches(session, "ks", "t")  # type: ignore[arg-type]
     table.write(BATCH)
     query, values = session.executed[-1]
     columns = [name.strip() for name in query.partition("(")[2].partition(")")[0].split(",")]
     written = dict(zip(columns, values, strict=True))
-    found, without = table.read()
-    assert found == BATCH
+    result, without = table.read()
+    assert result == BATCH
     assert (without.first, without.end) == ({}, {})
     assert written["first_offsets"] == {0: 17}
     assert (written["topic"], written["checkpoint"], written["state"]) == ("t", "/c", "retrying")
     assert all(name in statements("ks")["failing_batches"] for name in columns)
 
 
-def test_without_the_table_nothing_fails() -> None:
+def test_a_missing_table_is_no_error() -> None:
     """A keyspace of an older penstock has none until its job starts."""
     session = FakeSession()
     assert FailingBatches(session, "ks", "t").read() == []  # type: ignore[arg-type]

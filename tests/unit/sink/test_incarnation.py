@@ -1,4 +1,4 @@
-"""Whether a topic is the one that the ledger is of, with ids and without."""
+"""Whether a topic is the one that the ledger belongs to, with ids and without."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from tests.unit.fakes import FakeSession, message
 
 
 class Tables:
-    """Cassandra's tables of generations, marks and the ledger."""
+    """Cassandra's tables of incarnations, marks and the ledger."""
 
     def __init__(self) -> None:
         self.generations: dict[int, str] = {}
@@ -72,7 +72,7 @@ class World:
         self.firsts.clear()
 
     def begin(self, topic_id: str = NO_ID) -> int:
-        """What a job does at its start."""
+        """Do what a job does at its start."""
         change = self.topic.find_change(topic_id) or self.topic.find_cut(topic_id)
         return self.topic.begin_generation(topic_id, is_recreated=bool(change))
 
@@ -89,8 +89,8 @@ def world(monkeypatch) -> World:
     return world
 
 
-def test_with_ids_a_topic_is_known_by_its_id(world):
-    """No record is read; an id that is known again, as that of another cluster in turn, is no new topic."""
+def test_with_ids_a_topic_is_identified_by_its_id(world):
+    """No record is read; a known id that reappears, as with two clusters in turn, is no new topic."""
     world.fill(0, 5)
     assert world.topic.find_change("id-1") == ""
     first = world.begin("id-1")
@@ -103,8 +103,8 @@ def test_with_ids_a_topic_is_known_by_its_id(world):
     assert (world.reads, world.tables.marks) == (0, {})
 
 
-def test_a_log_that_was_cut_is_a_new_generation_whatever_its_id(world):
-    """Offsets are given again: what is written for them must be newer than what was."""
+def test_a_truncated_log_is_a_new_incarnation_whatever_its_id(world):
+    """Offsets are assigned again: what is written for them must be newer than what was."""
     world.fill(0, 5)
     first = world.begin("id-1")
     world.store(first, 0, 4)
@@ -116,8 +116,8 @@ def test_a_log_that_was_cut_is_a_new_generation_whatever_its_id(world):
 
 
 @pytest.mark.parametrize("records", [0, 3, 5, 9])
-def test_without_ids_a_recreated_topic_is_known_by_its_records(world, records):
-    """Whether it has fewer records than before, as many, or more; its generation is a later one, once."""
+def test_without_ids_a_recreated_topic_is_identified_by_its_records(world, records):
+    """Whether it has fewer records than before, as many, or more; its incarnation is a later one, once."""
     world.fill(0, 5)
     first = world.begin()
     assert world.topic.find_change(NO_ID) == ""
@@ -132,7 +132,7 @@ def test_without_ids_a_recreated_topic_is_known_by_its_records(world, records):
 
 
 def test_without_ids_another_value_at_the_same_time_is_another_record(world):
-    """As when a test sends again what it sent, within a millisecond."""
+    """As when a test sends the same records again, within a millisecond."""
     world.fill(0, 5)
     world.begin()
     world.fill(0, 5, value=b"other")
@@ -140,7 +140,7 @@ def test_without_ids_another_value_at_the_same_time_is_another_record(world):
 
 
 def test_without_ids_retention_is_no_change(world):
-    """A mark that Kafka has deleted tells nothing, and another record is marked instead."""
+    """A mark that Kafka has deleted proves nothing, and another record is marked instead."""
     world.fill(0, 5)
     epoch_us = world.begin()
     world.fill(0, 20)
@@ -153,8 +153,8 @@ def test_without_ids_retention_is_no_change(world):
     assert world.topic.find_change(NO_ID) == "the record at 0:19 is not the one that was read before"
 
 
-def test_a_mark_stays_as_long_as_kafka_has_it(world):
-    """A topic that was recreated between two looks cannot put its own record in the place of an older mark."""
+def test_a_mark_is_kept_as_long_as_kafka_has_its_record(world):
+    """A topic that was recreated between two polls cannot replace an older mark with its own record."""
     world.fill(0, 5)
     epoch_us = world.begin()
     world.fill(0, 50)
@@ -163,7 +163,7 @@ def test_a_mark_stays_as_long_as_kafka_has_it(world):
 
 
 def test_a_partition_without_records_is_marked_later(world):
-    """Once it has some, be it behind marks of transactions."""
+    """Once it has some, even after transaction markers."""
     world.fill(0, 5)
     epoch_us = world.begin()
     world.fill(1, 3)
@@ -172,7 +172,7 @@ def test_a_partition_without_records_is_marked_later(world):
     assert {key[1]: row[3] for key, row in world.tables.marks.items()} == {0: 4, 1: 2}
 
 
-def test_a_broker_that_gains_ids_keeps_the_generation(world):
+def test_a_broker_that_gains_ids_keeps_the_incarnation(world):
     """An upgrade is no new topic, as its records prove; a topic that was recreated in the same night is one."""
     world.fill(0, 5)
     first = world.begin()
@@ -181,7 +181,7 @@ def test_a_broker_that_gains_ids_keeps_the_generation(world):
     assert ledger.read_epoch_us(world.session, "ks", "t", "id-1") == first
 
 
-def test_a_topic_that_is_recreated_while_its_broker_gains_ids_is_a_new_one(world):
+def test_a_topic_recreated_while_its_broker_gains_ids_is_a_new_one(world):
     """Its records prove that, too."""
     world.fill(0, 5)
     first = world.begin()
@@ -192,8 +192,8 @@ def test_a_topic_that_is_recreated_while_its_broker_gains_ids_is_a_new_one(world
     assert NO_ID in world.tables.generations.values()
 
 
-def test_the_ledgers_ends_are_those_of_its_newest_lines():
-    """Per partition of one generation; a line of a replay does not count."""
+def test_the_ledgers_ends_are_those_of_its_newest_entries():
+    """Per partition of one incarnation; an entry of a replay does not count."""
     tables = Tables()
     session = FakeSession(tables)
     for partition, bucket, last, job in ((0, 0, 5, "s"), (0, 1, 1_000_007, "s"), (1, 0, 9, ledger.REPLAY)):
@@ -205,13 +205,13 @@ def test_the_ledgers_ends_are_those_of_its_newest_lines():
 
 places = st.builds(Position, st.integers(0, 2), st.integers(0, 9))
 marks = st.dictionaries(places, st.integers(0, 3), max_size=6).map(
-    lambda found: {place: Mark(place, at_ms, 0) for place, at_ms in found.items()}
+    lambda item: {place: Mark(place, at_ms, 0) for place, at_ms in item.items()}
 )
 
 
 @given(marks, marks)
-def test_only_a_record_that_is_there_and_differs_is_another_one(before, now):
-    """A mark that is gone tells nothing."""
+def test_only_an_existing_record_that_differs_is_another_one(before, now):
+    """A mark that is gone proves nothing."""
     differs = {place for place in before.keys() & now.keys() if before[place] != now[place]}
     assert bool(find_other(before.values(), now)) == bool(differs)
 
@@ -226,7 +226,7 @@ def test_each_partition_is_marked_once_at_its_newest_record(found):
 
 
 @given(st.dictionaries(st.integers(0, 3), st.integers(0, 9)), st.dictionaries(st.integers(0, 3), st.integers(0, 9)))
-def test_a_log_is_cut_where_it_ends_before_what_is_known(known, ends):
-    """A partition that is gone ends at 0; one that was added is none that was cut."""
+def test_a_log_is_truncated_if_it_ends_before_what_is_known(known, ends):
+    """A removed partition ends at 0; an added one is not truncated."""
     spans = [OffsetRange(partition, 0, end) for partition, end in ends.items()]
     assert bool(find_cut(known, spans)) == any(ends.get(partition, 0) < end for partition, end in known.items())

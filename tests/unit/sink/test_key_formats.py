@@ -1,4 +1,4 @@
-"""The proofs of a topic's keys: kept with where they begin, and never changed."""
+"""The proofs of a topic's key formats: stored with their start offsets, and never changed."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from tests.unit.fakes import FakeSession
 
 
 class Table:
-    """The table in memory, of one topic with two partitions that the ledger covers up to `reached`."""
+    """The table in memory, for one topic with two partitions that the ledger covers up to `reached`."""
 
     def __init__(self, *, there: bool = True, **reached: int) -> None:
         self.rows: dict[str, dict[int, int]] = {}
@@ -35,15 +35,15 @@ def summary(partition, last_offset):
     return SimpleNamespace(partition=partition, last_offset=last_offset)
 
 
-def test_nothing_is_proven_of_a_new_topic():
-    """Every tombstone waits for evidence, from the first offset on."""
+def test_nothing_is_proven_for_a_new_topic():
+    """Every tombstone needs evidence, from the first offset on."""
     known = Table().formats().known
     assert known == KeyProofs()
     assert known.at(0, 0) == known.by_now == frozenset()
 
 
-def test_what_was_stored_before_proofs_were_kept_is_read_as_then():
-    """A job that is updated in the middle of a topic, and every replay after that, keep the rows as they are."""
+def test_records_stored_before_proofs_existed_are_read_as_before():
+    """A job that is updated in the middle of a topic, and every later replay, keep the rows as they are."""
     table = Table(p0=5)
     known = table.formats().known
     assert (known.at(0, 4), known.at(0, 5), known.at(1, 0)) == (None, frozenset(), frozenset())
@@ -51,15 +51,15 @@ def test_what_was_stored_before_proofs_were_kept_is_read_as_then():
 
 
 @pytest.mark.parametrize("table", [Table(), Table(there=False)], ids=["no row", "no table"])
-def test_a_topic_that_no_such_job_has_read_is_read_as_before(table):
+def test_a_topic_without_a_job_of_this_version_is_read_as_before(table):
     """`verify` of a newer version before its job ran for the first time."""
     assert read_proofs(table.session, "lab", "t", 1) is ASSUMED
     assert ASSUMED.at(3, 10**9) is None
     assert ASSUMED.by_now is None
 
 
-def test_a_proof_begins_where_it_was_found():
-    """In another partition it counts from after the batch, or from the ledger's end when the batch read none of it."""
+def test_a_proof_starts_where_it_was_found():
+    """In another partition it counts from after the batch, or from the ledger's end if the batch read none of it."""
     table = Table(p1=2)
     formats = table.formats()
     formats.note({"text": {0: 3}}, [summary(0, 6)])
@@ -71,7 +71,7 @@ def test_a_proof_begins_where_it_was_found():
 
 
 def test_a_proof_is_never_changed():
-    """A batch that is done again, and another process, find what was written first."""
+    """A batch that is retried, and another process, find what was written first."""
     table = Table()
     first, second = table.formats(), table.formats()
     first.note({"text": {0: 3}}, [summary(0, 6)])
@@ -79,7 +79,7 @@ def test_a_proof_is_never_changed():
     assert second.known.starts == first.known.starts
 
 
-def test_a_batch_that_proves_nothing_asks_nobody():
+def test_a_batch_that_proves_nothing_sends_no_query():
     """Which is nearly every batch."""
     table = Table()
     formats = table.formats()
@@ -88,12 +88,12 @@ def test_a_batch_that_proves_nothing_asks_nobody():
     assert table.session.executed == []
 
 
-def test_what_tasks_found_is_joined():
+def test_proofs_of_tasks_are_merged():
     """The first start in a partition counts; the order of tasks does not."""
-    found = [{"text": {0: 4}}, {"text": {0: 2, 1: 7}, "connect": {1: 9}}]
-    assert merge_proofs(found) == merge_proofs(reversed(found)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
+    result = [{"text": {0: 4}}, {"text": {0: 2, 1: 7}, "connect": {1: 9}}]
+    assert merge_proofs(result) == merge_proofs(reversed(result)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
 
 
-def test_the_table_has_the_name_that_it_is_created_by():
-    """And is created only where it is not there."""
+def test_the_table_has_the_name_that_it_is_created_with():
+    """And is created only if it does not exist."""
     assert "CREATE TABLE IF NOT EXISTS lab.key_formats" in statements("lab")["key_formats"]

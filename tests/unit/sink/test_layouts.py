@@ -1,4 +1,4 @@
-"""The layouts of a topic: found once, kept, and the same for all who ask."""
+"""The layouts of a topic: found once, stored, and the same for all readers."""
 
 from collections.abc import Iterator
 
@@ -17,16 +17,16 @@ def layouts(topic: Carried) -> Layouts:
     return Layouts(topic.tables.session, "lab", topic.book, topic.spans, keys_in)
 
 
-def test_the_first_layout_begins_with_the_topic(tmp_path):
-    """Its write timestamps are epoch and offset, as they were before layouts were kept."""
+def test_the_first_layout_starts_with_the_topic(tmp_path):
+    """Its write timestamps are timestamp base and offset, as before layouts existed."""
     topic = Carried(tmp_path, partitions=4)
     topic.tables.layouts.clear()
     assert layouts(topic).observe(4) == Order((TopicLayout(4),))
     assert topic.tables.layouts == [TopicLayout(4, 0, {})]
 
 
-def test_a_topic_that_grew_gets_a_layout_that_begins_where_the_ledger_ends(tmp_path, monkeypatch):
-    """What the ledger covers was read before; the new timestamps start behind all of the old ones, near the clock."""
+def test_a_topic_that_grew_gets_a_layout_that_starts_where_the_ledger_ends(tmp_path, monkeypatch):
+    """What the ledger covers was read before; the new timestamps start after all of the old ones, near the clock."""
     topic = Carried(tmp_path, partitions=2)
     topic.tables.layouts[:] = [TopicLayout(2)]
     for sensor in range(5):
@@ -42,22 +42,22 @@ def test_a_topic_that_grew_gets_a_layout_that_begins_where_the_ledger_ends(tmp_p
 
 
 def test_a_layout_is_found_once(tmp_path):
-    """A second job, or a replay, takes what the first one wrote, and a topic that did not grow is not asked about."""
+    """A second job, or a replay, uses what the first one wrote, and a topic that did not grow is not queried."""
     topic = Carried(tmp_path, partitions=2)
     topic.tables.layouts[:] = [TopicLayout(2)]
     first, second = layouts(topic), layouts(topic)
     first.observe(2), second.observe(2)
     topic.send(1, partition=0)
-    found = first.observe(3)
+    result = first.observe(3)
     topic.carry_out()
     asked = len(topic.tables.session.executed)
-    assert second.observe(3) == found
-    assert second.observe(3) == found
+    assert second.observe(3) == result
+    assert second.observe(3) == result
     assert not any("INSERT" in query for query, _ in topic.tables.session.executed[asked:])
 
 
-def test_a_layout_knows_the_partitioner_that_its_topic_shows(tmp_path):
-    """By the newest keys of each partition, that were sent before and after the topic grew; it is kept."""
+def test_a_layout_knows_the_partitioner_of_its_topic(tmp_path):
+    """By the newest keys of each partition, which were sent before and after the topic grew; it is stored."""
     topic = Carried(tmp_path, partitions=3)
     topic.tables.layouts[:] = [TopicLayout(2)]
     for sensor in range(100):

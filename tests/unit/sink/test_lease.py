@@ -19,7 +19,7 @@ NAME = "/checkpoint/t"
 
 
 class FakeLeases:
-    """The table of leases: conditions and times to live as Cassandra has them, by the test's clock."""
+    """The table of leases: conditions and TTLs as in Cassandra, by the test's clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -92,7 +92,7 @@ def owner(leases: FakeLeases) -> str | None:
 
 
 def test_a_lease_has_one_owner(mine, theirs, leases, clock, monkeypatch):
-    """While it is renewed nobody else gets it; the error names the owner, since when, and what to type."""
+    """While it is renewed no other job gets it; the error names the owner, since when, and what to type."""
     theirs.take()
 
     def sleep(seconds: float) -> None:
@@ -109,8 +109,8 @@ def test_a_lease_has_one_owner(mine, theirs, leases, clock, monkeypatch):
     assert sum(clock.slept_s) == TTL_S + 5
 
 
-def test_a_lease_that_is_not_renewed_ends(mine, theirs, leases, clock):
-    """Who waits gets it then, and says once for whom it waits."""
+def test_a_lease_that_is_not_renewed_expires(mine, theirs, leases, clock):
+    """A waiting job gets it then, and reports once for whom it waits."""
     theirs.take()
     with capture_logs() as logs:
         mine.take()
@@ -119,8 +119,8 @@ def test_a_lease_that_is_not_renewed_ends(mine, theirs, leases, clock):
     assert owner(leases) == str(mine.me)
 
 
-def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(mine, session, leases, clock):
-    """Whether its id is free, or was given to a process that started later."""
+def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(mine, session, leases, clock):
+    """Whether its process id is free, or belongs to a process that started later."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     for pid, started in ((child.pid, "1"), (os.getpid(), "1")):
@@ -133,8 +133,8 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(mine, sess
     assert clock.slept_s == []
 
 
-def test_a_process_that_waits_to_be_reaped_is_dead():
-    """A killed driver does not keep the lease because its parent has not looked yet."""
+def test_a_zombie_process_is_dead():
+    """A killed driver does not keep the lease because its parent has not reaped it yet."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     me = this_process()
     alive = msgspec.structs.replace(me, pid=child.pid, started=lease._read_start_time(child.pid))
@@ -146,22 +146,22 @@ def test_a_process_that_waits_to_be_reaped_is_dead():
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"space": "another container"}])
-def test_of_a_process_elsewhere_nothing_is_known(change):
-    """Another machine, boot or container: its lease has to end by itself."""
+def test_nothing_is_known_of_a_process_elsewhere(change):
+    """Another machine, boot or container: its lease has to expire."""
     me = this_process()
     assert not lease._is_dead(msgspec.structs.replace(me, pid=2**30, **change), me)
 
 
-def test_where_the_system_tells_nothing_nobody_is_dead(monkeypatch):
-    """Without /proc the lease has to end by itself."""
+def test_without_proc_no_process_is_known_to_be_dead(monkeypatch):
+    """The lease has to expire."""
     monkeypatch.setattr(lease, "_read_boot_id", lambda: "")
     monkeypatch.setattr(lease, "_read_start_time", lambda _pid: "")
     me = this_process()
     assert not lease._is_dead(msgspec.structs.replace(me, pid=2**30), me)
 
 
-def test_a_lease_that_was_lost_stops_the_job(session, theirs, leases, clock):
-    """The log says who has it, `on_lost` is called once, and no further batch is allowed."""
+def test_a_lost_lease_stops_the_job(session, theirs, leases, clock):
+    """The log names the new owner, `on_lost` is called once, and no further batch is allowed."""
     lost = []
     mine = Lease(session, "ks", NAME, on_lost=lambda: lost.append(1))
     mine.take()
@@ -179,8 +179,8 @@ def test_a_lease_that_was_lost_stops_the_job(session, theirs, leases, clock):
     assert owner(leases) == "process 77 on elsewhere"
 
 
-def test_a_lease_that_ended_is_taken_again_when_nobody_has_it(mine, leases, clock):
-    """Cassandra being away for longer than the lease lasts does not stop the job by itself."""
+def test_an_expired_lease_without_a_new_owner_is_reacquired(mine, leases, clock):
+    """A Cassandra that is unavailable for longer than the lease does not stop the job by itself."""
     mine.take()
     clock.sleep(TTL_S + 30)
     assert owner(leases) is None
@@ -189,8 +189,8 @@ def test_a_lease_that_ended_is_taken_again_when_nobody_has_it(mine, leases, cloc
     assert owner(leases) == str(mine.me)
 
 
-def test_a_fresh_lease_is_confirmed_without_asking(mine, session, clock):
-    """A batch costs no question to Cassandra while the lease is known to be ours; afterwards it is asked."""
+def test_a_fresh_lease_is_confirmed_without_a_query(mine, session, clock):
+    """A batch costs no query while the lease is known to be ours; afterwards Cassandra is asked."""
     mine.take()
     asked = len(session.executed)
     clock.sleep(TTL_S)
@@ -201,8 +201,8 @@ def test_a_fresh_lease_is_confirmed_without_asking(mine, session, clock):
     assert len(session.executed) > asked
 
 
-def test_while_nobody_knows_no_batch_begins(mine, leases, clock):
-    """The driver's error comes out, and the batch is done again later."""
+def test_no_batch_starts_while_the_owner_is_unknown(mine, leases, clock):
+    """The driver's error is raised, and the batch is retried later."""
     mine.take()
     clock.sleep(TTL_S + 1)
     leases.error = OperationTimedOut()
@@ -212,22 +212,22 @@ def test_while_nobody_knows_no_batch_begins(mine, leases, clock):
     mine.confirm()
 
 
-def test_an_answer_that_got_lost_may_have_been_a_yes(mine, leases):
-    """A claim whose answer did not come is found to be ours when it is asked again."""
+def test_a_claim_with_a_lost_response_may_have_been_applied(mine, leases):
+    """It is found to be ours when it is retried."""
     leases.lose_answer = True
     mine.take(wait_s=0)
     mine.confirm()
 
 
-def test_a_cassandra_that_stays_away_is_an_error(mine, leases):
-    """It is asked some times, and then the driver's error comes out."""
+def test_a_cassandra_that_stays_unavailable_is_an_error(mine, leases):
+    """It is asked several times, and then the driver's error is raised."""
     leases.error = OperationTimedOut()
     with pytest.raises(OperationTimedOut):
         mine.take()
 
 
-def test_it_is_given_back_at_the_end(mine, theirs, leases):
-    """After the block the next one has it at once, also when the block failed."""
+def test_a_lease_is_released_at_the_end(mine, theirs, leases):
+    """After the block the next job gets it at once, also if the block failed."""
     with hold_lease(mine):
         assert owner(leases) == str(mine.me)
     assert owner(leases) is None
@@ -237,15 +237,15 @@ def test_it_is_given_back_at_the_end(mine, theirs, leases):
     theirs.take(wait_s=0)
 
 
-def test_it_cannot_always_be_given_back(mine, leases):
-    """When Cassandra is away at the end, the log says so, and the lease ends by itself."""
+def test_a_lease_that_cannot_be_released_expires(mine, leases):
+    """If Cassandra is unavailable at the end, the log says so."""
     with capture_logs() as logs, hold_lease(mine):
         leases.error = OperationTimedOut()
     assert "lease_not_released" in [line["event"] for line in logs]
 
 
-def test_it_is_renewed_by_a_thread(mine, leases, monkeypatch):
-    """A thread renews it, goes on after an error of Cassandra's, and ends with the block."""
+def test_a_lease_is_renewed_by_a_thread(mine, leases, monkeypatch):
+    """The thread continues after a Cassandra error, and ends with the block."""
     monkeypatch.setattr(lease, "RENEW_S", 0.001)
     failed, renewed = threading.Event(), threading.Event()
     renew = mine.renew
@@ -264,8 +264,8 @@ def test_it_is_renewed_by_a_thread(mine, leases, monkeypatch):
     assert "lease" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_the_table_is_made(session):
-    """In the keyspace, when it is not there."""
+def test_the_table_is_created(session):
+    """In the keyspace, if it does not exist."""
     session = FakeSession()
     lease.create_table(session, "ks")
     (made,) = created(session)
@@ -273,8 +273,8 @@ def test_the_table_is_made(session):
     assert "name text PRIMARY KEY" in made
 
 
-def test_every_change_is_conditional_and_every_hold_ends(mine):
-    """No statement takes what another has, and none keeps a lease for ever."""
+def test_every_change_is_conditional_and_every_lease_expires(mine):
+    """No statement takes over another owner's lease, and none keeps one permanently."""
     assert "IF NOT EXISTS USING TTL 15" in mine._insert
     assert "USING TTL 15" in mine._update
     assert mine._update.endswith("IF owner = %s")
@@ -283,36 +283,36 @@ def test_every_change_is_conditional_and_every_hold_ends(mine):
 
 
 def of(owner: Owner | None) -> FakeSession:
-    """A session whose leases hold this owner's row."""
+    """A session whose leases contain this owner's row."""
     text = owner and msgspec.json.encode(owner).decode()
     answer = [{"owner": text, "since": datetime(2026, 1, 2)}] if owner else []
     session = FakeSession(lambda query, _values: [{"table_name": "leases"}] if "system_schema" in query else answer)
     return session
 
 
-def test_who_has_a_lease_is_told():
-    """And since when; nothing is changed by asking."""
+def test_the_owner_of_a_lease_is_read():
+    """And since when; reading changes nothing."""
     session = of(this_process())
-    found = lease.read_holder(session, "ks", NAME)
-    assert found == lease.Holder(this_process(), datetime(2026, 1, 2, tzinfo=UTC), is_dead=False)
+    result = lease.read_holder(session, "ks", NAME)
+    assert result == lease.Holder(this_process(), datetime(2026, 1, 2, tzinfo=UTC), is_dead=False)
     assert all(query.startswith("SELECT") for query, _ in session.executed)
 
 
 def test_a_lease_of_a_dead_process_is_recognised():
-    """Of this machine it is known at once; of another nothing is."""
+    """On this machine it is known at once; on another it is unknown."""
     me = this_process()
     assert lease.read_holder(of(Owner(me.host, me.pid, "0", me.space)), "ks", NAME).is_dead
     assert not lease.read_holder(of(Owner("elsewhere", me.pid, "0", me.space)), "ks", NAME).is_dead
 
 
-def test_nobody_has_the_lease():
-    """Neither when there is no row, nor when no job has made the table yet."""
+def test_a_lease_may_have_no_owner():
+    """Neither without a row, nor before a job has created the table."""
     assert lease.read_holder(of(None), "ks", NAME) is None
     assert lease.read_holder(FakeSession(), "ks", NAME) is None
 
 
-def test_the_names_that_somebody_has_are_told():
-    """A row whose owner has expired is nobody's."""
+def test_the_names_of_held_leases_are_read():
+    """A row whose owner has expired is not held."""
     tables = [{"table_name": "leases", "comment": ""}]
     rows = [{"name": "b", "owner": "x"}, {"name": "a", "owner": "y"}, {"name": "c", "owner": None}]
     session = FakeSession(lambda query, _: rows if "leases" in query and "system_schema" not in query else tables)

@@ -16,7 +16,7 @@ EPOCH_US = 5
 
 
 class FakeTable:
-    """Remembers what is inserted and finds it again by partition key, as Cassandra does with ledger and generations."""
+    """Records what is inserted and finds it by partition key, like Cassandra with ledger and incarnations."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple, dict] = {}
@@ -35,9 +35,9 @@ class FakeTable:
         names = re.findall(r"(\w+) = (?:\?|%s)", query)
         wanted = dict(zip(names, values, strict=True))
         of_table = "epoch_us" if "generations" in query else "shift_us" if "layouts" in query else "bucket"
-        found = [row for row in self.rows.values() if of_table in row and wanted.items() <= row.items()]
-        found.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
-        return found[::-1] if query.endswith("DESC") else found
+        result = [row for row in self.rows.values() if of_table in row and wanted.items() <= row.items()]
+        result.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
+        return result[::-1] if query.endswith("DESC") else result
 
 
 _KEY = ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job", "epoch_us", "partitions")
@@ -76,15 +76,15 @@ def firsts(book: Ledger, span: OffsetRange) -> list[int]:
     return [line.summary.first_offset for line in book.lines(span)]
 
 
-def test_a_line_is_read_as_it_was_written(book):
-    """What became of a stretch of offsets is read back, counts, nulls, time and job."""
-    one = summary(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
-    book.write("job-1", 42, [one])
-    assert list(book.lines(OffsetRange(3, 0, 100))) == [LedgerEntry(one, 42, "job-1")]
+def test_an_entry_is_read_as_it_was_written(book):
+    """The outcome of an offset range is read back: counts, nulls, time and job."""
+    first = summary(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
+    book.write("job-1", 42, [first])
+    assert list(book.lines(OffsetRange(3, 0, 100))) == [LedgerEntry(first, 42, "job-1")]
 
 
-def test_a_stretch_written_again_is_one_line(book):
-    """A batch that is done again leaves the ledger as it was; another job's line is its own."""
+def test_a_range_written_again_is_one_entry(book):
+    """A batch that is retried leaves the ledger as it was; another job's entry is separate."""
     book.write("job-1", 1, [summary(0, 9)])
     book.write("job-1", 1, [summary(0, 9)])
     book.write("job-2", 0, [summary(0, 9)])
@@ -99,8 +99,8 @@ def slept(session, monkeypatch) -> list[tuple[float, int]]:
     return slept
 
 
-def test_lines_are_written_again_once_the_log_must_have_them(session, book, slept):
-    """With a lag the same lines are written, the lag is waited for, and they are written anew: they are still one."""
+def test_entries_are_written_again_after_the_commit_log_lag(session, book, slept):
+    """With a lag, the same entries are written after it for a second time, and remain one each."""
     lines = [summary(0, 9), summary(10, 19)]
     book.write("j", 1, lines, 0.01)
     assert slept == [(0.01, 2)]
@@ -110,16 +110,16 @@ def test_lines_are_written_again_once_the_log_must_have_them(session, book, slep
     assert [line.summary for line in book.lines(OffsetRange(0, 0, 20))] == lines
 
 
-def test_without_a_lag_lines_are_written_once(session, book, slept):
-    """What is in the log when it is acknowledged needs no second time."""
+def test_without_a_lag_entries_are_written_once(session, book, slept):
+    """What is in the commit log when it is acknowledged needs no second write."""
     book.write("j", 1, [summary(0, 9), summary(10, 19)])
     book.write("j", 2, [summary(20, 29)], 0.0)
     assert slept == []
     assert len(session.executed) == 3
 
 
-def test_lines_are_on_their_way_together(session, book, monkeypatch):
-    """All are sent before the first answer is waited for, and each answer is."""
+def test_entries_are_written_concurrently(session, book, monkeypatch):
+    """All are sent before the first response is awaited, and each response is."""
     happened = []
     answered = SimpleNamespace(result=lambda: happened.append("answered"))
     monkeypatch.setattr(session, "execute_async", lambda *_: happened.append("sent") or answered)
@@ -128,16 +128,16 @@ def test_lines_are_on_their_way_together(session, book, monkeypatch):
 
 
 @pytest.mark.parametrize("sync_lag_s", [0.0, 0.01])
-def test_a_line_that_is_not_acknowledged_is_an_error(session, book, slept, sync_lag_s):
-    """The batch is not taken for written, and nothing is waited for."""
+def test_an_unacknowledged_entry_is_an_error(session, book, slept, sync_lag_s):
+    """The batch does not count as written, and the lag is not awaited."""
     session._error = OperationTimedOut("late")
     with pytest.raises(OperationTimedOut):
         book.write("j", 1, [summary(0, 9)], sync_lag_s)
     assert slept == []
 
 
-def test_a_line_that_is_not_acknowledged_the_second_time_is_an_error(session, book, monkeypatch):
-    """Only then all that was acknowledged before is in the log."""
+def test_an_unacknowledged_second_write_is_an_error(session, book, monkeypatch):
+    """Only the second write guarantees that everything acknowledged before it is in the commit log."""
 
     def sleep(_seconds):
         session._error = OperationTimedOut("late")
@@ -147,8 +147,8 @@ def test_a_line_that_is_not_acknowledged_the_second_time_is_an_error(session, bo
         book.write("j", 1, [summary(0, 9)], 0.01)
 
 
-def test_only_lines_that_touch_the_span_are_given(book):
-    """A line counts when one of its offsets lies in the span, of that partition."""
+def test_only_entries_that_overlap_the_range_are_returned(book):
+    """An entry counts if one of its offsets is in the range, in that partition."""
     book.write("j", 1, [summary(0, 9), summary(10, 19), summary(20, 29), summary(12, 13, partition=1)])
     assert firsts(book, OffsetRange(0, 9, 10)) == [0]
     assert firsts(book, OffsetRange(0, 10, 20)) == [10]
@@ -157,8 +157,8 @@ def test_only_lines_that_touch_the_span_are_given(book):
     assert firsts(book, OffsetRange(0, 0, 0)) == []
 
 
-def test_lines_of_many_offsets_lie_in_buckets(book, table):
-    """No Cassandra partition grows without bound: a line lies in the bucket of its first offset."""
+def test_entries_are_distributed_over_buckets(book, table):
+    """No Cassandra partition grows without bound: an entry is in the bucket of its first offset."""
     book.write(
         "j",
         1,
@@ -171,8 +171,8 @@ def test_lines_of_many_offsets_lie_in_buckets(book, table):
     assert [row["bucket"] for row in table.rows.values()] == [0, 0, 3]
 
 
-def test_a_line_that_begins_in_the_bucket_before_is_found(book):
-    """A stretch across the border of two buckets is found from either side, and lines stay in offset order."""
+def test_an_entry_that_starts_in_the_previous_bucket_is_found(book):
+    """A range across two buckets is found from either side, and entries stay in offset order."""
     edge = BUCKET_OFFSETS
     book.write("j", 1, [summary(edge + 6, edge + 9), summary(edge - 5, edge + 5), summary(2 * edge, 2 * edge)])
     assert firsts(book, OffsetRange(0, edge, edge + 1)) == [edge - 5]
@@ -190,14 +190,14 @@ def test_a_line_that_begins_in_the_bucket_before_is_found(book):
         (OffsetRange(0, 0, 5 * BUCKET_OFFSETS), 20),
     ],
 )
-def test_the_newest_line_tells_how_far_the_ledger_reaches(book, span, expected):
-    """It reaches to the end of the newest line, or no further than the span's start."""
+def test_the_newest_entry_determines_the_last_covered_offset(book, span, expected):
+    """The end of the newest entry, or else the start of the range."""
     book.write("j", 1, [summary(0, 9), summary(10, 19)])
     assert book.reached(span) == expected
 
 
-def test_how_far_the_ledger_reaches_over_the_border_of_two_buckets(book):
-    """The newest line may begin in the bucket before the one in which the span begins."""
+def test_the_last_covered_offset_is_found_across_buckets(book):
+    """The newest entry may start in the bucket before the one in which the range starts."""
     edge = BUCKET_OFFSETS
     book.write("j", 1, [summary(edge - 5, edge + 5)])
     assert book.reached(OffsetRange(0, 0, 2 * edge)) == edge + 6
@@ -207,29 +207,29 @@ def test_how_far_the_ledger_reaches_over_the_border_of_two_buckets(book):
     assert book.reached(OffsetRange(0, edge, 2 * edge)) == edge + 7
 
 
-def test_a_replay_does_not_tell_how_far_the_stream_is(book):
-    """Lines of a replay are passed over, though they are newer and many."""
+def test_a_replay_does_not_affect_the_streams_position(book):
+    """Entries of a replay are skipped, although they are newer and many."""
     book.write("stream", 1, [summary(0, 9)])
     book.write(f"{ledger.REPLAY}x", 1, [summary(at, at) for at in range(10, 40)])
     assert book.reached(OffsetRange(0, 0, 100)) == 10
     assert book.reached(OffsetRange(0, 20, 100)) == 20
 
 
-def test_an_empty_ledger_reaches_nowhere(book):
-    """Nothing was written: the span's start, in whatever bucket it lies."""
+def test_an_empty_ledger_covers_nothing(book):
+    """Nothing was written: the result is the range's start, in whatever bucket it is."""
     assert book.reached(OffsetRange(0, 0, 0)) == 0
     assert book.reached(OffsetRange(0, 3 * BUCKET_OFFSETS, 9 * BUCKET_OFFSETS)) == 3 * BUCKET_OFFSETS
 
 
-def test_generations_do_not_mix(session, book):
-    """Offsets of a topic made anew are not those of the one before."""
+def test_incarnations_are_separate(session, book):
+    """Offsets of a recreated topic are not those of its predecessor."""
     book.write("j", 1, [summary(0, 9)])
     assert list(Ledger(session, "ks", "t", EPOCH_US + 1).lines(OffsetRange(0, 0, 10))) == []
     assert list(Ledger(session, "ks", "other", EPOCH_US).lines(OffsetRange(0, 0, 10))) == []
 
 
-def test_a_generation_begins_once(session, monkeypatch):
-    """The first job that reads a topic begins its generation; every later one finds the same."""
+def test_an_incarnation_starts_once(session, monkeypatch):
+    """The first job that reads a topic starts its incarnation; every later one finds the same."""
     monkeypatch.setattr("time.time_ns", lambda: 9_000_000_000_000_000_000)
     assert ledger.read_epoch_us(session, "ks", "t", "id-1") is None
     assert ledger.begin_generation(session, "ks", "t", "id-1") == 9_000_000_000_000_000
@@ -239,8 +239,8 @@ def test_a_generation_begins_once(session, monkeypatch):
     assert ledger.read_epoch_us(session, "ks", "other", "id-1") is None
 
 
-def test_a_topic_made_anew_has_a_later_epoch_whatever_the_clock_says(session, monkeypatch):
-    """Rows of a new generation win over those before, even when the clock was set back."""
+def test_a_recreated_topic_has_a_later_timestamp_base_whatever_the_clock_says(session, monkeypatch):
+    """Rows of a new incarnation win over earlier ones, even if the clock was set back."""
     monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
     first = ledger.begin_generation(session, "ks", "t", "id-1")
     monkeypatch.setattr("time.time_ns", lambda: 1_000_000_000_000_000)
@@ -248,8 +248,8 @@ def test_a_topic_made_anew_has_a_later_epoch_whatever_the_clock_says(session, mo
     assert second - first >= 60_000_000
 
 
-def test_a_topic_made_anew_begins_after_every_offset_of_the_one_before(session, monkeypatch):
-    """A timestamp is epoch and offset: with a hundred million records the next epoch has to lie farther away."""
+def test_a_recreated_topic_starts_after_every_offset_of_its_predecessor(session, monkeypatch):
+    """A timestamp is base plus offset: with a hundred million records the next base has to be further ahead."""
     monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
     first = ledger.begin_generation(session, "ks", "t", "id-1")
     Ledger(session, "ks", "t", first).write("j", 1, [summary(100_000_000, 100_900_000)])
@@ -257,8 +257,8 @@ def test_a_topic_made_anew_begins_after_every_offset_of_the_one_before(session, 
     assert ledger.begin_generation(session, "ks", "other", "id-3") == 2_000_000_000_000
 
 
-def test_a_topic_made_anew_begins_after_the_layouts_of_the_one_before(session, table, monkeypatch):
-    """Its newest layout shifted what was written last."""
+def test_a_recreated_topic_starts_after_the_layouts_of_its_predecessor(session, table, monkeypatch):
+    """The newest layout shifted what was written last."""
     monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
     first = ledger.begin_generation(session, "ks", "t", "id-1")
     Ledger(session, "ks", "t", first).write("j", 1, [summary(0, 9)])
@@ -272,8 +272,8 @@ def test_a_topic_made_anew_begins_after_the_layouts_of_the_one_before(session, t
     assert ledger.begin_generation(session, "ks", "t", "id-2") > first + 5_000_000_000_000
 
 
-def test_tables_are_made_in_the_keyspace():
-    """Ledger and generations are made when they are not there, with the columns that lines need."""
+def test_tables_are_created_in_the_keyspace():
+    """Ledger and incarnations are created if they do not exist, with the columns of an entry."""
     session = FakeSession()
     ledger.create_tables(session, "ks")
     lines, generations, layouts = created(session)
@@ -285,7 +285,7 @@ def test_tables_are_made_in_the_keyspace():
 
 
 def test_times_are_utc(book, table):
-    """The moment of a line is bound with its zone and read back as UTC."""
+    """The time of an entry is bound with its zone and read back as UTC."""
     book.write("j", 1, [summary(0, 0, stored_at_ms=1)])
     (row,) = table.rows.values()
     assert row["stored_at"] == datetime(1970, 1, 1, 0, 0, 0, 1000)

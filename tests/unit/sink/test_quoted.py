@@ -17,7 +17,7 @@ KEYSPACE = "Lab"
 
 
 class Statements(FakeSession):
-    """A session that keeps each statement, those that are prepared too, and has every table."""
+    """A session that records each statement, including prepared ones, and has every table."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,20 +84,20 @@ def use_table(session):
     "use", [use_ledger, use_receipts, use_accepted, use_progress, use_settled, use_leases, use_table]
 )
 def test_every_statement_has_its_keyspace_quoted(use):
-    """Cassandra would take a keyspace with capitals for another one."""
+    """Otherwise Cassandra would use another keyspace for a name with capitals."""
     session = Statements()
     use(session)
     assert session.of_tables()
     assert all(f'"{KEYSPACE}"' in query for query in session.of_tables()), session.of_tables()
 
 
-def test_a_lease_is_taken_in_its_keyspace():
-    """The conditional statements too."""
+def test_a_lease_is_acquired_in_its_keyspace():
+    """The conditional statements are quoted too."""
     ours = lease.Lease(Statements(), KEYSPACE, "/c")
     assert all(f'"{KEYSPACE}".leases' in query for query in (ours._insert, ours._update, ours._delete))
 
 
-def test_a_table_is_emptied_by_its_name(monkeypatch):
+def test_a_table_is_truncated_by_its_quoted_name(monkeypatch):
     """Keyspace and table are both quoted."""
     asked: list[str] = []
     session = SimpleNamespace(execute=lambda query, timeout: asked.append(query))

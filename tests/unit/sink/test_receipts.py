@@ -8,7 +8,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeTable:
-    """The table `receipts`; what a `FakeSession` answers."""
+    """The table `receipts`; the responses of a `FakeSession`."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, datetime], str] = {}
@@ -29,7 +29,7 @@ def session_of(*tables: str) -> FakeSession:
 
 
 def test_the_newest_receipt_of_the_topic_is_found():
-    """Of each topic its own, as it was kept."""
+    """Each topic has its own, unchanged."""
     session = session_of("receipts")
     for hours, topic in ((0, "t"), (2, "t"), (1, "t"), (5, "other")):
         receipts.write_receipt(session, "lab", topic, AT + timedelta(hours=hours), {"produced": hours})
@@ -38,15 +38,15 @@ def test_the_newest_receipt_of_the_topic_is_found():
     assert "lab.receipts" in session.executed[0][0]
 
 
-def test_without_the_table_there_is_none():
-    """Nothing is asked of a table or a keyspace that is not there."""
+def test_without_the_table_there_is_no_receipt():
+    """A missing table or keyspace is not queried."""
     for session, keyspace in ((session_of("ledger"), "lab"), (session_of("receipts"), "other")):
         assert receipts.read_latest_receipt(session, keyspace, "t") is None
         assert not any(f"{keyspace}.receipts" in query for query, _ in session.executed)
 
 
 def test_receipts_are_kept_newest_first_for_90_days():
-    """The server forgets older ones by itself; making the table again changes nothing."""
+    """The server expires older ones by itself; creating the table again changes nothing."""
     session = session_of()
     receipts.create_table(session, "lab")
     (query,) = created(session)

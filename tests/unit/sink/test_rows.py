@@ -33,7 +33,7 @@ ROW_BYTES = 5 * 16 + len(head_of(b"id", 6)) + 6 * 4 + 4 + 8 + 8 + 4 + 8 + 8
 
 
 class Rows(FakeSession):
-    """A session that knows where the key of a DELETE stands: after the write timestamp."""
+    """A session that knows the position of the key in a DELETE: after the write timestamp."""
 
     def prepare(self, query: str) -> PreparedStatement:
         if not query.startswith("DELETE"):
@@ -52,7 +52,7 @@ def reading(sensor: int, offset: int = 0):
 
 
 def weight(batch: BatchStatement) -> int:
-    """What the server adds up, at most: the values, and what each cell weighs beside."""
+    """The server's upper bound of a statement's size: the values, and the overhead of each cell."""
     return sum(16 + len(value or b"") for sent in statements_in(batch) for value in sent.values)
 
 
@@ -65,7 +65,7 @@ def keys(batch: BatchStatement) -> list[bytes]:
 
 
 def test_a_row_is_bound_as_encoded():
-    """A row's cells are those of the contract's encoder; its write timestamp is the epoch plus its offset."""
+    """A row's cells are those of the contract's encoder; its write timestamp is the base plus its offset."""
     session = FakeSession()
     writer_of(session, limit="1MiB").write(Decoded([reading(7, offset=5)]))
     (batch,) = session.batches
@@ -77,7 +77,7 @@ def test_a_row_is_bound_as_encoded():
 
 
 def test_a_deletion_is_bound_as_encoded():
-    """Its key is encoded as a row's is, and its write timestamp is its place in Kafka as a row's is."""
+    """Key and write timestamp are encoded like a row's."""
     session = Rows()
     writer_of(session, limit="1MiB").write(Decoded([], [deletion(7, offset=5)]))
     (batch,) = session.batches
@@ -90,14 +90,14 @@ def test_a_deletion_is_bound_as_encoded():
 
 
 def test_rows_and_deletions_of_one_replica_set_share_a_batch():
-    """What lives on the same nodes goes there together; each statement keeps its own write timestamp."""
+    """They are sent to their nodes together; each statement keeps its own write timestamp."""
     session = Rows()
     writer_of(session, limit="1MiB").write(Decoded([reading(3, 1), reading(6, 2)], [deletion(3, 3), deletion(9, 4)]))
     (batch,) = session.batches
     assert sorted(write_times(batch)) == [EPOCH_US + offset for offset in (1, 2, 3, 4)]
 
 
-def test_records_with_another_shift_have_their_own_write_time():
+def test_records_with_another_shift_have_their_own_write_timestamp():
     """Of an older layout, or redriven: rows and deletions alike; the others have the shift of the batch."""
     session = Rows()
     shifts = {(2, 2): -1, (2, 4): 7}
@@ -115,7 +115,7 @@ def write_times(batch: BatchStatement) -> list[int]:
 
 @given(st.lists(st.integers(0, 99), max_size=12), st.lists(st.integers(0, 99), max_size=12), st.integers(0, 400))
 def test_every_row_and_deletion_is_in_one_batch(stored, deleted, limit):
-    """Whatever there is and whatever the limit: each is sent once, and no batch of more than one is above the limit."""
+    """Whatever their number and the limit: each is sent once, and no batch of more than one is above the limit."""
     session = Rows()
     rows_ = [reading(sensor, at) for at, sensor in enumerate(stored)]
     deletions = [deletion(sensor, 100 + at) for at, sensor in enumerate(deleted)]
@@ -125,8 +125,8 @@ def test_every_row_and_deletion_is_in_one_batch(stored, deleted, limit):
     assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
 
 
-def test_a_deletion_that_is_not_acknowledged_fails():
-    """A deletion is not lost in silence either."""
+def test_an_unacknowledged_deletion_fails():
+    """A deletion is not lost silently either."""
     session = Rows()
     writer = writer_of(session)
     session._error = OperationTimedOut("late")
@@ -134,8 +134,8 @@ def test_a_deletion_that_is_not_acknowledged_fails():
         writer.write(Decoded([], [deletion(1)]))
 
 
-def test_a_role_that_may_not_write_is_named_the_permission():
-    """The dead job's log says what to grant."""
+def test_a_role_without_write_permission_gets_a_hint():
+    """The job's log says what to grant."""
     session = Rows()
     writer = writer_of(session)
     session._error = Unauthorized("User app has no MODIFY permission on <table lab.readings> or any of its parents")
@@ -144,8 +144,8 @@ def test_a_role_that_may_not_write_is_named_the_permission():
     assert "GRANT MODIFY ON TABLE lab.readings TO app" in failed.value.hint
 
 
-def test_a_batch_holds_one_replica_set():
-    """Rows are put together with those that live on the same nodes, in unlogged batches."""
+def test_a_batch_contains_one_replica_set():
+    """Rows are grouped with those on the same nodes, in unlogged batches."""
     session = FakeSession()
     writer_of(session, limit="1MiB").write(Decoded([reading(number) for number in range(30)]))
     assert len(session.batches) == 3
@@ -157,7 +157,7 @@ def test_a_batch_holds_one_replica_set():
 
 
 def test_one_node_is_one_group():
-    """Where one node has every row nobody asks which has one: the rows lie together, in the order they came in."""
+    """If one node has every row, replicas are not looked up: the rows stay together, in their original order."""
     session = FakeSession()
     session.cluster.metadata.hosts = ["host-0"]
     session.cluster.metadata.get_replicas = lambda *_: pytest.fail("replicas were looked for")
@@ -168,7 +168,7 @@ def test_one_node_is_one_group():
     assert batch.routing_key in keys(batch)
 
 
-def test_one_nodes_batches_stay_below_the_limit():
+def test_batches_of_one_node_stay_below_the_limit():
     """One group is sent in as many batches as it needs, and no rows are no batch."""
     session = FakeSession()
     session.cluster.metadata.hosts = ["host-0"]
@@ -179,15 +179,15 @@ def test_one_nodes_batches_stay_below_the_limit():
     assert len(session.batches) == 3
 
 
-def test_the_sessions_messages_are_written_by_the_one_that_knows_such_batches():
+def test_the_session_uses_the_encoder_for_such_batches():
     """The statements are bytes already: the driver's own handler would take them for the ids of statements."""
     session = FakeSession()
     writer_of(session)
     assert session.client_protocol_handler is EncodedBatches
 
 
-def test_the_prepared_statements_are_held():
-    """The driver knows them as long as somebody has them, and gives them to a node that restarted."""
+def test_references_to_the_prepared_statements_are_kept():
+    """The driver knows them as long as they are referenced, and prepares them again on a node that restarted."""
     known: WeakValueDictionary[bytes, PreparedStatement] = WeakValueDictionary()
 
     class Weak(Rows):
@@ -203,7 +203,7 @@ def test_the_prepared_statements_are_held():
 
 
 def test_a_batch_stays_below_the_limit():
-    """A batch is closed before it weighs more than the server warns at."""
+    """A batch is closed before it exceeds the server's warning threshold."""
     for limit, lengths in ((3 * ROW_BYTES, [3, 3, 1]), (3 * ROW_BYTES - 1, [2, 2, 2, 1])):
         session = FakeSession()
         writer_of(session, limit=f"{limit}B").write(Decoded([reading(3 * number) for number in range(7)]))
@@ -215,21 +215,21 @@ def test_a_batch_stays_below_the_limit():
 def test_every_row_is_in_one_batch(records, limit):
     """Whatever the rows and the limit: each is sent once, and a batch of more than one row is below the limit."""
     session = FakeSession()
-    writer_of(session, Everything, str(limit)).write(Decoded([(one, 0, 0, at) for at, one in enumerate(records)]))
+    writer_of(session, Everything, str(limit)).write(Decoded([(item, 0, 0, at) for at, item in enumerate(records)]))
     sent = [unpack(">q", values[-1])[0] for batch in session.batches for _, values in statements_in(batch)]
     assert sorted(sent) == [EPOCH_US + at for at in range(len(records))]
     assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
 
 
-def test_a_row_above_the_limit_goes_alone():
-    """A single row larger than the limit is sent by itself, not dropped."""
+def test_a_row_above_the_limit_is_sent_alone():
+    """It is not dropped."""
     session = FakeSession()
     writer_of(session, limit=f"{ROW_BYTES - 1}B").write(Decoded([reading(3), reading(6)]))
     assert [len(batch) for batch in session.batches] == [1, 1]
 
 
-def test_no_rows_no_batches():
-    """Nothing to store is fine."""
+def test_without_rows_there_are_no_batches():
+    """Nothing to store is no error."""
     session = FakeSession()
     writer_of(session).write(Decoded([]))
     assert session.batches == []
@@ -245,8 +245,8 @@ def test_no_rows_no_batches():
     ],
     ids=repr,
 )
-def test_a_row_that_is_not_acknowledged_fails(error):
-    """Any error of Cassandra's fails the write, with the table and what it said."""
+def test_an_unacknowledged_row_fails(error):
+    """Any Cassandra error fails the write, with the table and the message."""
     session = FakeSession()
     writer = writer_of(session)
     session._error = error
@@ -255,7 +255,7 @@ def test_a_row_that_is_not_acknowledged_fails(error):
 
 
 class Worded(Record, frozen=True, kw_only=True):
-    """A text and a time, whose types alone do not say that they can be stored."""
+    """A text and a time, whose types alone do not guarantee that they can be stored."""
 
     sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
     note: str
@@ -272,30 +272,30 @@ UNENCODABLE = {
 
 
 @pytest.mark.parametrize(("record", "error"), UNENCODABLE.values(), ids=UNENCODABLE)
-def test_a_row_that_cannot_be_encoded_is_given_back(record, error):
-    """The rows and deletions of its batch are stored; its position and what it raised are returned."""
+def test_a_row_that_cannot_be_encoded_is_returned(record, error):
+    """The rows and deletions of its batch are stored; its position and its error are returned."""
     session = Rows()
     session.cluster.metadata.hosts = ["host-0"]
     good = Worded(sensor=7, note="x", at=NOON)
     rows = [(good, 1000, 2, 4), (record, 1000, 2, 5), (good, 1000, 2, 6)]
-    (found,) = writer_of(session, Worded, limit="1MiB").write(Decoded(rows, [deletion(8, offset=7)]))
-    assert (found.partition, found.offset, type(found.error)) == (2, 5, error)
+    (result,) = writer_of(session, Worded, limit="1MiB").write(Decoded(rows, [deletion(8, offset=7)]))
+    assert (result.partition, result.offset, type(result.error)) == (2, 5, error)
     (batch,) = session.batches
     assert [unpack(">q", sent.values[-1 if sent.query_id == b"id" else 0])[0] for sent in statements_in(batch)] == [
         EPOCH_US + offset for offset in (4, 6, 7)
     ]
 
 
-def test_a_deletion_that_cannot_be_encoded_is_given_back():
-    """Its key is of no row; the others are deleted."""
+def test_a_deletion_that_cannot_be_encoded_is_returned():
+    """Its key has no row; the others are deleted."""
     session = Rows()
-    (found,) = writer_of(session).write(Decoded([], [deletion(2**40, offset=5), deletion(7, offset=6)]))
-    assert (found.partition, found.offset, type(found.error)) == (2, 5, struct.error)
+    (result,) = writer_of(session).write(Decoded([], [deletion(2**40, offset=5), deletion(7, offset=6)]))
+    assert (result.partition, result.offset, type(result.error)) == (2, 5, struct.error)
     assert len(session.batches) == 1
 
 
-def test_rows_that_can_be_encoded_are_encoded_once():
-    """Nothing is tried alone as long as nothing fails."""
+def test_valid_rows_are_encoded_once():
+    """No row is tried alone as long as none fails."""
     writer = writer_of(FakeSession())
     encode = Mock(side_effect=writer._encode)
     writer._encode = encode
@@ -303,8 +303,8 @@ def test_rows_that_can_be_encoded_are_encoded_once():
     assert encode.call_count == 1
 
 
-def test_memory_that_runs_out_is_no_rows_fault():
-    """The batch fails, and is done again."""
+def test_lack_of_memory_is_not_blamed_on_a_row():
+    """The batch fails, and is retried."""
     writer = writer_of(FakeSession())
     writer._encode = Mock(side_effect=MemoryError)
     with pytest.raises(MemoryError):
@@ -312,7 +312,7 @@ def test_memory_that_runs_out_is_no_rows_fault():
 
 
 def test_the_limit_is_the_servers_own():
-    """The server is asked at what size it warns."""
+    """The server is asked for its warning threshold."""
     session = FakeSession(lambda *_: [{"value": "5KiB"}])
     assert rows.batch_limit_bytes(session) == 5120
     assert "batch_size_warn_threshold" in session.executed[0][0]
@@ -321,21 +321,21 @@ def test_the_limit_is_the_servers_own():
 @pytest.mark.parametrize(
     ("size", "bytes_"), [("5KiB", 5120), ("1MiB", 2**20), ("2GiB", 2**31), ("300B", 300), ("5120", 5120)]
 )
-def test_sizes(size, bytes_):
+def test_sizes_with_a_unit_are_parsed(size, bytes_):
     """Cassandra writes sizes with a unit."""
     assert rows._parse_size(size) == bytes_
 
 
-def test_keys_are_bytes():
-    """A routing key is the key's CQL bytes: the driver finds its replicas by them."""
+def test_routing_keys_are_bytes():
+    """A routing key is the key's CQL bytes, by which the driver finds its replicas."""
     session = FakeSession()
     writer_of(session).write(Decoded([reading(7)]))
     assert keys(session.batches[0]) == [pack(">i", 7)]
 
 
 @pytest.mark.parametrize(("may_tie", "written"), [(True, [8]), (False, [7, 8, 9])])
-def test_of_versions_that_tie_the_last_alone_is_written(may_tie, written):
-    """Cassandra would mix their columns; where no two can have one write timestamp, nobody looks for any."""
+def test_only_the_last_of_versions_that_tie_is_written(may_tie, written):
+    """Cassandra would mix their columns; where no two can have one write timestamp, ties are not searched for."""
     batch = Decoded([reading(1, 7), reading(1, 8)], [deletion(1, 6)])
     batch.shifts = {(2, offset): 9 - offset for offset in (6, 7, 8)}
     if not may_tie:

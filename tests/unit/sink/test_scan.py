@@ -11,7 +11,7 @@ from penstock.sink.scan import PAGE_ROWS, scan_rows
 
 
 class Server:
-    """Rows, of which those in `costly` bring one tombstone each; a page with more than `threshold` fails."""
+    """Rows, of which those in `costly` have one tombstone each; a page with more than `threshold` fails."""
 
     def __init__(self, rows: int, costly: range = range(0), threshold: int = 0) -> None:
         self._rows, self._costly, self._threshold = rows, costly, threshold
@@ -32,22 +32,22 @@ def ids(server: Server) -> list[int]:
     return [row for page in scan_rows(server, "SELECT id FROM t") for (row,) in page]
 
 
-def test_a_table_without_tombstones_is_read_in_whole_pages():
-    """Nothing is asked for twice."""
+def test_a_table_without_tombstones_is_read_in_full_pages():
+    """Nothing is requested twice."""
     server = Server(2 * PAGE_ROWS + 1)
     assert ids(server) == list(range(2 * PAGE_ROWS + 1))
     assert server.sizes == [PAGE_ROWS, PAGE_ROWS, 1]
 
 
 @pytest.mark.parametrize("threshold", [1, 100, 3000])
-def test_a_page_that_fails_is_asked_for_in_half(threshold):
+def test_a_page_that_fails_is_halved(threshold):
     """Until the server can read it, down to one row; every row is read once."""
     server = Server(PAGE_ROWS, range(1000, 5000), threshold)
     assert ids(server) == list(range(PAGE_ROWS))
 
 
-def test_pages_grow_again_behind_the_tombstones():
-    """A stretch of them does not make the rest of the table slow."""
+def test_pages_grow_again_after_the_tombstones():
+    """A range of them does not make the rest of the table slow."""
     server = Server(40 * PAGE_ROWS, range(PAGE_ROWS), 1000)
     assert ids(server) == list(range(40 * PAGE_ROWS))
     assert server.sizes.count(PAGE_ROWS) > 30
@@ -55,7 +55,7 @@ def test_pages_grow_again_behind_the_tombstones():
 
 
 def test_a_row_that_cannot_be_read_is_an_error_with_a_remedy():
-    """When a page of one row fails, no smaller one can be asked for."""
+    """If a page of one row fails, no smaller one can be requested."""
     server = Server(10, range(5, 6), 0)
     with pytest.raises(PenstockError, match="cannot read the next row") as raised:
         ids(server)
@@ -64,5 +64,5 @@ def test_a_row_that_cannot_be_read_is_an_error_with_a_remedy():
 
 
 def test_an_empty_table_has_no_rows():
-    """One page says so."""
+    """One page is enough to know."""
     assert ids(Server(0)) == []

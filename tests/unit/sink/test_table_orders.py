@@ -1,4 +1,4 @@
-"""What a table is ordered by: fixed when it is first written, and refused when a pipeline declares something else."""
+"""What a table is ordered by: fixed when it is first written, and an error if a pipeline declares something else."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ VERSIONS = replace(READINGS, table="versions", record=Versioned)
 
 
 class Keyspace:
-    """The tables of a keyspace, and the entries, in memory."""
+    """The tables of a keyspace, and the order entries, in memory."""
 
     def __init__(self, *tables: str, rows: int = 0, **entries: str) -> None:
         self.tables = set(tables) | ({"table_orders"} if entries else set())
@@ -40,8 +40,8 @@ class Keyspace:
         self.asked = len(session.executed)
 
 
-def test_the_default_asks_once_and_writes_nothing():
-    """Whether the table of entries is there; when it is, which entry the table has."""
+def test_the_default_sends_one_query_and_writes_nothing():
+    """Whether the table of entries exists; if it does, which entry the table has."""
     plain = Keyspace("versions", rows=3)
     plain.fix("offset")
     assert (plain.asked, plain.tables, plain.entries) == (1, {"versions"}, {})
@@ -52,7 +52,7 @@ def test_the_default_asks_once_and_writes_nothing():
 
 @pytest.mark.parametrize("order_by", ["timestamp", "number"])
 @pytest.mark.parametrize("tables", [(), ("versions",), ("versions", "table_orders")])
-def test_a_table_without_rows_is_ordered_as_declared_from_now_on(order_by, tables):
+def test_a_table_without_rows_gets_the_declared_order(order_by, tables):
     """The entry is written once; another start finds it, with rows or without."""
     keyspace = Keyspace(*tables)
     keyspace.fix(order_by)
@@ -73,8 +73,8 @@ def test_a_table_without_rows_is_ordered_as_declared_from_now_on(order_by, table
         (Keyspace("versions", rows=9, versions="timestamp"), "offset", "timestamp"),
     ],
 )
-def test_another_order_is_refused_with_the_way_out(keyspace, declared, known):
-    """Rows without an entry were ordered by offset; an entry holds for an empty table too."""
+def test_another_order_is_rejected_with_a_way_out(keyspace, declared, known):
+    """Rows without an entry were ordered by offset; an entry applies to an empty table too."""
     before = dict(keyspace.entries)
     with pytest.raises(PenstockError) as refused:
         keyspace.fix(declared)
@@ -86,8 +86,8 @@ def test_another_order_is_refused_with_the_way_out(keyspace, declared, known):
     assert keyspace.entries == before
 
 
-def test_of_two_processes_that_fix_a_table_one_wins():
-    """The other is refused when it declares something else."""
+def test_one_of_two_concurrent_processes_fixes_the_order():
+    """The other is rejected if it declares something else."""
     keyspace = Keyspace("versions")
     slow = Keyspace("versions")
     slow.entries = keyspace.entries

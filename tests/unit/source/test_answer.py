@@ -6,7 +6,7 @@ from penstock.source.answer import check_status, find_message, parse_users
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 522])
-def test_status_worth_another_request(status):
+def test_retryable_statuses(status):
     """Throttling and server errors are retryable after the wait that the API requests."""
     with pytest.raises(SourceRefused) as caught:
         check_status(status, "Reason", Headers({"Retry-After": "4"}), b'{"error": "busy"}')
@@ -16,7 +16,7 @@ def test_status_worth_another_request(status):
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 418])
-def test_status_not_worth_another_request(status):
+def test_final_statuses(status):
     """Any other status outside the 200s is rejected without retry."""
     with pytest.raises(SourceRefused) as caught:
         check_status(status, "", Headers(), b"<html>")
@@ -25,7 +25,7 @@ def test_status_not_worth_another_request(status):
 
 
 @pytest.mark.parametrize("status", [200, 203])
-def test_status_of_an_answer(status):
+def test_statuses_in_the_200s_are_accepted(status):
     """A status in the 200s is accepted."""
     check_status(status, "OK", Headers(), b"")
 
@@ -54,7 +54,7 @@ def test_status_of_an_answer(status):
         (b'{"error": null}', "without a list of results"),
     ],
 )
-def test_what_is_not_an_answer(body, reason):
+def test_an_invalid_response_is_rejected(body, reason):
     """A body without the requested number of results is rejected with the reason, and retryable."""
     with pytest.raises(SourceRefused, match=r"^returned") as caught:
         parse_users(body, 2)
@@ -68,7 +68,7 @@ def test_an_empty_error_is_no_error(error):
     assert parse_users(b'{"error": %s, "results": [1]}' % error.encode(), 1) == [1]
 
 
-def test_a_page_that_cannot_be_read_is_shown_cut_and_cleaned():
+def test_an_unreadable_page_is_quoted_on_one_clean_line():
     """The message quotes the start of the page on one printable line, without list entries."""
     with pytest.raises(SourceRefused) as caught:
         parse_users(b"<html>\x1b[31m\n\xff" + b"Gateway\x00 down" * 1000, 1)
@@ -79,12 +79,12 @@ def test_a_page_that_cannot_be_read_is_shown_cut_and_cleaned():
     assert len(caught.value.message) < 500
 
 
-def test_entries_as_they_are():
+def test_entries_are_unchanged():
     """Entries are returned unchanged, never more than requested."""
     assert parse_users(b'{"results": [null, 7, {"name": []}, "x"], "info": {}}', 3) == [None, 7, {"name": []}]
 
 
-def test_words_are_one_short_line():
+def test_the_apis_message_is_one_short_line():
     """The API's message becomes one printable line of bounded length, empty if there is none."""
     assert (
         find_message(b'{"error": "\\u001b[2J\\u0000\\u202egone"}')

@@ -35,7 +35,7 @@ def started(monkeypatch) -> list:
     return calls
 
 
-def test_serve_on_the_port_of_the_settings(started):
+def test_serve_uses_the_configured_port(started):
     """By default `source serve` uses the configured port on loopback, without faults."""
     assert run("source", "serve").exit_code == 0
     assert run("source", "serve", "--port", "8123").exit_code == 0
@@ -45,7 +45,7 @@ def test_serve_on_the_port_of_the_settings(started):
     assert endpoint(started[0][0])._hostility.rate == 0
 
 
-def test_serve_hostile(started):
+def test_serve_accepts_a_fault_rate_and_a_seed(started):
     """`--hostile` and `--seed` determine the faults."""
     assert run("source", "serve", "--hostile", "1", "--seed", "x").exit_code == 0
     hostility = endpoint(started[0][0])._hostility
@@ -56,13 +56,13 @@ def test_serve_hostile(started):
 @pytest.mark.parametrize(
     "arguments", [["--hostile", "2"], ["--port", "0"], ["--answer", "/no/such/file"], ["--answer", "/"]]
 )
-def test_wrong_options(started, arguments):
+def test_an_invalid_option_is_a_usage_error(started, arguments):
     """An invalid option is a usage error: exit 2, nothing served."""
     assert run("source", "serve", *arguments).exit_code == 2
     assert started == []
 
 
-def test_serve_refuses_what_is_no_answer(started, tmp_path):
+def test_serve_rejects_a_file_that_is_not_a_response(started, tmp_path):
     """A file that is not a captured response is a usage error."""
     (file := tmp_path / "x.json").write_text("{}")
     result = run("source", "serve", "--answer", str(file))

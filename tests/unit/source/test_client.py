@@ -71,14 +71,14 @@ def status(code: int, **kwargs):
 @pytest.mark.parametrize(
     ("asked", "sizes"), [(1, [1]), (9, [9]), (10, [10]), (11, [10, 1]), (20, [10, 10]), (25, [10, 10, 5])]
 )
-def test_exactly_what_was_asked(source_of, asked, sizes):
+def test_exactly_the_requested_records_are_fetched(source_of, asked, sizes):
     """Pages have at most one batch, and together exactly the requested records, without duplicates."""
     batches = list(source_of(pages).fetch(asked, "s"))
     assert [len(batch) for batch in batches] == sizes
     assert listed(batches) == list(range(asked))
 
 
-def test_same_page_size_on_every_page(source_of):
+def test_every_page_has_the_same_size_and_seed(source_of):
     """`results` and `seed` are the same for every page, and pages count from 1."""
     script = Script(GOOD)
     list(source_of(script).fetch(25, "a seed/&"))
@@ -89,7 +89,7 @@ def test_same_page_size_on_every_page(source_of):
 @pytest.mark.parametrize(
     ("given", "pages", "counts"), [(10, ["2", "3"], [10, 5]), (13, ["2", "3"], [7, 5]), (25, [], [])]
 )
-def test_what_was_given_before_is_not_asked_for_again(source_of, given, pages, counts):
+def test_a_fetch_resumes_after_the_records_it_has(source_of, given, pages, counts):
     """A fetch can resume after any number of records: at a page boundary, within a page, or at the end."""
     script = Script(GOOD)
     answers = list(source_of(script).fetch(25, "s", given))
@@ -97,14 +97,14 @@ def test_what_was_given_before_is_not_asked_for_again(source_of, given, pages, c
     assert [len(answer) for answer in answers] == counts
 
 
-def test_small_request_asks_for_no_more(source_of):
+def test_a_small_request_asks_for_no_more(source_of):
     """Fewer records than a batch are requested with that number."""
     script = Script(GOOD)
     list(source_of(script).fetch(4, "s"))
     assert script.requests[0].url.params["results"] == "4"
 
 
-def test_parameters_of_the_url_stay():
+def test_query_parameters_of_the_url_are_kept():
     """Query parameters of the URL are kept."""
     script = Script(GOOD)
     source = HttpSource(
@@ -114,14 +114,14 @@ def test_parameters_of_the_url_stay():
     assert dict(script.requests[0].url.params) == {"nat": "gb", "results": "1", "page": "1", "seed": "s"}
 
 
-def test_user_agent(source_of):
+def test_the_client_sends_its_user_agent(source_of):
     """The client sends its User-Agent."""
     script = Script(GOOD)
     list(source_of(script).fetch(1, "s"))
     assert script.requests[0].headers["User-Agent"].startswith("penstock/")
 
 
-def test_answers_are_fetched_as_they_are_read(source_of):
+def test_a_page_is_requested_only_when_it_is_consumed(source_of):
     """A page is requested only when it is consumed."""
     script = Script(GOOD)
     batches = source_of(script).fetch(30, "s")
@@ -130,8 +130,8 @@ def test_answers_are_fetched_as_they_are_read(source_of):
 
 
 @pytest.mark.parametrize(("asked", "seed"), [(0, "s"), (-1, "s"), (5, ""), (100_001, "s")])
-def test_wrong_use(source_of, asked, seed):
-    """No records, no seed, or too many pages are rejected at the call, before any request."""
+def test_invalid_arguments_are_rejected_before_any_request(source_of, asked, seed):
+    """No records, no seed, or too many pages are rejected at the call."""
     script = Script(GOOD)
     with pytest.raises(UsageError):
         source_of(script).fetch(asked, seed)
@@ -141,14 +141,14 @@ def test_wrong_use(source_of, asked, seed):
 @pytest.mark.parametrize(
     "url", ["", "randomuser.me/api", "ftp://randomuser.me", "http://", "http://[::1", "http://x:y/"]
 )
-def test_wrong_url(url):
+def test_a_url_that_is_not_http_is_rejected(url):
     """A URL that is not HTTP is an invalid setting."""
     with pytest.raises(WrongSettings, match="PENSTOCK_SOURCE_URL"):
         HttpSource(url, timeout_s=1, attempts=1, batch_records=1)
 
 
-def test_configured():
-    """A source can be created from settings, optionally with another URL."""
+def test_a_source_can_be_created_from_settings():
+    """Optionally with another URL."""
     settings = read(source_url="http://a.test/api/", source_batch_records=7, source_max_wait_s=42)
     assert HttpSource.configured(settings)._address == "http://a.test/api/"
     assert HttpSource.configured(settings)._max_wait_s == 42
@@ -170,7 +170,7 @@ def test_configured():
         ("bücher.test", "http://xn--bcher-kva.test/"),
     ],
 )
-def test_a_host_that_is_allowed_is_asked(hosts, url):
+def test_allowed_hosts_are_requested(hosts, url):
     """Allowed hosts match on any port. The host of PENSTOCK_SOURCE_URL is always allowed."""
     settings = read(source_url="http://a.test/api/", source_hosts=hosts)
     assert HttpSource.configured(settings, url)._address == (url or "http://a.test/api/")
@@ -179,7 +179,7 @@ def test_a_host_that_is_allowed_is_asked(hosts, url):
 @pytest.mark.parametrize(
     "url", ["http://evil.test/", "http://b.test@evil.test/", "http://b.test.evil.test/", "http://[::1]/"]
 )
-def test_a_host_that_is_not_allowed_is_refused(url):
+def test_a_host_that_is_not_allowed_is_rejected(url):
     """A host that is not allowed is rejected before anything is sent, with the setting to change."""
     settings = read(source_url="http://a.test/api/", source_hosts="b.test")
     with pytest.raises(UsageError, match=r"is not allowed \(allowed: a\.test, b\.test\)") as failed:
@@ -189,8 +189,8 @@ def test_a_host_that_is_not_allowed_is_refused(url):
 
 
 @pytest.mark.parametrize("hosts", ["b.test:8080", "http://b.test", "b.test/x", "u@b.test", "b test", "*"])
-def test_a_list_of_hosts_holds_hosts(hosts):
-    """Entries other than host names are rejected: they would match nothing, or too much."""
+def test_a_list_of_hosts_contains_only_host_names(hosts):
+    """Other entries are rejected: they would match nothing, or too much."""
     with pytest.raises(WrongSettings, match=r"PENSTOCK_SOURCE_HOSTS: .* is not a host name"):
         HttpSource.configured(read(source_hosts=hosts))
 
@@ -212,7 +212,7 @@ WITH_PASSWORD = "http://me:secret@api.test/api/"
 @pytest.mark.parametrize(
     "to", ["http://evil.test/", "//evil.test/api/", "https://sub.api.test/", "http://me:secret@evil.test/"]
 )
-def test_a_password_follows_no_redirect_to_another_host(to):
+def test_a_password_is_not_sent_to_another_host_by_a_redirect(to):
     """A redirect to another host with credentials fails at once, without showing the password."""
     with pytest.raises(UsageError, match=r"redirects to .*to which user and password are not sent") as failed:
         redirected(to, url=WITH_PASSWORD)
@@ -226,12 +226,12 @@ def test_a_password_is_not_sent_in_clear_by_a_redirect():
 
 
 @pytest.mark.parametrize("to", ["/v2/", "http://api.test/v2/", "https://api.test/"])
-def test_a_password_follows_a_redirect_within_its_host(to):
+def test_a_password_is_sent_by_a_redirect_within_its_host(to):
     """Credentials are sent on a redirect to another path or to HTTPS of the same host."""
     assert len(redirected(to, url=WITH_PASSWORD)) == 2
 
 
-def test_a_redirect_leads_to_no_host_that_is_not_allowed():
+def test_allowed_hosts_apply_to_redirects():
     """Allowed hosts also apply to redirects."""
     hosts = frozenset({"api.test", "b.test"})
     assert redirected("http://b.test/", hosts=hosts)[1].host == "b.test"
@@ -264,7 +264,7 @@ AGAIN = {
 
 
 @pytest.mark.parametrize("trouble", AGAIN.values(), ids=AGAIN)
-def test_asked_again(source_of, trouble):
+def test_transient_failures_are_retried(source_of, trouble):
     """Transient failures are retried with the same parameters until a valid response."""
     script = Script(trouble, trouble, GOOD)
     assert listed(source_of(script).fetch(10, "s")) == GOOD["results"]
@@ -276,7 +276,7 @@ UNREACHABLE = {"no connection", "no answer", "connection closed"}
 
 
 @pytest.mark.parametrize("name", [name for name in AGAIN if name not in UNREACHABLE])
-def test_refused_after_the_last_attempt(source_of, name):
+def test_invalid_responses_fail_after_the_last_attempt(source_of, name):
     """An API with only invalid responses fails after the last attempt: exit 1."""
     script = Script(AGAIN[name])
     with pytest.raises(SourceRefused) as caught:
@@ -296,7 +296,7 @@ def test_unreachable_after_the_last_attempt(source_of, name):
     assert caught.value.exit_code == 3
 
 
-def test_nobody_listens(unused_port):
+def test_a_closed_port_is_unreachable(unused_port):
     """A closed port is unreachable."""
     source = HttpSource(f"http://127.0.0.1:{unused_port}/", timeout_s=5, attempts=2, batch_records=1)
     with pytest.raises(SourceUnreachable):
@@ -311,8 +311,8 @@ def unused_port():
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
-def test_refused_at_once(source_of, code):
-    """Other client errors are not retried. The message quotes the API."""
+def test_other_client_errors_are_not_retried(source_of, code):
+    """The message quotes the API."""
     script = Script(status(code, json={"error": "no such thing"}))
     with pytest.raises(SourceRefused, match="no such thing") as caught:
         list(source_of(script).fetch(10, "s"))
@@ -320,26 +320,26 @@ def test_refused_at_once(source_of, code):
     assert caught.value.status == code
 
 
-def test_own_words_after_the_last_attempt(source_of):
+def test_the_apis_error_is_reported_after_the_last_attempt(source_of):
     """The error in a response with status 200 is reported after the last attempt."""
     with pytest.raises(SourceRefused, match="Uh oh, something has gone wrong"):
         list(source_of(Script({"error": "Uh oh, something has gone wrong."})).fetch(10, "s"))
 
 
-def test_endless_redirects(source_of):
+def test_endless_redirects_fail(source_of):
     """Endless redirects fail."""
     script = Script(status(302, headers={"Location": "/api/"}))
     with pytest.raises(SourceRefused, match="redirect"):
         list(source_of(script).fetch(1, "s"))
 
 
-def test_redirect_is_followed(source_of):
+def test_redirects_are_followed(source_of):
     """Redirects are followed."""
     script = Script(status(301, headers={"Location": "http://new.test/api/"}), GOOD)
     assert len(listed(source_of(script).fetch(10, "s"))) == 10
 
 
-def test_too_large_an_answer(source_of, monkeypatch):
+def test_a_response_that_is_too_large_is_aborted(source_of, monkeypatch):
     """A response over the size limit is aborted at once. The message names the setting to lower."""
     monkeypatch.setattr(client_module, "RESPONSE_MAX_BYTES", 1000)
     unread = AssertionError("read on")
@@ -349,7 +349,7 @@ def test_too_large_an_answer(source_of, monkeypatch):
     assert len(script.requests) == 1
 
 
-def test_trickling_answer(source_of, monkeypatch):
+def test_a_slow_response_times_out(source_of, monkeypatch):
     """A response that is still arriving after the timeout counts as a timeout."""
     clock_s = iter(range(0, 10_000, 3))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock_s))
@@ -366,7 +366,7 @@ def waits(monkeypatch) -> list[float]:
         yield recorded
 
 
-def test_back_off_grows(source_of, waits):
+def test_waits_grow_without_retry_after(source_of, waits):
     """Without Retry-After the waits grow with backoff and jitter."""
     with pytest.raises(SourceRefused):
         list(source_of(Script(status(503)), attempts=6).fetch(10, "s"))
@@ -376,7 +376,7 @@ def test_back_off_grows(source_of, waits):
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_retry_after_is_waited_for(source_of, waits, code):
+def test_retry_after_is_respected(source_of, waits, code):
     """The wait is the API's Retry-After plus jitter."""
     script = Script(status(code, headers={"Retry-After": "5"}), GOOD)
     list(source_of(script).fetch(10, "s"))
@@ -390,7 +390,7 @@ def test_retry_after_is_bounded(source_of, waits):
     assert 90 <= waits[0] <= 90.5
 
 
-def test_the_waits_for_one_answer_are_bounded_together(source_of, waits):
+def test_the_waits_for_one_response_are_bounded_in_total(source_of, waits):
     """Repeated waits add up to at most the longest configured wait. The hint names the setting."""
     script = Script(status(429, headers={"Retry-After": "40"}))
     with pytest.raises(SourceRefused, match="PENSTOCK_SOURCE_MAX_WAIT_S") as caught:
@@ -400,7 +400,7 @@ def test_the_waits_for_one_answer_are_bounded_together(source_of, waits):
     assert caught.value.status == 429
 
 
-def test_a_wait_that_is_not_allowed_is_a_refusal(source_of, waits):
+def test_without_an_allowed_wait_retry_after_is_an_error(source_of, waits):
     """With a longest wait of 0, a response with Retry-After is not retried."""
     script = Script(status(429, headers={"Retry-After": "1"}))
     with pytest.raises(SourceRefused):
@@ -408,7 +408,7 @@ def test_a_wait_that_is_not_allowed_is_a_refusal(source_of, waits):
     assert (waits, len(script.requests)) == ([], 1)
 
 
-def test_a_rate_limit_told_by_403_is_waited_for(source_of, waits):
+def test_a_403_with_a_rate_limit_is_retried(source_of, waits):
     """A 403 with an exhausted rate limit, as GitHub sends it, is retried after its reset."""
     reset = str(int(time.time()) + 20)
     limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
@@ -417,7 +417,7 @@ def test_a_rate_limit_told_by_403_is_waited_for(source_of, waits):
     assert 18 <= waits[0] <= 20.5
 
 
-def test_a_page_with_a_bad_entry_is_given(source_of):
+def test_a_page_with_a_bad_entry_is_returned(source_of):
     """A page with an invalid entry is not retried: the entry is unreadable, in its place."""
     body = b'\xef\xbb\xbf{"error": null, "results": [1, NaN, 3]}'
     script = Script(streamed(body))
@@ -425,7 +425,7 @@ def test_a_page_with_a_bad_entry_is_given(source_of):
     assert len(script.requests) == 1
 
 
-def test_errors_pickle(source_of):
+def test_errors_can_be_pickled(source_of):
     """A source error can be pickled with its facts."""
     with pytest.raises(SourceRefused) as caught:
         list(source_of(Script(status(503, headers={"Retry-After": "5"}))).fetch(10, "s"))
@@ -433,7 +433,7 @@ def test_errors_pickle(source_of):
     assert (str(copy), copy.wait_s) == (str(caught.value), 5)
 
 
-def test_password_stays_out_of_messages():
+def test_passwords_do_not_appear_in_messages():
     """A password in the URL does not appear in messages."""
     script = httpx2.MockTransport(Script(status(503)))
     source = HttpSource("http://me:secret@api.test/", timeout_s=5, attempts=1, batch_records=1, transport=script)
@@ -453,16 +453,16 @@ def test_loopback_is_never_proxied(monkeypatch, served, captured_file):
 # with the stand-in
 
 
-def test_same_seed_same_users(served):
-    """The same seed returns the same users, another seed others, and no user twice."""
+def test_the_same_seed_returns_the_same_users(served):
+    """Another seed returns others, and no user twice."""
     source = HttpSource(served(make_app()), timeout_s=20, attempts=1, batch_records=20)
     users = listed(source.fetch(50, "first"))
     assert listed(source.fetch(50, "first")) == users
     assert len({user["login"]["uuid"] for user in [*users, *listed(source.fetch(50, "two"))]}) == 100
 
 
-def test_captured_answer(served, captured_file):
-    """A captured response is fetched unchanged, in pages of any size."""
+def test_a_captured_response_is_fetched_unchanged(served, captured_file):
+    """In pages of any size."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
     url = served(make_app(load_captured_users(captured_file)))
     for batch_records in (7, 30, 500):
@@ -470,7 +470,7 @@ def test_captured_answer(served, captured_file):
         assert listed(source.fetch(30, "s")) == captured
 
 
-def test_hostile_stand_in(served):
+def test_a_hostile_stand_in_loses_no_users(served):
     """With faults in half of all responses, exactly the requested users are fetched, including damaged ones."""
     hostility = Hostility(rate=0.5, seed="t", slow_s=0.001)
     source = HttpSource(served(make_app(hostility=hostility)), timeout_s=20, attempts=50, batch_records=10)

@@ -40,7 +40,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD)
-def test_a_bad_entry_spoils_no_other(bad, reason):
+def test_a_bad_entry_affects_no_other(bad, reason):
     """An invalid entry stays in its place as bytes with the error. Its neighbours are as on a valid page."""
     page = read_page(b'{"info": {"n": 1}, "results": [ %s , %s,%s ]}' % (EXACT, bad, EXACT))
     first, unreadable, last = page["results"]
@@ -56,13 +56,13 @@ GOOD_PAGE = b'{"error": null, "results": [%s, null, 7, "x"]}' % EXACT
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_a_byte_order_mark_is_no_fault(encoding):
+def test_a_byte_order_mark_is_accepted(encoding):
     """A page in any Unicode encoding, with or without byte order mark, is parsed like UTF-8."""
     text = '{"results": ["Malmö"], "info": {}}'
     assert read_page(text.encode(encoding)) == {"results": ["Malmö"], "info": {}}
 
 
-def test_a_page_with_a_mark_and_a_bad_entry_is_read():
+def test_a_page_with_a_byte_order_mark_and_a_bad_entry_is_read():
     """Every invalid entry of a page is found."""
     page = read_page(b"\xef\xbb\xbf" + GOOD_PAGE.replace(b"null, 7", b"NaN, 7"))
     assert page["error"] is None
@@ -80,7 +80,7 @@ def test_a_page_with_a_mark_and_a_bad_entry_is_read():
         b'{"\\u0072esults": [1, 2], "info": undefined}',
     ],
 )
-def test_what_is_wrong_beside_the_entries_is_no_fault_of_theirs(page):
+def test_errors_outside_the_entries_do_not_affect_them(page):
     """Entries are returned if they can be parsed, whatever else is on the page."""
     assert read_page(page)["results"] == [1, 2]
 
@@ -102,13 +102,13 @@ def test_what_is_wrong_beside_the_entries_is_no_fault_of_theirs(page):
     ],
     ids=range(11),
 )
-def test_a_page_whose_entries_have_no_clear_ends_is_not_read(page):
+def test_a_page_without_clear_entry_boundaries_is_an_error(page):
     """Truncated pages and pages that are not JSON are errors."""
     with pytest.raises(ValueError, match=r"\S"):
         read_page(page)
 
 
-def test_a_repeated_name_is_found_on_a_page_that_is_good_json():
+def test_a_duplicate_name_is_found_on_a_page_of_valid_json():
     """A duplicate name is found whatever the quotes and escapes. The same name in another object is no duplicate."""
     twice = read_page(b'{"results": [{"a": "\\"", "a": "\\u0022"}, {"a": {"a": "\\u0022\\\\"}}]}')
     assert isinstance(twice["results"][0], Unreadable)
@@ -124,8 +124,8 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES), st.booleans(), st.sampled_from([None, 2]))
-def test_entries_of_a_good_page_are_the_same_on_a_bad_one(entries, ascii_only, indent):
-    """Valid entries are the same on any page, whatever their content."""
+def test_valid_entries_are_the_same_on_any_page(entries, ascii_only, indent):
+    """Whatever their content."""
     text = json.dumps({"results": entries}, ensure_ascii=ascii_only, indent=indent)
     good = read_page(text.encode())["results"]
     bad = read_page((text[:-1] + ', "info": NaN}').encode())["results"]
@@ -133,7 +133,7 @@ def test_entries_of_a_good_page_are_the_same_on_a_bad_one(entries, ascii_only, i
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_are_another_error(body):
+def test_no_bytes_raise_another_error(body):
     """Arbitrary bytes are a page or a ValueError. Arbitrary entries are a value or unreadable."""
     for page in (body, b'{"results": [%s]}' % body):
         try:
@@ -163,7 +163,7 @@ def test_an_array_is_split_at_its_own_commas(text, parts):
 SECRET = frozenset({"password", "salt"})
 
 
-def test_secret_fields_are_left_out_of_an_unreadable_entry():
+def test_secret_fields_are_removed_from_an_unreadable_entry():
     """Secret members are removed at any depth, also with escaped or duplicate names. The rest is kept."""
     entry = read_entry(
         b'{"n": NaN, "n": 1, "login": {"password": "s3cret", "p\\u0061ssword": {"x": "s3cret"}, "salt": 5},'
@@ -173,7 +173,7 @@ def test_secret_fields_are_left_out_of_an_unreadable_entry():
     assert kept == Unreadable(b'{"n": NaN, "n": 1, "login": {}, "t": "\\udcff"}', entry.message)
 
 
-def test_an_entry_that_holds_nothing_secret_keeps_its_bytes():
+def test_an_entry_without_secrets_keeps_its_bytes():
     """An entry without secret members is kept byte for byte."""
     entry = Unreadable(b'{"n":  NaN, "t": "\xff"}', "wrong")
     assert entry.without(SECRET) == entry
@@ -184,7 +184,7 @@ def test_an_entry_that_holds_nothing_secret_keeps_its_bytes():
     "value",
     [b"{'password': 's3cret'}", b'{"a": undefined, "salt": "s3cret"}', b'{"a": "x"y", "password": "s3cret", "z"w"}'],
 )
-def test_an_entry_that_may_hide_a_secret_is_not_kept(value):
+def test_an_entry_that_may_hide_a_secret_is_dropped(value):
     """An entry in which a secret field cannot be located is dropped, with its size in the message."""
     kept = Unreadable(value, "wrong").without(SECRET)
     assert kept == Unreadable(

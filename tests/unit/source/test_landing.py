@@ -11,7 +11,7 @@ def given(staging: Staging) -> list[list[Any]]:
     return [answer for answer, _ in staging.read_responses()]
 
 
-def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
+def test_responses_are_read_back_in_order(tmp_path: Path) -> None:
     """Responses are read back unchanged and in order, also by a later process."""
     first, second = [{"a": 1}, None, "x"], [{"ü": [1.5, True]}]
     Staging(tmp_path, "run").write_response(first)
@@ -19,15 +19,15 @@ def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
     assert given(Staging(tmp_path, "run")) == [first, second]
 
 
-def test_runs_do_not_see_each_other(tmp_path: Path) -> None:
+def test_runs_are_separate(tmp_path: Path) -> None:
     """Every run id has its own folder, whatever its characters."""
     Staging(tmp_path, "scheduled__2026-11-23T00:00:00+00:00").write_response([1])
     assert list(Staging(tmp_path, "../scheduled").read_responses()) == []
     assert [path.parent for path in tmp_path.iterdir()] == [tmp_path]
 
 
-def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
-    """An incomplete file is ignored, and the next response is written nevertheless."""
+def test_an_incomplete_response_is_ignored(tmp_path: Path) -> None:
+    """And the next response is written nevertheless."""
     staging = Staging(tmp_path, "run")
     staging.write_response([1])
     (folder,) = tmp_path.iterdir()
@@ -38,7 +38,7 @@ def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
     assert given(staging) == [[1], [2]]
 
 
-def test_what_other_runs_kept_is_forgotten_in_time(tmp_path: Path) -> None:
+def test_old_responses_of_other_runs_are_deleted(tmp_path: Path) -> None:
     """Only old responses of other runs are deleted."""
     for run in ("old", "young", "ours"):
         Staging(tmp_path, run).write_response([run])
@@ -48,7 +48,7 @@ def test_what_other_runs_kept_is_forgotten_in_time(tmp_path: Path) -> None:
     assert [given(Staging(tmp_path, run)) for run in ("old", "young", "ours")] == [[], [["young"]], [["ours"]]]
 
 
-def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> None:
+def test_a_response_keeps_its_staging_time(tmp_path: Path) -> None:
     """A response is read with the time it was staged, in ms since the epoch."""
     before_ms = time.time_ns() // 1_000_000
     Staging(tmp_path, "run").write_response([1])
@@ -59,7 +59,7 @@ def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> No
     assert list(Staging(tmp_path, "run").read_responses()) == [([1], 1_700_000_000_123)]
 
 
-def test_unreadable_entries_come_back_in_their_places(tmp_path: Path) -> None:
+def test_unreadable_entries_are_read_back_in_their_places(tmp_path: Path) -> None:
     """Unreadable entries are read back byte for byte. A valid entry of the same shape is not mistaken for one."""
     bad = Unreadable(b'{"n": NaN, "t": "\xff\x00"}', "wrong")
     alike = {"entries": [], "unreadable": {"0": {"value": "", "message": ""}}}
@@ -69,8 +69,8 @@ def test_unreadable_entries_come_back_in_their_places(tmp_path: Path) -> None:
     assert given(Staging(tmp_path, "run")) == [answer, [alike]]
 
 
-def test_an_entry_is_read_as_it_was_kept(tmp_path: Path) -> None:
-    """An entry is read as it was staged, even if the reader changed it in memory."""
+def test_an_entry_is_read_as_it_was_staged(tmp_path: Path) -> None:
+    """Even if the reader changed it in memory."""
     staging = Staging(tmp_path, "run")
     first, second = [{"a": 1}], [{"b": 2}, {"c": 3}]
     staging.write_response(first)

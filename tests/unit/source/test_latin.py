@@ -22,6 +22,6 @@ from penstock.source.latin import to_latin
         ("山田", "user"),
     ],
 )
-def test_to_latin(name, latin):
+def test_a_name_in_any_script_becomes_ascii(name, latin):
     """A name in any script becomes the local part of an e-mail address."""
     assert to_latin(name) == latin

@@ -27,8 +27,8 @@ RESET = {"X-RateLimit-Reset": str(EPOCH_S + 20)}
         ("2026-01-01T12:00:30Z", 30),
     ],
 )
-def test_retry_after(header, seconds):
-    """Retry-After is parsed as seconds or as a date, and ignored if invalid."""
+def test_retry_after_is_parsed(header, seconds):
+    """As seconds or as a date, and ignored if invalid."""
     assert wait_s(Headers({"Retry-After": header}), NOW) == seconds
 
 
@@ -50,7 +50,7 @@ def test_retry_after(header, seconds):
     ],
     ids=str,
 )
-def test_the_reset_of_a_rate_limit(headers, seconds):
+def test_the_reset_of_a_rate_limit_is_parsed(headers, seconds):
     """The reset of an exhausted limit is seconds from now or an epoch. Retry-After takes precedence."""
     assert wait_s(Headers(headers), NOW) == pytest.approx(seconds)
 
@@ -60,13 +60,13 @@ def test_the_reset_of_a_rate_limit(headers, seconds):
     [RESET, RESET | {"X-RateLimit-Remaining": "0"}, {"X-RateLimit-Remaining": "0"}, {"Retry-After": "3"}],
     ids=str,
 )
-def test_a_403_that_tells_of_a_limit_is_retryable_request(headers):
+def test_a_403_with_an_exhausted_limit_is_retryable(headers):
     """A 403 with an exhausted rate limit is retryable."""
     assert is_retryable(403, Headers(headers))
 
 
 @pytest.mark.parametrize("headers", [{}, RESET | {"X-RateLimit-Remaining": "4999"}, {"Retry-After": ""}], ids=str)
-def test_a_403_without_a_limit_is_a_refusal(headers):
+def test_a_403_without_a_limit_is_final(headers):
     """A 403 is final while the rate limit has requests left."""
     assert not is_retryable(403, Headers(headers))
 

@@ -17,8 +17,8 @@ print("stopped cleanly")
 """
 
 
-def test_taken_port():
-    """A port in use is an error that names the port and the setting to change."""
+def test_a_port_in_use_is_an_error():
+    """The error names the port and the setting to change."""
     with open_listener(0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortTaken, match=f"port {port} is in use") as caught:
@@ -26,14 +26,14 @@ def test_taken_port():
     assert "PENSTOCK_SOURCE_PORT" in caught.value.hint
 
 
-def test_loopback_only():
+def test_the_stand_in_listens_only_on_loopback():
     """The stand-in listens only on loopback."""
     with open_listener(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_clean_stop(number):
+def test_a_signal_shuts_down_cleanly(number):
     """SIGTERM and SIGINT shut it down cleanly: exit 0, nothing in the log."""
     with open_listener(0) as listener:
         port = listener.getsockname()[1]

@@ -24,7 +24,7 @@ def users(query: str) -> list:
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/1.4", "/api/1.4/"])
-def test_addresses(path):
+def test_every_url_responds(path):
     """All URLs of the API respond, with one user by default."""
     answer = get(make_app(), path)
     assert answer.status_code == 200
@@ -33,24 +33,24 @@ def test_addresses(path):
     assert len(answer.json()["results"]) == 1
 
 
-def test_other_version():
+def test_other_versions_are_not_found():
     """Other versions of the API respond with 404."""
     assert get(make_app(), "/api/1.3/").status_code == 404
 
 
-def test_health():
+def test_health_responds_despite_faults():
     """The health endpoint responds even with a fault rate of 1."""
     assert get(make_app(hostility=Hostility(rate=1)), "/health").status_code == 200
 
 
-def test_info(captured_file):
+def test_info_has_the_captured_format(captured_file):
     """`info` has seed, results and page, in the format of a captured response."""
     info = get(make_app(), "/api/?seed=s&results=3&page=2").json()["info"]
     assert info == {"seed": "s", "results": 3, "page": 2, "version": "1.4"}
     assert list(info) == list(msgspec.json.decode(captured_file.read_bytes())["info"])
 
 
-def test_no_seed():
+def test_without_a_seed_users_differ():
     """Without a seed, each response has different users and the seed it used."""
     app = make_app()
     first, second = get(app, "/api/?results=5").json(), get(app, "/api/?results=5").json()
@@ -73,23 +73,23 @@ def test_no_seed():
         ("5000", 5000),
     ],
 )
-def test_results(given, count):
+def test_results_is_the_number_of_users(given, count):
     """`results` is 1 to 5000. Other values count as 1."""
     assert len(users(f"seed=s&inc=nat&results={given}")) == count
 
 
 @pytest.mark.parametrize("page", ["", "0", "-1", "x", "10001"])
-def test_page_out_of_range(page):
+def test_a_page_out_of_range_is_page_1(page):
     """A page out of range counts as page 1."""
     assert users(f"seed=s&page={page}") == users("seed=s&page=1")
 
 
-def test_pages_are_windows():
+def test_pages_have_no_gaps_or_overlaps():
     """Pages of one size have no gaps or overlaps."""
     assert users("seed=s&results=10&page=1") + users("seed=s&results=10&page=2") == users("seed=s&results=20")
 
 
-def test_same_query_same_users():
+def test_the_same_query_returns_the_same_users():
     """The same seed returns the same users from another app."""
     query = "seed=s&results=20&nat=ir,ua&gender=female"
     assert users(query) == users(query)
@@ -99,7 +99,7 @@ def test_same_query_same_users():
     ("nat", "given"),
     [("gb", {"GB"}), ("GB,no", {"GB", "NO"}), (" tr , ", {"TR"}), ("xx", None), ("gb,xx", None), ("", None)],
 )
-def test_nat(nat, given):
+def test_nat_selects_nationalities(nat, given):
     """`nat` is a list of nationalities, ignored if one is unknown."""
     assert {user["nat"] for user in users(f"seed=s&results=400&nat={nat}")} == (given or set(NATIONALITIES))
 
@@ -108,7 +108,7 @@ def test_nat(nat, given):
     ("gender", "given"),
     [("female", {"female"}), ("male", {"male"}), ("x", {"male", "female"}), ("", {"male", "female"})],
 )
-def test_gender(gender, given):
+def test_gender_selects_a_gender(gender, given):
     """`gender` is female or male. Other values are ignored."""
     assert {user["gender"] for user in users(f"seed=s&results=50&gender={gender}")} == given
 
@@ -124,14 +124,14 @@ def test_gender(gender, given):
         ("inc=&exc=", list(FIELDS)),
     ],
 )
-def test_inc_and_exc(query, fields):
+def test_inc_and_exc_select_fields(query, fields):
     """`inc` and `exc` select top-level fields and do not change their values."""
     whole, chosen = users("seed=s")[0], users(f"seed=s&{query}")[0]
     assert list(chosen) == fields
     assert chosen == {field: whole[field] for field in fields}
 
 
-def test_format():
+def test_formats_other_than_json_are_an_error():
     """Formats other than JSON are answered with an error."""
     assert get(make_app(), "/api/?format=JSON").status_code == 200
     answer = get(make_app(), "/api/?format=csv")
@@ -142,7 +142,7 @@ def test_format():
 # a captured answer
 
 
-def test_captured_answer(captured_file):
+def test_a_captured_response_is_served_unchanged(captured_file):
     """The users of a captured response are served unchanged, at most all of them."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
     answer = get(make_app(load_captured_users(captured_file)), "/api/?results=500&seed=s").json()
@@ -150,7 +150,7 @@ def test_captured_answer(captured_file):
     assert answer["info"]["results"] == 30
 
 
-def test_captured_answer_in_pages(captured_file):
+def test_a_captured_response_is_served_in_pages(captured_file):
     """Pages iterate over the captured users and start over at the end."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
     app = make_app(load_captured_users(captured_file))
@@ -158,7 +158,7 @@ def test_captured_answer_in_pages(captured_file):
     assert get(app, "/api/?results=20&page=2").json()["results"] == captured[20:] + captured[:10]
 
 
-def test_captured_answer_filtered(captured_file):
+def test_a_captured_response_is_filtered(captured_file):
     """`nat` and `gender` filter the captured users, possibly to none."""
     app = make_app(load_captured_users(captured_file))
     users = get(app, "/api/?results=30&nat=au&gender=female").json()["results"]
@@ -167,8 +167,8 @@ def test_captured_answer_filtered(captured_file):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": 1}', '{"results": [1]}'])
-def test_not_an_answer(tmp_path, content):
-    """A file that is not a response is rejected when the stand-in is created."""
+def test_a_file_that_is_not_a_response_is_rejected(tmp_path, content):
+    """When the stand-in is created."""
     file = tmp_path / "answer.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=r"answer\.json"):
@@ -193,7 +193,7 @@ class Always(Hostility):
     ("trouble", "status", "retry_after"),
     [(ResponseFault.THROTTLED, 429, "1"), (ResponseFault.OVERLOADED, 503, None), (ResponseFault.ERROR, 200, None)],
 )
-def test_trouble_instead(trouble, status, retry_after):
+def test_faulty_responses_contain_no_users(trouble, status, retry_after):
     """Throttled, overloaded and error responses contain no users."""
     answer = get(make_app(hostility=Always(trouble)), "/api/")
     assert answer.status_code == status
@@ -201,7 +201,7 @@ def test_trouble_instead(trouble, status, retry_after):
     assert "results" not in answer.text
 
 
-def test_truncated():
+def test_a_truncated_response_is_invalid_json():
     """A truncated response has a correct length and invalid JSON."""
     answer = get(make_app(hostility=Always(ResponseFault.TRUNCATED)), "/api/")
     assert int(answer.headers["Content-Length"]) == len(answer.content)
@@ -209,7 +209,7 @@ def test_truncated():
         answer.json()
 
 
-def test_slow(monkeypatch):
+def test_a_slow_response_is_valid(monkeypatch):
     """A slow response is valid but delayed."""
     delays = []
 
@@ -222,7 +222,7 @@ def test_slow(monkeypatch):
     assert delays == [3]
 
 
-def test_cut(served):
+def test_a_cut_response_ends_early(served):
     """A cut response ends before its Content-Length, which clients detect."""
     url = served(make_app(hostility=Always(ResponseFault.CUT)))
     with (
@@ -232,7 +232,7 @@ def test_cut(served):
         client.get(url)
 
 
-def test_damaged_users_come_again():
+def test_damaged_users_are_the_same_in_every_request():
     """Damaged users are the same in every request and page size, so that a retry gets the same ones."""
     app = make_app(hostility=Always(ResponseFault.NONE, rate=0.5))
     whole = get(app, "/api/?seed=s&results=20").json()["results"]

@@ -30,7 +30,7 @@ def _texts(service: Service) -> Iterator[str]:
     yield from (file.text for file in service.files)
 
 
-def test_needs_form_an_order(services: dict[str, Service]) -> None:
+def test_dependencies_have_an_order(services: dict[str, Service]) -> None:
     """Every dependency is a service, and there are no cycles."""
     order = list(TopologicalSorter({name: service.needs for name, service in services.items()}).static_order())
     assert set(order) == set(services)
@@ -88,7 +88,7 @@ def test_files_with_secrets_are_private(services: dict[str, Service], environmen
             assert file.mode & 0o077 == 0, file.path
 
 
-def test_everything_is_below_home(services: dict[str, Service], environment: StackEnvironment) -> None:
+def test_all_data_is_below_the_data_directory(services: dict[str, Service], environment: StackEnvironment) -> None:
     """Services write only below the data directory."""
     for service in services.values():
         paths = [*service.folders, *(file.path for file in service.files), *(step.done for step in service.prepare)]

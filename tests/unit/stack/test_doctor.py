@@ -70,7 +70,7 @@ def test_jars_that_differ_from_the_lock_are_listed(environment: StackEnvironment
 
 
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a%b"])
-def test_a_home_that_class_paths_cannot_contain_is_rejected(name: str) -> None:
+def test_a_data_directory_that_class_paths_cannot_contain_is_rejected(name: str) -> None:
     """Java splits class paths at colons, so such a data directory is rejected at once."""
     with pytest.raises(WrongSettings, match="PENSTOCK_HOME"):
         layout.resolve_layout(config.read(home=Path("/tmp") / name))
@@ -84,14 +84,14 @@ def test_secrets_are_generated_once_and_private(environment: StackEnvironment) -
 
 
 def test_concurrent_commands_share_their_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
-    """Whoever is first generates them; each of the others reads those."""
+    """The first one generates them; each of the others reads those."""
     fresh = replace(environment.layout, home=tmp_path / "fresh")
     with ThreadPoolExecutor(8) as pool:
         loaded = list(pool.map(lambda _: credentials.load_secrets(fresh), range(8)))
     assert all(each == credentials.load_secrets(fresh) for each in loaded)
 
 
-def test_two_homes_have_different_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
+def test_two_data_directories_have_different_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
     """Secrets are random, not derived from the path."""
     other = credentials.load_secrets(replace(environment.layout, home=tmp_path / "other"))
     assert not set(other.values()) & set(environment.secrets.values())

@@ -135,14 +135,14 @@ def test_a_new_lock_replaces_the_group(environment: StackEnvironment, locked: di
 
 def test_a_group_is_installed_from_the_given_lock(environment: StackEnvironment, tmp_path: Path) -> None:
     """Jars and stamp are those of the given lock, not of penstock's own."""
-    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
-    one.write_text(lock.render_lock({"group": {str(ONE): SHA}}), encoding="utf-8")
+    first, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    first.write_text(lock.render_lock({"group": {str(ONE): SHA}}), encoding="utf-8")
     other.write_text(lock.render_lock({"group": {"org.example:two:2.0": SHA}}), encoding="utf-8")
-    jars.install_group(environment.layout, "group", lock=one, fetch=Repository(GOOD))
+    jars.install_group(environment.layout, "group", lock=first, fetch=Repository(GOOD))
     assert [path.name for path in (environment.layout.jars / "group").glob("*.jar")] == [file_name(ONE)]
-    assert jars.is_installed(environment.layout, "group", one)
+    assert jars.is_installed(environment.layout, "group", first)
     assert not jars.is_installed(environment.layout, "group", other)
-    assert jars.group_digest("group", one) != jars.group_digest("group", other)
+    assert jars.group_digest("group", first) != jars.group_digest("group", other)
     with pytest.raises(KeyError):
         jars.install_group(environment.layout, "group", fetch=Repository(GOOD))
 
@@ -160,7 +160,7 @@ def test_an_interrupted_installation_does_not_count(
     assert not jars.is_installed(environment.layout, "group")
 
 
-def test_homes_share_downloads(
+def test_data_directories_share_downloads(
     tmp_path: Path, environment: StackEnvironment, locked: dict[str, dict[Artifact, str]]
 ) -> None:
     """Two data directories with a shared cache download only once."""

@@ -135,8 +135,8 @@ def test_a_timeout_shows_state_and_log(environment: StackEnvironment) -> None:
         starter.bring_up(_service("a", probe=never_ready))
 
 
-def test_a_restart_by_the_supervisor_counts_as_death(environment: StackEnvironment) -> None:
-    """A restart by the supervisor between two probes counts as a death."""
+def test_a_restart_by_the_supervisor_counts_as_a_failure(environment: StackEnvironment) -> None:
+    """A restart by the supervisor between two probes counts as a failed start."""
     fake = FakeSupervisor()
     ids = iter(range(100, 200))
     fake.processes = lambda: {"a": Process("a", "RUNNING", next(ids), 0.0, "")}  # type: ignore[method-assign]

@@ -135,7 +135,7 @@ def _never(*_: object) -> None:
         (Process("x", "UNSUPERVISED", 1, 0, "gone"), True, "unsupervised"),
     ],
 )
-def test_state_is_what_the_probe_says(
+def test_the_state_is_that_of_the_probe(
     environment: StackEnvironment, process: Process | None, ready: bool, state: str
 ) -> None:
     """A running process is ready if its probe succeeds, and failing if it has not for too long."""
@@ -270,10 +270,10 @@ def test_a_running_service_that_is_stuck_is_not_ready(
 @pytest.mark.parametrize(
     ("beat_s", "started_s", "fine"), [(None, 0, False), (-5, -60, True), (-31, -60, False), (-60, -30, False)]
 )
-def test_a_watch_that_polls_is_ready(
+def test_a_polling_watcher_is_ready(
     environment: StackEnvironment, beat_s: float | None, started_s: float, fine: bool
 ) -> None:
-    """The watch is ready if its heartbeat is recent and newer than its process."""
+    """The watcher is ready if its heartbeat is recent and newer than its process."""
     now_s, beat = time.time(), environment.settings.watch_beat
     if beat_s is not None:
         beat.parent.mkdir(parents=True, exist_ok=True)

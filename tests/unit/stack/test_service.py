@@ -50,7 +50,7 @@ def test_a_template_without_its_value_is_an_error() -> None:
         ("/Żółw/😀", r"/\u017b\u00f3\u0142w/\ud83d\ude00"),
     ],
 )
-def test_java_reads_every_letter_of_a_properties_file(folder: str, written: str) -> None:
-    """Paths are escaped for java.util.Properties, which reads ISO 8859-1. Else Kafka would use another folder."""
+def test_java_reads_every_character_of_a_properties_file(folder: str, written: str) -> None:
+    """Paths are escaped for java.util.Properties, which reads ISO 8859-1. Otherwise Kafka would use another folder."""
     assert f"dataDir={written}\n" in render_template("zookeeper.properties", data=folder, port=1)
     assert f"log.dirs={written}\n" in render_template("kafka.properties", data=folder, port=1, controller=2)

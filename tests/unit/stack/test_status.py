@@ -1,4 +1,4 @@
-"""Details that status shows besides the state of a service."""
+"""Details that status shows next to the state of a service."""
 
 from pathlib import Path
 

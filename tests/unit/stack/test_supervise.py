@@ -58,7 +58,7 @@ def test_a_path_with_a_space_stays_one_word(environment: StackEnvironment, tmp_p
     assert shlex.split(command) == [str(supervise.script_path(layout, "kafka"))]
 
 
-def test_a_long_home_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_data_directory_path_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket path fits the kernel's limit of 107 bytes, however long the data directory's path is."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     long = Path("/") / ("x" * 120) / "run"
@@ -81,7 +81,7 @@ def test_services_do_not_inherit_their_own_variables() -> None:
     assert supervise.filter_environment(shell) == {"HTTPS_PROXY": "http://proxy", "PATH": "/bin"}
 
 
-def test_no_supervisor_is_no_error(environment: StackEnvironment) -> None:
+def test_a_missing_supervisor_is_no_error(environment: StackEnvironment) -> None:
     """Without a supervisor, queries return empty results."""
     supervisor = Supervisor(environment.layout)
     assert (supervisor.pid(), supervisor.processes()) == (0, {})

@@ -58,14 +58,14 @@ def view(*points: Point) -> View:
     )
 
 
-def context(settings: Settings, found: View) -> Any:
+def context(settings: Settings, result: View) -> Any:
     """Return a context whose last poll is this view."""
     pipeline = pipelines.of(settings)
     made = SimpleNamespace(
         settings=settings,
         pipeline=pipeline,
         keyspace=pipeline.keyspace,
-        view=found,
+        view=result,
         kafka=None,
         host=SimpleNamespace(is_local=False),
     )

@@ -13,9 +13,9 @@ from penstock.web import api
 from tests.unit.web import contexts
 
 
-def client(settings: Settings, found: View) -> TestClient:
+def client(settings: Settings, result: View) -> TestClient:
     app = FastAPI()
-    api.register(app, contexts.context(settings, found))
+    api.register(app, contexts.context(settings, result))
     return TestClient(app)
 
 
@@ -25,67 +25,67 @@ def document(settings: Settings) -> Any:
 
 
 def routes(document: Any) -> Any:
-    return [(path, method, route) for path, found in document["paths"].items() for method, route in found.items()]
+    return [(path, method, route) for path, value in document["paths"].items() for method, route in value.items()]
 
 
 def test_the_api_is_read_only(document: Any) -> None:
-    """There are GET routes alone."""
+    """All routes are GET."""
     assert routes(document)
     assert {method for _, method, _ in routes(document)} == {"get"}
 
 
-def test_every_route_says_what_it_gives(document: Any) -> None:
-    """Each has a description, and a shape for its answer."""
+def test_every_route_is_documented(document: Any) -> None:
+    """Each has a description, and a model of its response."""
     for path, _, route in routes(document):
         assert route.get("description"), path
-        told = route["responses"]["200"]["content"]
-        shape = next(iter(told.values())).get("schema", {})
+        output = route["responses"]["200"]["content"]
+        shape = next(iter(output.values())).get("schema", {})
         assert shape, path
         assert route["summary"], path
 
 
-def test_every_parameter_of_a_query_is_explained_or_speaks_for_itself(document: Any) -> None:
-    """Personal data are hidden unless asked for, on every route that has them."""
+def test_every_query_parameter_is_explained_or_obvious(document: Any) -> None:
+    """Personal data are hidden by default, on every route that has them."""
     for path, _, route in routes(document):
-        for one in route.get("parameters", []):
-            assert one["schema"], (path, one["name"])
-            if one["name"] == "personal":
-                assert one["schema"]["default"] is False, path
+        for item in route.get("parameters", []):
+            assert item["schema"], (path, item["name"])
+            if item["name"] == "personal":
+                assert item["schema"]["default"] is False, path
 
 
-def test_the_pipeline_is_described_in_words_and_numbers(settings: Settings) -> None:
+def test_the_pipeline_has_a_summary_and_numbers(settings: Settings) -> None:
     """Each stage, the summary, and the newest poll."""
-    told = client(settings, contexts.view(contexts.point())).get("/api/v1/pipeline").json()
-    assert [hop["name"] for hop in told["hops"]] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
-    assert told["verdict"]["tone"] == "bad"
-    assert told["now"]["counts"]["kafka"] == 8
-    assert set(told["rates_s"]) == set(told["now"]["counts"])
+    output = client(settings, contexts.view(contexts.point())).get("/api/v1/pipeline").json()
+    assert [hop["name"] for hop in output["hops"]] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
+    assert output["verdict"]["tone"] == "bad"
+    assert output["now"]["counts"]["kafka"] == 8
+    assert set(output["rates_s"]) == set(output["now"]["counts"])
 
 
-def test_before_the_first_poll_there_is_none(settings: Settings) -> None:
+def test_before_the_first_poll_nothing_is_known(settings: Settings) -> None:
     """The response is complete, and says that nothing is known yet."""
-    told = client(settings, View()).get("/api/v1/pipeline").json()
-    assert (told["now"], told["hops"]) == (None, [])
-    assert told["verdict"]["text"]
+    output = client(settings, View()).get("/api/v1/pipeline").json()
+    assert (output["now"], output["hops"]) == (None, [])
+    assert output["verdict"]["text"]
 
 
-def test_the_past_can_be_asked_for_in_parts(settings: Settings) -> None:
-    """Looks after a time, and each so-many-th."""
+def test_the_history_can_be_requested_in_parts(settings: Settings) -> None:
+    """Polls after a time, and every nth."""
     asking = client(settings, contexts.view(*(contexts.point(1000.0 + at) for at in range(10))))
-    times = [one["at_s"] for one in asking.get("/api/v1/pipeline/history?after_s=1003&every=2").json()["points"]]
+    times = [point["at_s"] for point in asking.get("/api/v1/pipeline/history?after_s=1003&every=2").json()["points"]]
     assert times == [1004, 1006, 1008]
     assert asking.get("/api/v1/pipeline/history?every=0").status_code == 422
 
 
-def test_a_receipt_that_is_not_there_says_how_to_get_one(settings: Settings) -> None:
+def test_a_missing_receipt_says_how_to_create_one(settings: Settings) -> None:
     """404, and the command."""
     none = client(settings, View()).get("/api/v1/receipt")
     assert (none.status_code, none.json()["hint"]) == (404, "./penstock verify")
     assert client(settings, contexts.view()).get("/api/v1/receipt").json() == {"receipt": contexts.RECEIPT}
 
 
-def test_personal_data_shown_are_written_down() -> None:
-    """Asking for them leaves a line that says who and what."""
+def test_showing_personal_data_is_recorded() -> None:
+    """Requesting them adds an entry to the audit log with who and what."""
     noted: list[tuple[str, ...]] = []
     context = SimpleNamespace(audit_log=SimpleNamespace(record=lambda *entry: noted.append(entry)))
     request: Any = SimpleNamespace(

@@ -41,29 +41,32 @@ ANSWERS = {
 
 
 def http(answers):
-    """A client of a Spark that answers so; text stands for what is not JSON, numbers for other answers."""
+    """An HTTP client of a Spark with these responses; text stands for what is not JSON, numbers for other statuses."""
 
     def answer(request):
-        found = answers.get(request.url.path, 404)
-        if isinstance(found, Exception):
-            raise found
-        if isinstance(found, int):
-            return httpx2.Response(found)
-        return httpx2.Response(200, text=found) if isinstance(found, str) else httpx2.Response(200, json=found)
+        result = answers.get(request.url.path, 404)
+        if isinstance(result, Exception):
+            raise result
+        if isinstance(result, int):
+            return httpx2.Response(result)
+        return httpx2.Response(200, text=result) if isinstance(result, str) else httpx2.Response(200, json=result)
 
     return httpx2.Client(transport=httpx2.MockTransport(answer))
 
 
-def test_the_application_and_its_executors():
-    """Times in UTC; a peak that Spark has not measured yet is not known."""
-    found = fetch_application(http(ANSWERS), "http://h:2")
-    assert (found.id, found.name, found.spark_version) == ("app-1", "penstock t", "4.1.1")
-    assert found.started_at == "2026-01-01T00:00:00.000+00:00"
-    assert [(one.id, one.failed_tasks, one.peak_heap_bytes) for one in found.executors] == [("0", 3, None), ("1", 3, 7)]
+def test_the_application_and_its_executors_are_read():
+    """Times in UTC; a peak that Spark has not measured yet is unknown."""
+    application = fetch_application(http(ANSWERS), "http://h:2")
+    assert (application.id, application.name, application.spark_version) == ("app-1", "penstock t", "4.1.1")
+    assert application.started_at == "2026-01-01T00:00:00.000+00:00"
+    assert [(executor.id, executor.failed_tasks, executor.peak_heap_bytes) for executor in application.executors] == [
+        ("0", 3, None),
+        ("1", 3, 7),
+    ]
 
 
-def test_the_master():
-    """What it has, and what of it is in use."""
+def test_the_master_is_read():
+    """Its resources, and which of them are in use."""
     assert fetch_master(http(ANSWERS), "http://h:2") == Master("spark://h:1", "alive", 1, 2, 2, 1024, 640, 1, 1)
 
 
@@ -77,16 +80,16 @@ def test_the_master():
     ],
     ids=str,
 )
-def test_spark_is_unavailable(answer, why):
-    """Or still starting: the error has the address and a command."""
+def test_an_unavailable_spark_is_an_error(answer, why):
+    """Also one that is still starting: the error has the address and a command."""
     with pytest.raises(Unreachable, match=why) as failed:
         fetch_application(http({API: answer}), "http://h:2")
     assert "http://h:2" in failed.value.message
     assert failed.value.hint == "./penstock status spark-job"
 
 
-def test_spark_pages_are_known_of_the_local_stack_alone():
-    """Elsewhere only others know them."""
-    found = ui_urls(read(spark_job_ui_port=1, spark_ui_port=2, spark_worker_ui_port=3))
-    assert found == Pages("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
+def test_only_the_local_stacks_spark_pages_are_known():
+    """Elsewhere their addresses are unknown."""
+    result = ui_urls(read(spark_job_ui_port=1, spark_ui_port=2, spark_worker_ui_port=3))
+    assert result == Pages("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
     assert ui_urls(read(spark_master="spark://elsewhere:7077")) is None

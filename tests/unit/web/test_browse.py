@@ -1,4 +1,4 @@
-"""Pages of messages: their order, their bounds, and where they go on."""
+"""Pages of messages: their order, their bounds, and where they continue."""
 
 import math
 
@@ -16,7 +16,7 @@ from tests.unit.records import Reading
 
 
 class Topic:
-    """A topic in memory, in place of Kafka; it keeps which stretches were read."""
+    """A topic in memory, in place of Kafka; it records which ranges were read."""
 
     def __init__(self, monkeypatch) -> None:
         self.parts: dict[int, list] = {}
@@ -48,99 +48,99 @@ def topic(monkeypatch):
     return Topic(monkeypatch)
 
 
-def look(question: MessageQuery):
+def find_page(question: MessageQuery):
     reader = ContentReader(FakeSchemas.of(Reading))
     return Browser(None, read(home="unused"), "t").search(question, MessageRenderer(reader, Reading, False))
 
 
-def places(found) -> list[tuple[int, int]]:
-    return [(one.partition, one.offset) for one in found.messages]
+def places(result) -> list[tuple[int, int]]:
+    return [(item.partition, item.offset) for item in result.messages]
 
 
 def pages(question: MessageQuery) -> list[list[tuple[int, int]]]:
-    """Every page, one going on from the other."""
-    found = [look(question)]
-    while found[-1].go_on:
-        found.append(look(browse.replace(question, go_on=found[-1].go_on)))
-    return [places(one) for one in found]
+    """Every page, each continuing the previous one."""
+    result = [find_page(question)]
+    while result[-1].go_on:
+        result.append(find_page(browse.replace(question, go_on=result[-1].go_on)))
+    return [places(item) for item in result]
 
 
-def test_the_newest_are_first_whatever_their_partition(topic):
+def test_the_newest_messages_are_first_across_partitions(topic):
     """By time across partitions, by offset within one; each message once, on one page."""
     for at, partition in enumerate([0, 1, 1, 0, 2, 0]):
         topic.add(partition, at_ms=1000 + at)
     assert pages(MessageQuery(most=4)) == [[(0, 2), (2, 0), (0, 1), (1, 1)], [(1, 0), (0, 0)]]
 
 
-def test_times_that_run_backwards_lose_no_message(topic):
+def test_times_out_of_order_lose_no_message(topic):
     """Producers' clocks differ: within a partition the offsets decide."""
     for at_ms in (5000, 1000, 9000, 2000):
         topic.add(0, at_ms=at_ms)
         topic.add(1, at_ms=at_ms)
-    found = pages(MessageQuery(most=3))
-    assert sorted(place for page in found for place in page) == [(p, o) for p in (0, 1) for o in range(4)]
-    assert [o for page in found for p, o in page if p == 0] == [3, 2, 1, 0]
+    result = pages(MessageQuery(most=3))
+    assert sorted(place for page in result for place in page) == [(p, o) for p in (0, 1) for o in range(4)]
+    assert [o for page in result for p, o in page if p == 0] == [3, 2, 1, 0]
 
 
 def test_from_an_offset_on_the_oldest_are_first(topic):
-    """Of one partition, or of all."""
+    """In one partition, or in all."""
     for at in range(5):
         topic.add(0, at_ms=at)
         topic.add(1, at_ms=at)
     assert pages(MessageQuery("offset", partition=1, offset=2, most=2)) == [[(1, 2), (1, 3)], [(1, 4)]]
-    assert places(look(MessageQuery("offset", offset=4))) == [(0, 4), (1, 4)]
-    assert places(look(MessageQuery("offset", offset=99))) == []
+    assert places(find_page(MessageQuery("offset", offset=4))) == [(0, 4), (1, 4)]
+    assert places(find_page(MessageQuery("offset", offset=99))) == []
 
 
-def test_only_what_is_needed_of_a_large_topic_is_read(topic):
+def test_only_the_needed_part_of_a_large_topic_is_read(topic):
     """A page of a million messages costs no more than a page of a hundred."""
     for at in range(5000):
         topic.add(0, at_ms=at)
-    assert len(look(MessageQuery(most=50)).messages) == 50
+    assert len(find_page(MessageQuery(most=50)).messages) == 50
     assert sum(span.records for span in topic.read) < 200
 
 
-def test_a_search_stops_at_its_bound_and_goes_on(topic, monkeypatch):
+def test_a_search_stops_at_its_bound_and_can_continue(topic, monkeypatch):
     """It counts the messages that it scanned, and finds the rest when it is continued."""
     monkeypatch.setattr(browse, "SEARCHED_RECORDS", 100)
     for at in range(250):
         topic.add(0, b'{"n": %d}' % at, at_ms=at)
-    found = look(MessageQuery(field="n", value="20"))
-    assert (places(found), found.looked_through, found.go_on) == ([], 100, "0:150")
+    page = find_page(MessageQuery(field="n", value="20"))
+    assert (places(page), page.looked_through, page.go_on) == ([], 100, "0:150")
     assert pages(MessageQuery(field="n", value="20")) == [[], [], [(0, 20)]]
 
 
-def test_a_search_stops_when_its_time_is_over(topic, monkeypatch):
+def test_a_search_stops_at_its_timeout(topic, monkeypatch):
     """What was not scanned is not lost."""
     monkeypatch.setattr(browse, "SEARCH_S", -1.0)
     topic.add(0)
-    found = look(MessageQuery(text="x"))
-    assert (found.looked_through, found.go_on) == (0, "0:1")
+    page = find_page(MessageQuery(text="x"))
+    assert (page.looked_through, page.go_on) == (0, "0:1")
 
 
 def test_large_messages_are_read_a_few_at_a_time(topic):
     """So that a page of dead letters of megabytes fits in memory."""
     for _ in range(2000):
         topic.add(0, b"x" * 100_000)
-    look(MessageQuery(text="none", most=500))
+    find_page(MessageQuery(text="none", most=500))
     assert max(span.records for span in topic.read) <= 8 * 1024 * 1024 // 100_000
 
 
 def test_a_page_of_large_messages_is_bounded(topic):
-    """It has fewer than were asked for, and tells where to go on."""
+    """It has fewer than were requested, and says where to continue."""
     for _ in range(100):
         topic.add(0, b"x" * 4_000_000)
-    found = look(MessageQuery(most=500))
-    assert 0 < len(found.messages) < 20
-    assert found.go_on == f"0:{100 - len(found.messages)}"
+    page = find_page(MessageQuery(most=500))
+    assert 0 < len(page.messages) < 20
+    assert page.go_on == f"0:{100 - len(page.messages)}"
 
 
-def test_a_walk_passes_over_gaps():
+def test_a_scan_skips_gaps():
     """Compacted records leave none in their place."""
     left = {3: message(3), 90: message(90)}
     walk = Walk(
         OffsetRange(0, 0, 100),
-        lambda s: [one for at, one in left.items() if s.first <= at < s.end],
+        lambda s: [value for at, value in left.items() if s.first <= at < s.end],
         backwards=True,
         first=5,
         until_s=math.inf,
@@ -155,8 +155,8 @@ def test_a_walk_passes_over_gaps():
 
 
 @pytest.mark.parametrize("backwards", [True, False])
-def test_a_walk_over_a_desert_takes_long_steps(backwards):
-    """A hundred million offsets without a record are few reads; what lies thick behind them is kept in pieces."""
+def test_a_scan_over_a_large_gap_takes_large_steps(backwards):
+    """A hundred million offsets without a record take few reads; dense records after them are still read in pieces."""
     end = 100_000_000
     thick = range(30_000) if backwards else range(end - 30_000, end)
     read = []
@@ -174,7 +174,7 @@ def test_a_walk_over_a_desert_takes_long_steps(backwards):
     assert held == (list(reversed(thick)) if backwards else list(thick))
 
 
-def test_a_walk_ends_when_its_time_is_over():
+def test_a_scan_ends_at_its_timeout():
     """What was read is returned; the rest is left for the next search."""
     walk = Walk(
         OffsetRange(0, 0, 100),
@@ -194,7 +194,7 @@ def hits(question: MessageQuery, value: bytes, key: bytes | None = None, *, mask
 
 
 def test_a_search_matches_key_text_and_field():
-    """The whole key; text in any case, and written with escapes too; fields by path, as JSON writes their value."""
+    """The whole key; text in any case, and with escapes too; fields by path, as JSON writes their values."""
     assert hits(MessageQuery(key="k"), b"{}", b"k")
     assert not hits(MessageQuery(key="k"), b"{}", b"kk")
     assert not hits(MessageQuery(key="k"), b"{}")
@@ -210,7 +210,7 @@ def test_a_search_matches_key_text_and_field():
     assert not hits(MessageQuery(field="a"), b"[1]")
 
 
-def test_a_search_finds_out_nothing_that_is_hidden():
+def test_a_search_reveals_nothing_that_is_hidden():
     """While personal data is hidden, only what is shown is searched: otherwise it could be guessed letter by letter."""
     value = b'{"sensor": 7, "celsius": 2.5, "name": "Ada", "inner": {"mail": "ada@x"}}'
     for question in (
@@ -235,12 +235,12 @@ def test_an_invalid_query_is_an_error(topic, question, message):
     """Nothing is read for it."""
     topic.add(0)
     with pytest.raises(UsageError, match=message):
-        look(question)
+        find_page(question)
     assert topic.read == []
 
 
-def test_a_tail_gives_what_came_since_and_says_what_it_passed_over(topic):
-    """The oldest first; no more than are asked for, and nothing twice."""
+def test_a_tail_returns_new_messages_and_reports_skipped_ones(topic):
+    """The oldest first; no more than were requested, and nothing twice."""
     browser, renderer = (
         Browser(None, read(home="unused"), "t"),
         MessageRenderer(ContentReader(FakeSchemas.of(Reading)), Reading, False),
@@ -251,7 +251,7 @@ def test_a_tail_gives_what_came_since_and_says_what_it_passed_over(topic):
     for at in range(20):
         topic.add(0, at_ms=at)
     topic.add(1, at_ms=5)
-    found, passed, now = browser.read_new(before, renderer, 10)
-    assert [(one.partition, one.offset) for one in found] == [(1, 0), (0, 16), (0, 17), (0, 18), (0, 19), (0, 20)]
+    result, passed, now = browser.read_new(before, renderer, 10)
+    assert [(item.partition, item.offset) for item in result] == [(1, 0), (0, 16), (0, 17), (0, 18), (0, 19), (0, 20)]
     assert (passed, now) == (15, browser.read_ranges())
     assert browser.read_new(now, renderer, 10)[0] == []

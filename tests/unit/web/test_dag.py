@@ -60,23 +60,23 @@ def dag(monkeypatch):
     return Dag(read())
 
 
-def test_one_sign_in_for_all_questions(dag):
-    """And none before the first."""
+def test_one_sign_in_serves_all_requests(dag):
+    """And none happens before the first."""
     assert FakeAirflow.signed_in == 0
     assert dag.read_schedule().paused
     assert dag.read_schedule().told == "At 00:00"
     assert FakeAirflow.signed_in == 1
 
 
-def test_a_run_with_its_attempts_and_offsets(dag):
-    """An attempt that no worker has taken yet is waiting."""
-    found = dag.read_run("r1")
-    assert (found.run.run_id, found.run.produced) == ("r1", 8)
-    assert [(one.number, one.state) for one in found.attempts] == [(1, "waiting")]
-    assert found.spans == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
+def test_a_run_has_its_attempts_and_offsets(dag):
+    """An attempt that no worker has taken yet is queued."""
+    dag_run = dag.read_run("r1")
+    assert (dag_run.run.run_id, dag_run.run.produced) == ("r1", 8)
+    assert [(attempt.number, attempt.state) for attempt in dag_run.attempts] == [(1, "waiting")]
+    assert dag_run.spans == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
 
 
-def test_a_run_that_is_not_there(dag):
+def test_an_unknown_run_is_an_error(dag):
     """The error names its id, not an address of Airflow's."""
     with pytest.raises(NotFound, match="no run r2"):
         dag.read_run("r2")
@@ -85,7 +85,7 @@ def test_a_run_that_is_not_there(dag):
 @pytest.mark.parametrize(
     ("records", "seconds", "rate"), [(500, None, None), (50.0, None, 10), (None, 3, 20), (1_000_000, None, None)]
 )
-def test_what_can_be_ordered(records, seconds, rate):
+def test_valid_run_parameters_are_sent(records, seconds, rate):
     """Records, as fast as possible or at a rate; or seconds at a rate. All three are sent: the DAG has defaults."""
     assert validate_parameters(records, seconds, rate) == {"records": records, "seconds": seconds, "rate": rate}
 
@@ -107,8 +107,8 @@ def test_what_can_be_ordered(records, seconds, rate):
     ],
     ids=str,
 )
-def test_what_cannot_be_ordered(order, why):
-    """It is refused with the reason before anything is sent."""
+def test_invalid_run_parameters_are_rejected(order, why):
+    """With the reason, before anything is sent."""
     with pytest.raises(UsageError, match=why):
         validate_parameters(*order)
 
@@ -119,26 +119,26 @@ def detail(summary=SUMMARY, state="success"):
 
 
 def reached(first, second):
-    """Up to where the ledger reaches in two partitions."""
+    """The last covered offsets of the ledger in two partitions."""
     return [PartitionProgress(0, 0, 90, first), PartitionProgress(1, 0, 90, second)]
 
 
-def test_the_way_of_a_run_that_has_ended():
-    """By what its task returned, and how far the ledger reaches."""
+def test_the_progress_of_a_finished_run_is_known():
+    """From its task's return value, and the ledger's last offsets."""
     assert compute_progress(detail(), [], None, reached(8, 3)) == RunProgress(9, 9, 8, 1, handled=8, waiting=0)
     assert compute_progress(detail(), [], None, reached(5, 0)) == RunProgress(9, 9, 8, 1, handled=2, waiting=6)
     assert compute_progress(detail(), [], None, reached(5, None)) == RunProgress(9, 9, 8, 1, handled=None, waiting=None)
 
 
-def test_records_of_others_lie_among_those_of_the_run():
-    """How many of its own wait is not claimed before none does."""
+def test_other_runs_records_hide_how_many_are_pending():
+    """How many of its own are pending is unknown until none is."""
     among = detail(SUMMARY | {"produced": 5, "refused": 4})
     assert compute_progress(among, [], None, reached(5, 0)) == RunProgress(9, 9, 5, 4, handled=None, waiting=6)
     assert compute_progress(among, [], None, reached(80, 80)) == RunProgress(9, 9, 5, 4, handled=5, waiting=0)
 
 
-def test_the_way_of_a_run_that_goes_on():
-    """Fetched by its log, produced by its journal."""
+def test_the_progress_of_an_active_run_is_known():
+    """Fetched from its log, produced from its delivery log."""
     log = [
         TaskLogLine(None, "info", "response_fetched", "", {"fetched": "4", "asked": "9"}),
         TaskLogLine(None, "info", "x", "", {"fetched": "none"}),
@@ -148,10 +148,10 @@ def test_the_way_of_a_run_that_goes_on():
     )
 
 
-def test_the_lines_of_a_log():
-    """What is the same in every entry is left out, and so are the ends of groups; errors keep their place."""
+def test_the_lines_of_a_log_are_shortened():
+    """What is the same in every entry is omitted, and so are the ends of groups; errors keep their place."""
     frames = [{"filename": "a.py", "lineno": 3, "name": "f", "locals": {"secret": "s"}}]
-    found = parse_log(
+    entries = parse_log(
         [
             {"event": "::group::Pre Execute", "level": "info"},
             {"event": "::endgroup::"},
@@ -166,15 +166,15 @@ def test_the_lines_of_a_log():
             {"event": "failed", "error_detail": [{"exc_type": "OSError", "exc_value": "full", "frames": frames}]},
         ]
     )
-    assert found[0] == TaskLogLine(None, "info", "Pre Execute", "")
-    assert found[1] == TaskLogLine("t", "info", "response_fetched", "", {"fetched": "5"})
-    assert found[1].text == "t info response_fetched fetched=5"
-    assert found[2].error == '  File "a.py", line 3, in f\nOSError: full'
-    assert len(found) == 3
+    assert entries[0] == TaskLogLine(None, "info", "Pre Execute", "")
+    assert entries[1] == TaskLogLine("t", "info", "response_fetched", "", {"fetched": "5"})
+    assert entries[1].text == "t info response_fetched fetched=5"
+    assert entries[2].error == '  File "a.py", line 3, in f\nOSError: full'
+    assert len(entries) == 3
 
 
-def test_how_long_something_takes():
-    """Up to its end, or up to now; what has not begun takes no time."""
+def test_a_duration_ends_at_its_end_or_now():
+    """What has not started has no duration."""
     now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
     assert elapsed_s("2026-01-01T00:00:00Z", "2026-01-01T00:00:05+00:00", now) == 5
     assert elapsed_s("2026-01-01T00:00:00Z", None, now) == 60

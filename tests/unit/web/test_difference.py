@@ -1,4 +1,4 @@
-"""The difference of two texts, as it is shown."""
+"""The difference between two texts, as it is shown."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +9,9 @@ OLDER = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj"
 
 
 def test_removed_lines_are_before_added_lines():
-    """Each line has its number in the text that it is of."""
-    found = diff_lines("a\nb\nc", "a\nB\nc")
-    assert [(one.sign, one.older, one.newer, one.text) for one in found] == [
+    """Each line has its number in its text."""
+    lines = diff_lines("a\nb\nc", "a\nB\nc")
+    assert [(item.sign, item.older, item.newer, item.text) for item in lines] == [
         (" ", 1, 1, "a"),
         ("-", 2, None, "b"),
         ("+", None, 2, "B"),
@@ -19,28 +19,28 @@ def test_removed_lines_are_before_added_lines():
     ]
 
 
-def test_texts_that_are_the_same_have_no_difference():
+def test_equal_texts_have_no_difference():
     """Nothing is shown, not even the lines of both."""
     assert diff_lines(OLDER, OLDER) == []
 
 
-def test_lines_far_from_a_change_are_left_out():
-    """Once before it, once behind it."""
-    found = diff_lines(OLDER, OLDER.replace("e", "E"), around=1)
-    assert "".join(one.sign for one in found) == "@ -+ @"
-    assert [one.text for one in found] == ["", "d", "e", "E", "f", ""]
+def test_lines_far_from_a_change_are_omitted():
+    """Once before it, once after it."""
+    lines = diff_lines(OLDER, OLDER.replace("e", "E"), around=1)
+    assert "".join(item.sign for item in lines) == "@ -+ @"
+    assert [item.text for item in lines] == ["", "d", "e", "E", "f", ""]
 
 
 def test_a_text_may_be_empty():
-    """All lines of the other are new, or gone."""
-    assert [one.sign for one in diff_lines("", "a\nb")] == ["+", "+"]
-    assert [one.sign for one in diff_lines("a", "")] == ["-"]
+    """All lines of the other are added, or removed."""
+    assert [line.sign for line in diff_lines("", "a\nb")] == ["+", "+"]
+    assert [line.sign for line in diff_lines("a", "")] == ["-"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.lists(st.sampled_from("abc"), max_size=30))
-def test_with_all_lines_of_context_either_text_can_be_restored(older, newer):
-    """The older text is what is not new, the newer what is not gone."""
-    found = diff_lines("\n".join(older), "\n".join(newer), around=100)
+def test_with_full_context_either_text_can_be_restored(older, newer):
+    """The older text is what is not added, the newer what is not removed."""
+    lines = diff_lines("\n".join(older), "\n".join(newer), around=100)
     if older != newer:
-        assert [one.text for one in found if one.sign != "+"] == older
-        assert [one.text for one in found if one.sign != "-"] == newer
+        assert [item.text for item in lines if item.sign != "+"] == older
+        assert [item.text for item in lines if item.sign != "-"] == newer

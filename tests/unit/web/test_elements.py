@@ -1,4 +1,4 @@
-"""The parts of a page, as text."""
+"""Elements of a page, as text."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from penstock.web.elements import (
     [(None, UNKNOWN), (0, "0"), (1_234_567, "1,234,567"), (0.25, "0.2"), (99.96, "100.0"), (1234.6, "1,235")],
 )
 def test_numbers_are_grouped(value, text):
-    """What is not known is a dash, not zero; small rates have one decimal."""
+    """An unknown one is a dash, not zero; small rates have one decimal."""
     assert format_number(value) == text
     assert format_number(7, "rows") == "7 rows"
 
@@ -46,12 +46,12 @@ def test_a_duration_is_shown_in_its_largest_unit(ms, text):
 
 
 @pytest.mark.parametrize(("count", "text"), [(None, UNKNOWN), (12, "12 B"), (2048, "2.0 KiB"), (3 * 2**30, "3.0 GiB")])
-def test_sizes(count, text):
+def test_sizes_are_shown_in_powers_of_1024(count, text):
     """Bytes in powers of 1,024."""
     assert format_size(count) == text
 
 
-def test_a_time_is_an_element_that_the_browser_turns_into_the_viewers_zone():
+def test_a_time_is_an_element_that_the_browser_converts_to_the_viewers_zone():
     """From a datetime, epoch milliseconds or a text; without one a dash."""
     assert (
         format_iso(1_700_000_000_123)
@@ -70,15 +70,15 @@ def test_external_text_is_escaped():
     assert "help" in state_html("no such state", "x")
 
 
-def test_a_sparkline_has_gaps_where_nothing_is_known():
-    """A gap is no zero."""
+def test_a_sparkline_has_gaps_for_unknown_values():
+    """A gap is not zero."""
     assert sparkline_html([1.0, None, 2.0, 3.0], "x").count("<polyline") == 2
     assert sparkline_html([], "x").count("<polyline") == 0
     assert "0.0,26.0" in sparkline_html([0.0, 0.0], "x")
 
 
 def test_a_command_can_be_copied():
-    """Its button holds the text, escaped; no command, no button."""
+    """Its button has the escaped text; without a command there is no button."""
     shown = command_html('./penstock trace "<b>"')
     assert 'data-copy="./penstock trace &quot;&lt;b&gt;&quot;"' in shown
     assert "<b>" not in shown

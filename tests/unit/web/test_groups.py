@@ -1,4 +1,4 @@
-"""Who reads how far: which groups count, and where the Spark query is."""
+"""Consumer groups: which ones count, and where the Spark query is."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def done(result=None, error=None) -> Future:
 
 
 class FakeAdmin:
-    """An admin client of groups: by name the members' partitions, and the offsets that were committed."""
+    """An admin client of groups: by name the members' partitions, and the committed offsets."""
 
     def __init__(self, held, ends=None, error=None) -> None:
         self.held, self.ends, self.error, self.asked = held, ends or {}, error, []
@@ -36,14 +36,14 @@ class FakeAdmin:
 
     def _described(self, members):
         state = ConsumerGroupState.STABLE if members else ConsumerGroupState.EMPTY
-        found = [
+        result = [
             SimpleNamespace(
                 client_id=client,
                 assignment=SimpleNamespace(topic_partitions=[TopicPartition(*place) for place in places]),
             )
             for client, places in members.items()
         ]
-        return SimpleNamespace(state=state, members=found)
+        return SimpleNamespace(state=state, members=result)
 
     def list_consumer_group_offsets(self, asked, request_timeout):
         name = asked[0].group_id
@@ -53,30 +53,32 @@ class FakeAdmin:
 
     def list_offsets(self, asked, request_timeout):
         return {
-            one: done(SimpleNamespace(offset=self.ends[one.topic, one.partition]))
-            if (one.topic, one.partition) in self.ends
+            item: done(SimpleNamespace(offset=self.ends[item.topic, item.partition]))
+            if (item.topic, item.partition) in self.ends
             else done(error=kafka_error(KafkaError.UNKNOWN_TOPIC_OR_PART))
-            for one in asked
+            for item in asked
         }
 
 
 SETTINGS = read(home="unused")
 
 
-def test_lag_is_counted_per_partition_and_by_who_reads():
-    """End less committed, never below zero; what Kafka does not tell stays unknown."""
+def test_lag_is_counted_per_partition_and_group():
+    """End minus committed, never below zero; what Kafka does not report stays unknown."""
     client = FakeAdmin(
         {"app": ({"c1": [("t", 0)]}, {("t", 0): 7, ("t", 1): 12, ("t", 2): -1001}), "other": ({}, {("gone", 0): 1})},
         {("t", 0): 10, ("t", 1): 11},
     )
     app, other = list_groups(client, SETTINGS)
     assert (app.name, app.state, app.members, app.lag, app.is_stale) == ("app", "stable", 1, 3, False)
-    assert [(one.partition, one.lag, one.client) for one in app.reaches] == [(0, 3, "c1"), (1, 0, "")]
+    assert [(reach.partition, reach.lag, reach.client) for reach in app.reaches] == [(0, 3, "c1"), (1, 0, "")]
     assert (other.state, other.lag, other.is_stale) == ("empty", None, False)
 
 
 def test_the_registrys_stale_groups_have_no_lag():
-    """Neither those of Apicurio's names, which are not even asked, nor others that read its journal and have ended."""
+    """Neither those with Apicurio's names, which are not even queried, nor others that read its topic and have
+    ended.
+    """
     journal = {("kafkasql-journal", 0): 0}
     client = FakeAdmin(
         {
@@ -87,11 +89,11 @@ def test_the_registrys_stale_groups_have_no_lag():
         },
         {("kafkasql-journal", 0): 50, ("t", 0): 4},
     )
-    found = {one.name: one for one in list_groups(client, SETTINGS)}
-    assert list(found)[:2] == ["app", "apicurio-1"]
-    assert {name for name, one in found.items() if one.is_stale} == {"apicurio-2", "old"}
-    assert (found["apicurio-2"].lag, found["old"].lag, found["old"].reaches) == (None, None, [])
-    assert (found["apicurio-1"].lag, found["app"].lag) == (50, 4)
+    result = {group.name: group for group in list_groups(client, SETTINGS)}
+    assert list(result)[:2] == ["app", "apicurio-1"]
+    assert {name for name, value in result.items() if value.is_stale} == {"apicurio-2", "old"}
+    assert (result["apicurio-2"].lag, result["old"].lag, result["old"].reaches) == (None, None, [])
+    assert (result["apicurio-1"].lag, result["app"].lag) == (50, 4)
     assert "apicurio-2" not in client.asked
 
 
@@ -103,24 +105,27 @@ def test_an_unavailable_kafka_is_not_one_without_groups():
 
 @pytest.fixture
 def spans(monkeypatch):
-    """The pipeline's topic holds two partitions."""
+    """The pipeline's topic has two partitions."""
     monkeypatch.setattr(observe_groups, "read_ranges", lambda *_: [OffsetRange(0, 5, 20), OffsetRange(1, 0, 8)])
 
 
-def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_path):
-    """Lag counts what is held and not yet recorded."""
+def test_the_position_of_the_query_is_that_of_the_ledger_or_else_the_checkpoint(spans, tmp_path):
+    """Lag counts what is in the topic and not yet recorded."""
     settings = read(home=tmp_path)
     folder = tmp_path / "data" / "checkpoint-kraft" / "users_created"
     (folder / "offsets").mkdir(parents=True)
     (folder / "commits").mkdir()
     (folder / "offsets" / "0").write_text('v1\n{"batchWatermarkMs":0}\n{"users_created":{"0":15,"1":6}}')
     (folder / "commits" / "0").write_text('v1\n{"nextBatchWatermarkMs":0}')
-    found = read_positions(None, settings, FakeSession, {0: 18, 1: None})
-    assert [(one.planned, one.recorded, one.lag) for one in found.partitions] == [(15, 18, 2), (6, None, 2)]
-    assert (found.lag, found.problems) == (4, [])
+    positions = read_positions(None, settings, FakeSession, {0: 18, 1: None})
+    assert [(partition.planned, partition.recorded, partition.lag) for partition in positions.partitions] == [
+        (15, 18, 2),
+        (6, None, 2),
+    ]
+    assert (positions.lag, positions.problems) == (4, [])
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_is_returned(spans, tmp_path):
+def test_unreadable_sources_are_listed_and_the_rest_is_returned(spans, tmp_path):
     """A checkpoint elsewhere, and Cassandra unavailable for either reason."""
     settings = read(home=tmp_path, spark_checkpoint="s3://bucket/place")
 
@@ -128,7 +133,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_returned(spans, tmp_path)
         raise CassandraUnreachable("Cassandra is away")
 
     for session in (away, lambda: FakeSession(error=OperationTimedOut("slow"))):
-        found = read_positions(None, settings, session, {})
-        assert [one.lag for one in found.partitions] == [None, None]
-        assert found.lag is None
-        assert ["checkpoint" in found.problems[0], "newest batch" in found.problems[1]] == [True, True]
+        positions = read_positions(None, settings, session, {})
+        assert [partition.lag for partition in positions.partitions] == [None, None]
+        assert positions.lag is None
+        assert ["checkpoint" in positions.problems[0], "newest batch" in positions.problems[1]] == [True, True]

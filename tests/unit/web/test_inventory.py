@@ -1,4 +1,4 @@
-"""The list of topics: what each holds, and what Kafka does not tell."""
+"""The list of topics: what each contains, and what Kafka does not report."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def done(result=None, error=None) -> Future:
 
 
 class FakeAdmin:
-    """An admin client: by topic the end of each partition; None for one that has no leader."""
+    """An admin client: by topic the end of each partition; None for one without a leader."""
 
     def __init__(self, ends) -> None:
         self.ends, self.error, self.looks = ends, None, 0
@@ -32,15 +32,15 @@ class FakeAdmin:
             raise self.error
         self.looks += 1
         topics = {
-            name: SimpleNamespace(topic=name, partitions=dict(enumerate(found))) for name, found in self.ends.items()
+            name: SimpleNamespace(topic=name, partitions=dict(enumerate(value))) for name, value in self.ends.items()
         }
         return SimpleNamespace(topics=topics, brokers={1: SimpleNamespace(host="h", port=1)})
 
     def list_offsets(self, asked, request_timeout):
-        return {one: self._offset(one, spec) for one, spec in asked.items()}
+        return {key: self._offset(key, spec) for key, spec in asked.items()}
 
-    def _offset(self, one, spec):
-        end = self.ends[one.topic][one.partition]
+    def _offset(self, item, spec):
+        end = self.ends[item.topic][item.partition]
         if end is None:
             return done(error=kafka_error(KafkaError.LEADER_NOT_AVAILABLE))
         return done(
@@ -48,8 +48,11 @@ class FakeAdmin:
         )
 
     def describe_configs(self, resources, request_timeout):
-        found = {"retention.ms": "1000", "retention.bytes": "-1", "cleanup.policy": "delete"}
-        return {one: done({name: SimpleNamespace(value=value) for name, value in found.items()}) for one in resources}
+        result = {"retention.ms": "1000", "retention.bytes": "-1", "cleanup.policy": "delete"}
+        return {
+            resource: done({name: SimpleNamespace(value=value) for name, value in result.items()})
+            for resource in resources
+        }
 
 
 @pytest.fixture
@@ -60,11 +63,11 @@ def clock(monkeypatch):
     return clock
 
 
-def test_each_topic_with_what_it_holds(clock):
+def test_each_topic_is_listed_with_its_content(clock):
     """The pipeline's first, internal ones last; a rate after two polls."""
     client = FakeAdmin({"__x": [1], "t": [11, 21], "users_created": [1]})
     held = Inventory(client, read(home="unused"))
-    assert [one.name for one in held.list_topics()] == ["users_created", "t", "__x"]
+    assert [topic.name for topic in held.list_topics()] == ["users_created", "t", "__x"]
     first = held.get_topic("t")
     assert (first.partitions, first.records, first.disk_bytes, first.rate_s) == (2, 30, 77, None)
     assert (first.retention_ms, first.retention_bytes, first.cleanup) == (1000, -1, "delete")
@@ -74,7 +77,7 @@ def test_each_topic_with_what_it_holds(clock):
 
 
 def test_concurrent_callers_share_one_poll(clock):
-    """Twenty open pages are one."""
+    """Twenty open pages cause one poll."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
     for _ in range(20):
@@ -85,7 +88,7 @@ def test_concurrent_callers_share_one_poll(clock):
     assert client.looks == 2
 
 
-def test_what_is_not_known_is_not_zero(clock):
+def test_unknown_counts_are_not_zero(clock):
     """A partition without a leader, and a topic that was recreated between two polls."""
     client = FakeAdmin({"t": [11, None], "u": [100]})
     held = Inventory(client, read(home="unused"))
@@ -96,8 +99,8 @@ def test_what_is_not_known_is_not_zero(clock):
     assert held.get_topic("u").rate_s is None
 
 
-def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
-    """And one that was just made is found at once."""
+def test_a_missing_topic_is_not_found(clock):
+    """And one that was just created is found at once."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
     with pytest.raises(UsageError, match="no topic 'new'"):
@@ -121,7 +124,7 @@ def test_an_unavailable_kafka_is_an_error(clock):
     assert held.list_topics() == []
 
 
-def test_what_topics_are_there_for():
+def test_the_purpose_of_a_topic_is_known_by_its_name():
     """By their names."""
     names = ("users_created", "users_created.dlq", "kafkasql-journal", "__consumer_offsets", "mine")
-    assert [classify_topic(one, users.PIPELINE) for one in names] == ["pipeline", "rejected", "registry", "Kafka", ""]
+    assert [classify_topic(name, users.PIPELINE) for name in names] == ["pipeline", "rejected", "registry", "Kafka", ""]

@@ -21,49 +21,49 @@ def book(log, tmp_path):
     return Logbook(LocalStack(read(home=tmp_path)), "kafka", Secrets(["hush"]))
 
 
-def texts(found):
-    return [line.text for line in found.lines]
+def texts(result):
+    return [line.text for line in result.lines]
 
 
-def test_the_last_lines_are_read_without_secrets_and_colours(book):
+def test_the_last_lines_are_read_without_secrets_and_colors(book):
     """The oldest first."""
     assert texts(book.read_last(2)) == ["two ERROR b", "three ******"]
 
 
-def test_a_search_passes_over_case(book):
-    """And is of the text alone, not a pattern; a secret is not found."""
+def test_a_search_ignores_case(book):
+    """And matches plain text, not a pattern; a secret is not found."""
     assert texts(book.read_last(10, "error")) == ["two ERROR b"]
     assert texts(book.read_last(10, ".*")) == []
     assert texts(book.read_last(10, "hush")) == []
 
 
 def test_new_lines_are_read_once_and_complete(book, log):
-    """A line is shown when it has ended."""
+    """A line is shown once it has ended."""
     position = book.read_last(10).position
     with log.open("a") as file:
         file.write("four\nfi")
-    found = book.read_since(position)
-    assert texts(found) == ["four"]
-    assert texts(book.read_since(found.position)) == []
+    ranges = book.read_since(position)
+    assert texts(ranges) == ["four"]
+    assert texts(book.read_since(ranges.position)) == []
     with log.open("a") as file:
         file.write("ve\n")
-    assert texts(book.read_since(found.position)) == ["five"]
+    assert texts(book.read_since(ranges.position)) == ["five"]
 
 
-def test_a_log_that_was_rotated_is_read_from_its_beginning(book, log):
-    """It is shorter than it was."""
+def test_a_rotated_log_is_read_from_its_beginning(book, log):
+    """It is shorter than before."""
     position = book.read_last(10).position
     log.write_text("new\n")
     assert texts(book.read_since(position)) == ["new"]
 
 
 def test_only_the_end_of_a_large_log_is_read(book, monkeypatch):
-    """From the first line that begins there."""
+    """From the first complete line."""
     monkeypatch.setattr(module, "SEARCHED_BYTES", 20)
     assert texts(book.read_last(10)) == ["three ******"]
 
 
-def test_a_log_that_is_not_there_yet_is_empty(book, log):
+def test_a_missing_log_is_empty(book, log):
     """A service that never ran has none."""
     log.unlink()
     assert texts(book.read_last(10)) == []
@@ -71,7 +71,7 @@ def test_a_log_that_is_not_there_yet_is_empty(book, log):
 
 
 @pytest.mark.parametrize("name", ["..", "../secrets", "KAFKA", ""])
-def test_a_name_that_is_no_service_is_not_there(name, tmp_path):
+def test_an_unknown_service_is_not_found(name, tmp_path):
     """No other file can be read."""
     with pytest.raises(NotFound):
         Logbook(LocalStack(read(home=tmp_path)), name, Secrets([]))
@@ -87,6 +87,6 @@ def test_a_name_that_is_no_service_is_not_there(name, tmp_path):
         ("plain", ""),
     ],
 )
-def test_the_level_is_the_word_near_the_beginning(text, level):
+def test_the_level_is_the_word_near_the_start(text, level):
     """Of Java's logs and of ours."""
     assert level_of(text) == level

@@ -1,4 +1,4 @@
-"""What Prometheus gets, and the files that name it."""
+"""What Prometheus gets, and the files that name its metrics."""
 
 import json
 import re
@@ -32,47 +32,47 @@ def _nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MetricsPoller, "schedule_poll", lambda *_: None)
 
 
-def answer(settings: Settings, found: View, accept: str = "text/plain") -> str:
+def answer(settings: Settings, result: View, accept: str = "text/plain") -> str:
     app = FastAPI()
-    metrics.register(app, contexts.context(settings, found))
+    metrics.register(app, contexts.context(settings, result))
     with TestClient(app) as client:
-        told = client.get("/metrics", headers={"Accept": accept})
-    assert told.status_code == 200
-    return str(told.text)
+        output = client.get("/metrics", headers={"Accept": accept})
+    assert output.status_code == 200
+    return str(output.text)
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
-    """The values by name and labels' values."""
+    """The values by name and label values."""
     return {
-        (one.name, *one.labels.values()): one.value
+        (sample.name, *sample.labels.values()): sample.value
         for family in parsed(text)
-        for one in family.samples
-        if one.name.startswith("penstock")
+        for sample in family.samples
+        if sample.name.startswith("penstock")
     }
 
 
 def test_each_stage_has_metrics(settings: Settings) -> None:
     """Records of each stage, lag per partition, services, the receipt and alerts."""
-    told = samples(answer(settings, contexts.view(contexts.point())))
-    assert told["penstock_fetched_records_total",] == 10
-    assert told["penstock_produced_bytes_total",] == 200
-    assert told["penstock_kafka_records_total", "users_created"] == 8
-    assert told["penstock_kafka_records_total", "users_created.dlq"] == 5
-    assert told["penstock_stored_records_total",] == 6
-    assert told["penstock_lag_records", "0"] == 2
-    assert (told["penstock_service_up", "kafka"], told["penstock_service_up", "airflow"]) == (1, 0)
-    assert told["penstock_receipt_balanced",] == 0
-    assert told["penstock_receipt_excused_records", "expired"] == 3
-    assert ("penstock_receipt_excused_records", "pruned") not in told, "a receipt of an earlier version"
-    assert told["penstock_alerts_firing", "lag", "warning"] == 1
-    assert told["penstock_alerts_firing", "no_data", "warning"] == 0
-    assert told["penstock_rejected_records_total", "contract_broken"] == 0
+    output = samples(answer(settings, contexts.view(contexts.point())))
+    assert output["penstock_fetched_records_total",] == 10
+    assert output["penstock_produced_bytes_total",] == 200
+    assert output["penstock_kafka_records_total", "users_created"] == 8
+    assert output["penstock_kafka_records_total", "users_created.dlq"] == 5
+    assert output["penstock_stored_records_total",] == 6
+    assert output["penstock_lag_records", "0"] == 2
+    assert (output["penstock_service_up", "kafka"], output["penstock_service_up", "airflow"]) == (1, 0)
+    assert output["penstock_receipt_balanced",] == 0
+    assert output["penstock_receipt_excused_records", "expired"] == 3
+    assert ("penstock_receipt_excused_records", "pruned") not in output, "a receipt of an earlier version"
+    assert output["penstock_alerts_firing", "lag", "warning"] == 1
+    assert output["penstock_alerts_firing", "no_data", "warning"] == 0
+    assert output["penstock_rejected_records_total", "contract_broken"] == 0
 
 
-def test_what_is_not_known_is_left_out(settings: Settings) -> None:
+def test_unknown_values_are_omitted(settings: Settings) -> None:
     """An unavailable service does not result in a zero."""
-    told = samples(answer(settings, contexts.view(contexts.unknown())))
-    names = {name for name, *_ in told}
+    output = samples(answer(settings, contexts.view(contexts.unknown())))
+    names = {name for name, *_ in output}
     assert not names & {"penstock_kafka_records_total", "penstock_stored_records_total", "penstock_kafka_held_records"}
     assert ("penstock_lag_records", "1") not in samples(answer(settings, contexts.view(contexts.point())))
     assert "penstock_batch_seconds" not in names
@@ -89,94 +89,96 @@ def test_an_old_poll_exports_only_its_time(settings: Settings, found: View) -> N
 
 def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None:
     """The last bucket counts all; the sum, which is unknown, is omitted."""
-    told = samples(answer(settings, contexts.view(contexts.point())))
-    buckets = [(labels[0], value) for (name, *labels), value in told.items() if name == f"{metrics.LATENCY}_bucket"]
+    output = samples(answer(settings, contexts.view(contexts.point())))
+    buckets = [(labels[0], value) for (name, *labels), value in output.items() if name == f"{metrics.LATENCY}_bucket"]
     assert dict(buckets) | {"0.01": 0, "0.025": 1, "0.05": 3, "86400.0": 3, "+Inf": 4} == dict(buckets)
     assert [value for _, value in buckets] == sorted(value for _, value in buckets)
-    assert not [name for name, *_ in told if name in {f"{metrics.LATENCY}_sum", f"{metrics.LATENCY}_count"}]
+    assert not [name for name, *_ in output if name in {f"{metrics.LATENCY}_sum", f"{metrics.LATENCY}_count"}]
 
 
-def test_both_formats_can_be_read(settings: Settings) -> None:
-    """The stricter parser takes it, too, and finds the same names."""
-    found = contexts.view(contexts.point())
+def test_both_formats_can_be_parsed(settings: Settings) -> None:
+    """The stricter parser accepts it, too, and finds the same names."""
+    result = contexts.view(contexts.point())
     strict = {
-        one.name for family in parsed_openmetrics(answer(settings, found, OPEN_METRICS)) for one in family.samples
+        sample.name
+        for family in parsed_openmetrics(answer(settings, result, OPEN_METRICS))
+        for sample in family.samples
     }
-    plain = {one.name for family in parsed(answer(settings, found)) for one in family.samples}
+    plain = {sample.name for family in parsed(answer(settings, result)) for sample in family.samples}
     assert strict == plain
 
 
-def test_names_have_units_and_are_explained() -> None:
+def test_names_have_units_and_help() -> None:
     """Counters end in _total, each name says what it counts, each is documented."""
-    for one in METRICS:
-        assert UNIT.search(one.name), one.name
-        assert one.name.endswith("_total") == (one.kind == "counter"), one.name
-        assert one.meaning.endswith("."), one.name
+    for metric in METRICS:
+        assert UNIT.search(metric.name), metric.name
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert metric.meaning.endswith("."), metric.name
 
 
-def test_the_document_lists_all() -> None:
-    """docs/metrics.md has the table that the code makes."""
+def test_the_documentation_lists_all_metrics() -> None:
+    """docs/metrics.md has the generated table."""
     assert metrics.render_page() in (ROOT / "docs" / "metrics.md").read_text()
 
 
 def exported() -> set[str]:
     """Every name that a sample can have."""
-    return {one.name for one in METRICS} | {metrics.BUILD, metrics.LAST_POLL, f"{metrics.LATENCY}_bucket"}
+    return {metric.name for metric in METRICS} | {metrics.BUILD, metrics.LAST_POLL, f"{metrics.LATENCY}_bucket"}
 
 
-def expressions(found: Any) -> Iterator[str]:
+def expressions(result: Any) -> Iterator[str]:
     """All PromQL in a dashboard or in rules."""
-    if isinstance(found, dict):
-        yield from (value for key, value in found.items() if key == "expr")
-        found = list(found.values())
-    if isinstance(found, list):
-        for one in found:
-            yield from expressions(one)
+    if isinstance(result, dict):
+        yield from (value for key, value in result.items() if key == "expr")
+        result = list(result.values())
+    if isinstance(result, list):
+        for item in result:
+            yield from expressions(item)
 
 
 FILES = {"grafana-dashboard.json": json.loads, "prometheus-alerts.yml": yaml.safe_load}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_dashboard_and_rules_ask_for_what_there_is(name: str) -> None:
+def test_dashboard_and_rules_use_existing_metrics(name: str) -> None:
     """Each metric that they name is exported."""
-    found = list(expressions(FILES[name]((DEPLOY / name).read_text())))
-    named = {word for one in found for word in re.findall(r"\bpenstock_\w+", one)}
-    assert found
+    result = list(expressions(FILES[name]((DEPLOY / name).read_text())))
+    named = {word for item in result for word in re.findall(r"\bpenstock_\w+", item)}
+    assert result
     assert named - exported() == set()
 
 
 def test_the_dashboard_shows_every_metric_of_the_pipeline() -> None:
-    """No stage is left out."""
+    """No stage is omitted."""
     text = " ".join(expressions(json.loads((DEPLOY / "grafana-dashboard.json").read_text())))
     left_out = {"penstock_batch_timestamp_seconds", metrics.BUILD, metrics.LAST_POLL}
-    assert [one for one in sorted(exported() - left_out) if one not in text] == []
+    assert [item for item in sorted(exported() - left_out) if item not in text] == []
 
 
 def test_the_dashboard_is_complete() -> None:
     """Panels have unique ids, do not overlap, and query the data source that the viewer selects."""
     board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
     panels = board["panels"]
-    assert len({one["id"] for one in panels}) == len(panels)
+    assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
-    for one in panels:
-        at = one["gridPos"]
+    for record in panels:
+        at = record["gridPos"]
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
-        assert not cells & taken, one["title"]
+        assert not cells & taken, record["title"]
         assert at["x"] + at["w"] <= 24
         taken |= cells
-    asked = {target["datasource"]["uid"] for one in panels for target in one.get("targets", [])}
+    asked = {target["datasource"]["uid"] for panel in panels for target in panel.get("targets", [])}
     assert asked == {"${datasource}"}
-    assert "datasource" in {one["name"] for one in board["templating"]["list"]}
+    assert "datasource" in {item["name"] for item in board["templating"]["list"]}
 
 
-def test_prometheus_asks_the_control_center(settings: Settings) -> None:
-    """The configuration names the port of the settings, and the rules' file next to it."""
-    found = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
-    (job,) = found["scrape_configs"]
+def test_prometheus_scrapes_the_control_center(settings: Settings) -> None:
+    """The configuration has the port of the settings, and the rules' file next to it."""
+    result = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    (job,) = result["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"127.0.0.1:{settings.control_port}"]}]
     assert job.get("metrics_path", "/metrics") == "/metrics"
-    assert [name for name in found["rule_files"] if not (DEPLOY / name).exists()] == []
+    assert [name for name in result["rule_files"] if not (DEPLOY / name).exists()] == []
 
 
 @pytest.mark.parametrize("path", sorted(filter(Path.is_file, DEPLOY.iterdir())), ids=lambda path: str(path.name))

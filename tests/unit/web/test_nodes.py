@@ -12,7 +12,7 @@ from penstock.web.table import nodes
 from penstock.web.table.nodes import TableFiles, Task
 
 TABLE_ID = UUID(int=7)
-TOLD = {
+FACTS = {
     "local_write_latency": [{"count": 800}],
     "local_read_latency": [{"count": 30}],
     "disk_usage": [{"mebibytes": 4}],
@@ -27,13 +27,13 @@ TOLD = {
 
 
 class FakeNodes:
-    """A cluster of two nodes: those in `away` do not respond."""
+    """A cluster with two nodes: those in `away` do not respond."""
 
-    def __init__(self, away: frozenset[str] = frozenset(), told=TOLD) -> None:
-        self._away, self._told = away, told
+    def __init__(self, away: frozenset[str] = frozenset(), facts=FACTS) -> None:
+        self._away, self._facts = away, facts
         hosts = [
-            SimpleNamespace(address=one, endpoint=f"{one}:9042", datacenter="dc1", rack="r1", release_version="5.0.9")
-            for one in ("10.0.0.2", "10.0.0.1")
+            SimpleNamespace(address=item, endpoint=f"{item}:9042", datacenter="dc1", rack="r1", release_version="5.0.9")
+            for item in ("10.0.0.2", "10.0.0.1")
         ]
         self.cluster = SimpleNamespace(metadata=SimpleNamespace(all_hosts=lambda: hosts))
 
@@ -41,7 +41,7 @@ class FakeNodes:
         name = query.partition("FROM ")[2].split()[0].rpartition(".")[2]
         if host is not None and host.address in self._away:
             raise NoHostAvailable("away", {})
-        rows = [{"broadcast_address": host and host.address}] if name == "local" else self._told.get(name, [])
+        rows = [{"broadcast_address": host and host.address}] if name == "local" else self._facts.get(name, [])
         return Rows(rows)
 
 
@@ -52,8 +52,8 @@ class Rows(list):
         return self[0] if self else None
 
 
-def test_each_node_tells_of_itself(settings):
-    """Asked one by one: a virtual table is the node's own."""
+def test_each_node_reports_its_own_facts(settings):
+    """They are queried one by one: a virtual table is the node's own."""
     first, second = nodes.read_nodes(settings, FakeNodes(), "k", "t")
     assert (first.address, second.address) == ("10.0.0.1:9042", "10.0.0.2:9042")
     assert (first.writes, first.reads, first.table_mib, first.node_bytes) == (800, 30, 4, 1234.0)
@@ -63,20 +63,20 @@ def test_each_node_tells_of_itself(settings):
 
 
 def test_an_unavailable_node_does_not_hide_the_others(settings):
-    """It says why; its counts are not known."""
+    """It has the reason; its counts are unknown."""
     first, second = nodes.read_nodes(settings, FakeNodes(frozenset({"10.0.0.1"})), "k", "t")
     assert "NoHostAvailable" in first.error
     assert first.writes is None
     assert (second.error, second.writes) == ("", 800)
 
 
-def test_what_a_node_does_not_tell_is_not_known(settings):
+def test_facts_that_a_node_does_not_report_are_unknown(settings):
     """Not zero."""
-    first, _ = nodes.read_nodes(settings, FakeNodes(told={}), "k", "t")
+    first, _ = nodes.read_nodes(settings, FakeNodes(facts={}), "k", "t")
     assert (first.writes, first.table_mib, first.node_bytes, first.compactions_pending) == (None, None, None, None)
 
 
-def test_no_node_at_all(settings):
+def test_without_nodes_cassandra_is_unavailable(settings):
     """Cassandra is unavailable."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(OperationTimedOut()))
     with pytest.raises(CassandraUnreachable):
@@ -84,7 +84,7 @@ def test_no_node_at_all(settings):
 
 
 def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
-    """An SSTable is several files; a table of that name that was dropped left another folder."""
+    """An SSTable is several files; a dropped table of that name left another folder."""
     folder = tmp_path / "k" / f"t-{TABLE_ID.hex}"
     (folder / "backups").mkdir(parents=True)
     for name in ("nb-1-big-Data.db", "nb-1-big-Index.db", "nb-2-big-Data.db"):
@@ -93,7 +93,7 @@ def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
     assert nodes.measure_table_files(settings, FakeNodes(), tmp_path, "k", "t") == TableFiles(2, 15)
 
 
-@pytest.mark.parametrize("told", [TOLD, {}])
-def test_files_on_another_host_are_unknown(settings, tmp_path, told):
+@pytest.mark.parametrize("facts", [FACTS, {}])
+def test_files_on_another_host_are_unknown(settings, tmp_path, facts):
     """No folder, or no table."""
-    assert nodes.measure_table_files(settings, FakeNodes(told=told), tmp_path, "k", "t") is None
+    assert nodes.measure_table_files(settings, FakeNodes(facts=facts), tmp_path, "k", "t") is None

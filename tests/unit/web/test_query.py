@@ -18,12 +18,12 @@ DEAD = Holder(Owner("vm", 7, "1", "s"), NOW - timedelta(hours=1), is_dead=True)
 
 
 def batch(ago_s=60.0, **durations_ms):
-    """A batch that began so many seconds ago."""
+    """A batch that started this many seconds ago."""
     return Batch(1, NOW - timedelta(seconds=ago_s), 5, 1.0, 2.0, durations_ms, {0: 5})
 
 
 def failure(ago_s):
-    """A failure of so many seconds ago."""
+    """A failure of this many seconds ago."""
     return Failure(NOW - timedelta(seconds=ago_s), "StoreFailed: no", "trace")
 
 
@@ -46,31 +46,31 @@ def failure(ago_s):
         (StreamFacts(DEAD, [], [], ["/other/t"]), "", "stopped"),
     ],
 )
-def test_how_the_query_does(found, process, state):
-    """By who owns the checkpoint, by what came last, batch or failure, and by the process where it is known."""
-    told = describe_query(found, "/checkpoint", process, NOW)
-    assert told.state == state
-    assert told.checkpoint == "/checkpoint"
-    assert (told.owner is not None) == (found.holder is OWNER)
+def test_the_state_of_the_query_is_derived(found, process, state):
+    """From the owner of the checkpoint, from the last event, batch or failure, and from the process if it is known."""
+    output = describe_query(found, "/checkpoint", process, NOW)
+    assert output.state == state
+    assert output.checkpoint == "/checkpoint"
+    assert (output.owner is not None) == (found.holder is OWNER)
 
 
 STUCK = FailingBatch("/c", 7, {0: 17}, {0: 20}, 4, NOW, NOW, "transform_failed", "my.py, line 7: ValueError", "words")
 
 
 def test_a_stuck_query_is_shown_as_stuck_with_its_remedy():
-    """Neither its last batch nor that it has an owner makes it a running one; a job that stopped is stopped."""
-    told = describe_query(StreamFacts(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
-    assert (told.state, told.owner) == ("stuck", "process 7 on vm")
-    assert "0:17 to 0:19" in told.told
-    assert "my.py, line 7: ValueError" in told.told
-    assert "./penstock restart spark-job" in told.told
+    """Neither its last batch nor its owner make it a running one; a job that stopped is stopped."""
+    output = describe_query(StreamFacts(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
+    assert (output.state, output.owner) == ("stuck", "process 7 on vm")
+    assert "0:17 to 0:19" in output.told
+    assert "my.py, line 7: ValueError" in output.told
+    assert "./penstock restart spark-job" in output.told
     assert describe_query(StreamFacts(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
 
 
 def test_the_owner_is_named():
     """The process and its machine, and since when."""
-    told = describe_query(StreamFacts(OWNER, [], []), "/checkpoint", "", NOW)
-    assert (told.owner, told.since) == ("process 7 on vm", OWNER.since)
+    output = describe_query(StreamFacts(OWNER, [], []), "/checkpoint", "", NOW)
+    assert (output.owner, output.since) == ("process 7 on vm", OWNER.since)
 
 
 def test_a_stop_loses_nothing_and_says_so():
@@ -81,26 +81,26 @@ def test_a_stop_loses_nothing_and_says_so():
 
 def test_a_job_on_another_checkpoint_is_named():
     """With other settings than the job's, the state is unknown, not stopped."""
-    told = describe_query(StreamFacts(None, [], [], ["/other/t"]), "/here/t").told
-    assert "/other/t" in told
-    assert "PENSTOCK_SPARK_CHECKPOINT" in told
+    output = describe_query(StreamFacts(None, [], [], ["/other/t"]), "/here/t").told
+    assert "/other/t" in output
+    assert "PENSTOCK_SPARK_CHECKPOINT" in output
 
 
 def test_the_phases_add_up_to_the_total():
     """What Spark does not name is other."""
-    found = phases_ms(batch(addBatch=70, walCommit=10, triggerExecution=100))
-    assert (found["addBatch"], found["walCommit"], found["getBatch"], found[OTHER]) == (70, 10, 0, 20)
-    assert list(found) == [*PHASES, OTHER]
+    result = phases_ms(batch(addBatch=70, walCommit=10, triggerExecution=100))
+    assert (result["addBatch"], result["walCommit"], result["getBatch"], result[OTHER]) == (70, 10, 0, 20)
+    assert list(result) == [*PHASES, OTHER]
 
 
-def test_shares_of_the_time():
-    """Over all batches; none when there were none."""
-    found = phase_shares([batch(addBatch=70, triggerExecution=100), batch(addBatch=100, triggerExecution=100)])
-    assert (found["addBatch"], found[OTHER]) == (0.85, 0.15)
+def test_phases_have_shares_of_the_time():
+    """Over all batches; none without any."""
+    result = phase_shares([batch(addBatch=70, triggerExecution=100), batch(addBatch=100, triggerExecution=100)])
+    assert (result["addBatch"], result[OTHER]) == (0.85, 0.15)
     assert phase_shares([]) == {}
 
 
-def test_cassandra_is_unavailable():
+def test_an_unavailable_cassandra_is_an_error():
     """The driver's error becomes one with a command."""
     gone = FakeSession(error=OperationTimedOut("late"))
     with pytest.raises(CassandraUnreachable, match="late") as failed:
@@ -108,6 +108,6 @@ def test_cassandra_is_unavailable():
     assert "./penstock status cassandra" in failed.value.hint
 
 
-def test_nothing_was_kept_yet():
-    """Before a job has created its tables there is no owner, and nothing was read."""
+def test_before_the_first_job_nothing_is_recorded():
+    """Until a job has created its tables there is no owner, and nothing was read."""
     assert query.read_facts(settings(), "ks", "t", FakeSession, 5) == StreamFacts(None, [], [])

@@ -7,7 +7,7 @@ from penstock.web.query_cache import QueryCache
 from tests.unit.fakes import Clock
 
 
-def test_many_who_ask_at_once_get_one_answer():
+def test_concurrent_callers_share_one_result():
     """The query runs once; callers that arrive meanwhile wait for its result."""
     asked = []
     begun, go = threading.Event(), threading.Event()
@@ -29,7 +29,7 @@ def test_many_who_ask_at_once_get_one_answer():
     assert answers == [1] * 20
 
 
-def test_an_answer_is_asked_anew_when_it_is_old_or_forgotten():
+def test_a_result_is_requested_again_once_it_is_old_or_invalidated():
     """And not before."""
     clock, answers = Clock(), iter(range(10))
     shared = QueryCache(lambda: next(answers), 5, clock.monotonic)

@@ -37,30 +37,30 @@ def world(monkeypatch):
     return World(monkeypatch)
 
 
-def test_an_empty_queue_has_no_groups(world):
+def test_an_empty_dead_letter_topic_has_no_groups(world):
     """Nor is there a topic yet."""
-    found = world.listing()
-    assert (found.entries, found.groups(), found.held, found.is_whole) == ([], [], 0, True)
+    inventory = world.listing()
+    assert (inventory.entries, inventory.groups(), inventory.held, inventory.is_whole) == ([], [], 0, True)
 
 
-def test_records_are_grouped_by_reason_and_rules_with_what_became_of_them(world):
-    """Copies count once; what was discarded does not wait."""
-    one, other = world.kafka.set_aside(reject(1), reject(2))
+def test_records_are_grouped_by_reason_and_rules_with_their_resolutions(world):
+    """Copies count once; discarded records are not pending."""
+    first, other = world.kafka.set_aside(reject(1), reject(2))
     world.kafka.set_aside(reject(1), reject(3, reason=Reason.JSON_MALFORMED, rules=()))
     discard(read(), world.session, DeadLetterSelection(places=frozenset({other.place})), "why")
-    found = world.listing()
-    groups = [(group.reason, group.rules, group.waiting, group.discarded) for group in found.groups()]
+    inventory = world.listing()
+    groups = [(group.reason, group.rules, group.waiting, group.discarded) for group in inventory.groups()]
     assert groups == [("contract_broken", ("a:type",), 1, 1), ("json_malformed", (), 1, 0)]
-    assert (len(found.entries), found.held) == (3, 4)
-    assert [one.place for one in found.select(DeadLetterFilter(state="waiting", rule="a:"))] == [one.place]
-    assert [entry.place for entry in found.select(DeadLetterFilter(reason="contract_broken", state="discarded"))] == [
-        other.place
-    ]
-    assert found.select(DeadLetterFilter(rules="a:type,b:type")) == []
+    assert (len(inventory.entries), inventory.held) == (3, 4)
+    assert [item.place for item in inventory.select(DeadLetterFilter(state="waiting", rule="a:"))] == [first.place]
+    assert [
+        entry.place for entry in inventory.select(DeadLetterFilter(reason="contract_broken", state="discarded"))
+    ] == [other.place]
+    assert inventory.select(DeadLetterFilter(rules="a:type,b:type")) == []
 
 
-def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
-    """Only the offsets behind the last end are asked for."""
+def test_only_new_records_are_read(world, monkeypatch):
+    """Only the offsets after the last end are requested."""
     world.kafka.set_aside(reject(1), reject(2))
     world.listing()
     asked = []
@@ -77,25 +77,25 @@ def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
 
 
 def test_only_the_newest_are_read(monkeypatch):
-    """It is said that older ones were left out."""
+    """The result says that older ones were omitted."""
     monkeypatch.setattr("penstock.pipelines.of", lambda _settings: READINGS)
     world = World(monkeypatch, newest=3)
     letters = world.kafka.set_aside(*[reject(offset) for offset in range(5)])
-    found = world.listing()
-    assert {one.place for one in found.entries} == {one.place for one in letters[2:]}
-    assert not found.is_whole
+    inventory = world.listing()
+    assert {entry.place for entry in inventory.entries} == {letter.place for letter in letters[2:]}
+    assert not inventory.is_whole
 
 
-def test_without_cassandra_the_records_are_listed_and_their_state_is_not_known(world):
+def test_without_cassandra_the_records_are_listed_and_their_state_is_unknown(world):
     """An unavailable service hides nothing of the other."""
     world.kafka.set_aside(reject(1))
     world.session = FakeSession(FakeSettled(), error=NoHostAvailable("away", {}))
-    found = world.listing()
-    assert found.error is not None
-    assert [found.state(one) for one in found.entries] == ["unknown"]
+    inventory = world.listing()
+    assert inventory.error is not None
+    assert [inventory.state(entry) for entry in inventory.entries] == ["unknown"]
 
 
-def test_an_answer_is_shared_while_it_is_fresh(world):
+def test_a_result_is_shared_while_it_is_fresh(world):
     """Many pages ask Kafka once."""
     world.kafka.set_aside(reject(1))
     first = world.listing()
@@ -103,15 +103,15 @@ def test_an_answer_is_shared_while_it_is_fresh(world):
     assert world.rejected.read_listing(lambda: world.session) is first
 
 
-def test_a_place_without_a_letter_says_where_some_are(world):
-    """It is not there, which is another thing than a wrong call."""
+def test_a_position_without_a_dead_letter_says_where_there_are_some(world):
+    """It is not found, which differs from an invalid request."""
     (letter,) = world.kafka.set_aside(reject(1))
     assert world.rejected.read_letter(letter.partition, letter.offset).identity == letter.identity
     with pytest.raises(NotFound, match=r"9:9 in readings\.dlq \(available: 0:0 to 0:0\)"):
         world.rejected.read_letter(9, 9)
 
 
-def test_the_newest_parts_of_partitions_share_what_may_be_read():
+def test_partitions_share_the_read_budget():
     """What a short one does not need is left to the others."""
     spans = [OffsetRange(0, 0, 100), OffsetRange(1, 5, 7), OffsetRange(2, 0, 100)]
     assert select_newest(spans, 22) == [OffsetRange(0, 90, 100), OffsetRange(1, 5, 7), OffsetRange(2, 90, 100)]
@@ -122,7 +122,7 @@ def test_the_newest_parts_of_partitions_share_what_may_be_read():
 SECRET = "secret-name"
 
 
-def told(world, *, personal, value=None, **changes):
+def show_dead_letter(world, *, personal, value=None, **changes):
     record = {"id": "f0c3b3b8-0000-4000-8000-000000000001", "first_name": SECRET, "gender": "x"}
     held = msgspec.json.encode(record) if value is None else value
     headers = [("penstock.run", b"run-1"), ("theirs", SECRET.encode())]
@@ -130,14 +130,18 @@ def told(world, *, personal, value=None, **changes):
     return describe_letter(letter, None, users.User, FakeRegistry(), personal=personal)
 
 
-def test_personal_data_are_hidden_unless_they_are_asked_for(world):
-    """Of values, keys and headers; what the contract calls harmless is shown."""
-    found = told(world, personal=False, key=SECRET.encode())
-    assert SECRET not in repr(found)
-    assert found.value.fields == {"id": "f0c3b3b8-0000-4000-8000-000000000001", "first_name": MASK, "gender": "x"}
-    assert found.headers[0] == ("penstock.run", "run-1")
-    assert (found.run, found.state, found.broken[0].demand) == ("run-1", "waiting", "text that matches ^(female|male)$")
-    assert SECRET in repr(told(world, personal=True, key=SECRET.encode()))
+def test_personal_data_are_hidden_unless_requested(world):
+    """In values, keys and headers; what the contract declares as not personal is shown."""
+    result = show_dead_letter(world, personal=False, key=SECRET.encode())
+    assert SECRET not in repr(result)
+    assert result.value.fields == {"id": "f0c3b3b8-0000-4000-8000-000000000001", "first_name": MASK, "gender": "x"}
+    assert result.headers[0] == ("penstock.run", "run-1")
+    assert (result.run, result.state, result.broken[0].demand) == (
+        "run-1",
+        "waiting",
+        "text that matches ^(female|male)$",
+    )
+    assert SECRET in repr(show_dead_letter(world, personal=True, key=SECRET.encode()))
 
 
 @pytest.mark.parametrize(
@@ -149,45 +153,45 @@ def test_personal_data_are_hidden_unless_they_are_asked_for(world):
         (b"\x00\x00\x00\x00\x01[1]", "text", "[1]"),
     ],
 )
-def test_a_value_that_is_no_record_is_shown_as_text_or_bytes(world, value, kind, text):
+def test_a_value_that_is_not_a_record_is_shown_as_text_or_bytes(world, value, kind, text):
     """To those who may see it; to others its size."""
-    found = told(world, personal=True, value=value).value
-    assert (found.kind, found.text) == (kind, text)
+    result = show_dead_letter(world, personal=True, value=value).value
+    assert (result.kind, result.text) == (kind, text)
     if value:
-        hidden = told(world, personal=False, value=value).value
+        hidden = show_dead_letter(world, personal=False, value=value).value
         assert (hidden.kind, hidden.text) == ("hidden", f"{len(value)} bytes hidden, which may be personal data")
 
 
 def test_a_key_that_is_the_records_id_is_shown(world):
-    """The id tells nothing of a person."""
+    """The id is not personal data."""
     key = b"f0c3b3b8-0000-4000-8000-000000000001"
-    assert told(world, personal=False, key=key).key == key.decode()
+    assert show_dead_letter(world, personal=False, key=key).key == key.decode()
 
 
 def test_a_message_that_quotes_the_record_is_hidden_in_part(world):
-    """What the contract itself says is not."""
+    """The contract's own words are not."""
     fault = Fault(Reason.JSON_MALFORMED, f"the name '{SECRET}' stands twice", Stage.DECODE)
-    assert told(world, personal=False, fault=fault).message == f"the name '{MASK}' stands twice"
+    assert show_dead_letter(world, personal=False, fault=fault).message == f"the name '{MASK}' stands twice"
 
 
 @pytest.mark.parametrize("words", [f"KeyError: '{SECRET}'", f"KeyError\n{SECRET}", f"KeyError: {SECRET}"])
-def test_the_words_of_an_exception_are_hidden(world, words):
-    """They may quote the record; its type does not."""
-    assert told(world, personal=False, fault=Fault(Reason.PROCESSING_ERROR, words)).message == "KeyError"
+def test_the_message_of_an_exception_is_hidden(world, words):
+    """It may quote the record; its type does not."""
+    assert show_dead_letter(world, personal=False, fault=Fault(Reason.PROCESSING_ERROR, words)).message == "KeyError"
 
 
-def test_the_words_of_a_mapping_that_failed_are_hidden(world):
-    """They may quote the entry without quotes; type and line of the pipeline's file tell nothing of a person."""
+def test_the_message_of_a_failed_mapping_is_hidden(world):
+    """It may quote the entry without quotes; type and line of the pipeline's file are not personal."""
     fault = Fault(Reason.MAPPING_FAILED, f"ValueError at my.py, line 7: no {SECRET}; the line is: x", Stage.PRODUCE)
-    assert told(world, personal=False, fault=fault).message == "ValueError at my.py, line 7"
-    assert SECRET in told(world, personal=True, fault=fault).message
+    assert show_dead_letter(world, personal=False, fault=fault).message == "ValueError at my.py, line 7"
+    assert SECRET in show_dead_letter(world, personal=True, fault=fault).message
 
 
-def test_what_retention_took_is_forgotten(world, monkeypatch):
-    """Once the topic begins later."""
-    one, _ = world.kafka.set_aside(reject(1), reject(2))
+def test_records_deleted_by_retention_are_removed(world, monkeypatch):
+    """Once the topic starts later."""
+    first, _ = world.kafka.set_aside(reject(1), reject(2))
     world.listing()
     monkeypatch.setattr(module.topics, "fetch_offset_ranges", lambda *_: [OffsetRange(0, 1, 2)])
-    found = world.listing()
-    assert [entry.offset for entry in found.entries] == [1]
-    assert one.time - timedelta(days=1) < found.entries[0].time
+    inventory = world.listing()
+    assert [entry.offset for entry in inventory.entries] == [1]
+    assert first.time - timedelta(days=1) < inventory.entries[0].time

@@ -1,4 +1,4 @@
-"""Where the sign-in leads, and what its form says."""
+"""Where the sign-in leads, and what its form contains."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from penstock.web.sign_in import render_form, safe_path
     "to", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x", "", "x", "/\n", "/a\r\nb"]
 )
 def test_the_sign_in_leads_nowhere_else(to):
-    """Whatever a link says."""
+    """Whatever a link contains."""
     assert safe_path(to) == "/"
 
 
@@ -19,7 +19,7 @@ def test_a_path_of_ours_is_kept():
 
 
 def test_the_form_escapes_its_error():
-    """Nothing of the address becomes markup."""
+    """No part of the address becomes markup."""
     made = render_form('/"><script>', "<b>no</b>")
     assert "<script>" not in made
     assert "<b>" not in made

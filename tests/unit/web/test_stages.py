@@ -26,7 +26,7 @@ def view(before: int = 100, now: int = 100, stored: int | None = None, lag: int 
 
 
 def waited(shown: View) -> View:
-    """The view, with records that waited all the time."""
+    """The view, with records pending all the time."""
     shown.points[0] = replace(shown.points[0], lag=3)
     return shown
 
@@ -44,18 +44,18 @@ def test_the_stages_are_in_pipeline_order() -> None:
 
 def test_a_stage_with_throughput_is_busy() -> None:
     """It has a rate; without throughput it is idle."""
-    found = by_name(view(100, 600))
-    assert (found["kafka"].state, found["kafka"].rate_s) == ("busy", 50.0)
-    assert found["cassandra"].told == "latency p50 120 ms, p99 340 ms"
+    results = by_name(view(100, 600))
+    assert (results["kafka"].state, results["kafka"].rate_s) == ("busy", 50.0)
+    assert results["cassandra"].told == "latency p50 120 ms, p99 340 ms"
     assert by_name(view())["kafka"].state == "idle"
 
 
 def test_the_stage_of_an_unavailable_service_is_down_with_a_command() -> None:
     """The error and the command are shown; the other stages are unaffected."""
-    found = by_name(view(services=SERVICES | {"cassandra": "refused"}))
-    assert (found["cassandra"].state, found["cassandra"].error) == ("down", "refused")
-    assert found["cassandra"].command == "./penstock status cassandra"
-    assert found["kafka"].state == "idle"
+    results = by_name(view(services=SERVICES | {"cassandra": "refused"}))
+    assert (results["cassandra"].state, results["cassandra"].error) == ("down", "refused")
+    assert results["cassandra"].command == "./penstock status cassandra"
+    assert results["kafka"].state == "idle"
 
 
 def test_an_error_is_not_shown_after_the_service_has_recovered() -> None:
@@ -120,12 +120,12 @@ def test_api_and_airflow_have_the_rate_of_a_run() -> None:
     """Without the run's delivery log there is no rate, and the total is that of the runs that have ended."""
     shown = view()
     shown.points[1] = replace(shown.points[1], counts=replace(shown.points[1].counts, fetched=60, produced=40))
-    found = by_name(shown)
-    assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(5.0, 60), (3.0, 40)]
+    results = by_name(shown)
+    assert [(results[name].rate_s, results[name].total) for name in ("api", "airflow")] == [(5.0, 60), (3.0, 40)]
     shown.points[1] = replace(shown.points[1], counts=replace(shown.points[1].counts, fetched=None, produced=None))
     shown.ran = {"fetched": 10, "produced": 9}
-    found = by_name(shown)
-    assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(None, 10), (None, 9)]
+    results = by_name(shown)
+    assert [(results[name].rate_s, results[name].total) for name in ("api", "airflow")] == [(None, 10), (None, 9)]
 
 
 def test_airflow_has_a_command_that_the_local_stack_accepts() -> None:

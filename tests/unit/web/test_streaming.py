@@ -17,13 +17,13 @@ def context():
     def away(*_):
         raise CassandraUnreachable("no answer")
 
-    found = contexts.context(read(), contexts.view(contexts.point()))
-    found.cassandra = away
-    found.http = None
-    found.host = SimpleNamespace(
+    result = contexts.context(read(), contexts.view(contexts.point()))
+    result.cassandra = away
+    result.http = None
+    result.host = SimpleNamespace(
         is_local=True, list_services=lambda: [SimpleNamespace(name="spark-job", state="starting")]
     )
-    return found
+    return result
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +39,11 @@ def spark(monkeypatch):
 
 def test_unavailable_services_are_named_and_the_rest_is_returned(context):
     """Without Cassandra the state of the query is unknown; the offsets are returned."""
-    found = Streaming(context).read_state()
-    assert (found.query.state, found.lag) == ("unknown", 3)
-    assert "no answer" in found.query.told
-    assert found.spark.error == "refused; refused"
-    assert len(found.partitions) == 2
+    state = Streaming(context).read_state()
+    assert (state.query.state, state.lag) == ("unknown", 3)
+    assert "no answer" in state.query.told
+    assert state.spark.error == "refused; refused"
+    assert len(state.partitions) == 2
 
 
 def test_the_process_is_inspected_while_the_checkpoint_has_no_owner(context, monkeypatch):

@@ -15,7 +15,7 @@ SECOND = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type"
 
 
 class Server:
-    """A registry with one subject of two versions, which finds drafts compatible that hold `good`."""
+    """A registry with one subject of two versions; drafts that contain `good` are compatible."""
 
     def __init__(self) -> None:
         self.answer: httpx2.Response | Exception | None = None
@@ -33,7 +33,7 @@ class Server:
         if path.startswith("/compatibility"):
             good = "good" in json.loads(request.content)["schema"]
             return httpx2.Response(200, json={"is_compatible": good, "messages": [] if good else ["too narrow"]})
-        found = {
+        result = {
             "/subjects": self.names,
             "/subjects/t-value/versions": [2, 1],
             "/subjects/t-value/versions/1": version(1, 11, FIRST),
@@ -49,8 +49,8 @@ class Server:
             "/config/Another": {"compatibilityLevel": "BACKWARD"},
             "/schemas/ids/11/versions": [{"subject": "t-value", "version": 1}],
         }
-        if path in found:
-            return httpx2.Response(200, json=found[path])
+        if path in result:
+            return httpx2.Response(200, json=result[path])
         return httpx2.Response(404, json={"error_code": 40401, "message": f"{path} not found"})
 
 
@@ -69,25 +69,28 @@ def held(server):
     return Catalogue(settings, httpx2.Client(transport=httpx2.MockTransport(server)))
 
 
-def test_subjects_with_their_versions_and_levels(held):
+def test_subjects_are_listed_with_versions_and_levels(held):
     """In the order of their names; one without a type is Avro."""
-    found = held.list_subjects()
-    assert [(one.name, one.type, one.versions, one.latest_id, one.compatibility) for one in found.subjects] == [
+    subjects = held.list_subjects()
+    assert [
+        (subject.name, subject.type, subject.versions, subject.latest_id, subject.compatibility)
+        for subject in subjects.subjects
+    ] == [
         ("Another", "AVRO", [1], 5, "BACKWARD"),
         ("t-value", "JSON", [1, 2], 12, "FULL"),
     ]
-    assert (found.found, found.compatibility) == (2, "BACKWARD")
+    assert (subjects.found, subjects.compatibility) == (2, "BACKWARD")
 
 
 def test_the_pipelines_own_subject_is_first(server, held):
-    """It is listed, however many others there are before it in the alphabet."""
+    """However many others precede it in the alphabet."""
     server.names += ["users_created-value"]
-    assert [one.name for one in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
+    assert [subject.name for subject in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
 
 
-def test_some_subjects_by_a_part_of_their_names(held):
-    """Whatever its case; only so many are asked for one by one."""
-    assert [one.name for one in held.list_subjects("ANO").subjects] == ["Another"]
+def test_subjects_are_found_by_a_part_of_their_names(held):
+    """In any case; only a limited number is requested one by one."""
+    assert [subject.name for subject in held.list_subjects("ANO").subjects] == ["Another"]
     some = held.list_subjects(most=1)
     assert (len(some.subjects), some.found) == (1, 2)
 
@@ -97,28 +100,28 @@ def test_the_text_of_a_version_is_indented(held):
     assert held.read_version("t-value", 1).text == json.dumps(FIRST, indent=2)
 
 
-def test_the_level_is_asked_for_with_the_registrys_own(held, server):
+def test_the_level_defaults_to_the_registrys_own(held, server):
     """Apicurio says NONE otherwise."""
     held.read_subject("t-value")
     assert server.asked[-1].url.params["defaultToGlobal"] == "true"
 
 
-def test_what_a_schema_is_called(held):
-    """By id; an id that the registry does not hold has no name."""
+def test_a_schema_has_a_name_by_its_id(held):
+    """An id that the registry does not have has no name."""
     assert held.find_names(11) == ["t-value version 1"]
     assert held.find_names(99) == []
 
 
 @pytest.mark.parametrize("draft", ['{"type": "object", "title": "good"}', '{"type": "object"}'])
 def test_a_draft_is_checked_and_not_registered(held, server, draft):
-    """The registry's messages, and what would change by the contract."""
-    found = held.check_draft("t-value", draft)
+    """The result has the registry's messages, and what would change by the contract."""
+    result = held.check_draft("t-value", draft)
     good = "good" in draft
-    assert (found.against, found.is_compatible, found.messages) == (2, good, [] if good else ["too narrow"])
-    assert found.changes is not None
-    assert {one.field for one in found.changes if one.kind == ChangeKind.REMOVED} == {"a", "b"}
+    assert (result.against, result.is_compatible, result.messages) == (2, good, [] if good else ["too narrow"])
+    assert result.changes is not None
+    assert {change.field for change in result.changes if change.kind == ChangeKind.REMOVED} == {"a", "b"}
     posts = [request for request in server.asked if request.method == "POST"]
-    assert [(one.url.path, one.url.params["verbose"]) for one in posts] == [
+    assert [(post.url.path, post.url.params["verbose"]) for post in posts] == [
         ("/compatibility/subjects/t-value/versions/latest", "true")
     ]
 
@@ -134,7 +137,7 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
         (" " * 1_000_001, "1,000,001 characters"),
     ],
 )
-def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
+def test_an_unreadable_draft_is_a_usage_error(held, server, draft, words):
     """It says where; the registry is not asked."""
     with pytest.raises(UsageError, match=words):
         held.check_draft("t-value", draft)
@@ -145,8 +148,8 @@ def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
     ("status", "kind"),
     [(404, NotFound), (409, UsageError), (422, UsageError), (401, RegistryUnreachable), (500, RegistryUnreachable)],
 )
-def test_what_the_registry_refuses(held, server, status, kind):
-    """Each in its kind, with the registry's words."""
+def test_rejections_of_the_registry_are_distinguished(held, server, status, kind):
+    """Each has its own error, with the registry's message."""
     server.answer = httpx2.Response(status, json={"error_code": 1, "message": "its words"})
     with pytest.raises(kind, match="its words"):
         held.list_subjects()
@@ -173,22 +176,22 @@ def test_a_registry_that_fails_on_a_draft_is_not_unavailable(held, server, monke
     ],
 )
 def test_with_any_other_response_the_registry_is_unavailable(held, server, answer):
-    """Only the registry's own words count."""
+    """Only the registry's own errors count."""
     server.answer = answer
     with pytest.raises(RegistryUnreachable):
         held.read_subject("t-value")
 
 
-def test_a_name_is_a_part_of_the_path(held, server):
-    """Whatever it holds."""
+def test_a_name_is_escaped_in_the_path(held, server):
+    """Whatever it contains."""
     with pytest.raises(NotFound):
         held.read_subject("../config")
     assert server.asked[0].url.raw_path == b"/subjects/..%2Fconfig/versions"
 
 
-def test_changes_are_returned_for_schemas_of_a_known_form():
-    """What else a registry holds may be of any form."""
-    assert [one.kind for one in compare_schema_texts(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
+def test_changes_are_returned_for_schemas_of_a_known_format():
+    """Other schemas in a registry may have any format."""
+    assert [item.kind for item in compare_schema_texts(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
         ChangeKind.ADDED_OPTIONAL
     ]
     avro = '{"type": "record", "name": "R", "fields": []}'

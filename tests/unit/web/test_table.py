@@ -27,7 +27,7 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5)
 
 
 class Held:
-    """A table of `count` rows, ten tokens apart from -20 on."""
+    """A table with `count` rows, with tokens ten apart, from -20 on."""
 
     def __init__(self, count: int) -> None:
         self.rows = [
@@ -71,8 +71,8 @@ def table(held, settings):
     return TableReader(settings, held.session, PIPELINE)
 
 
-def test_pages_follow_each_other_to_the_end(table):
-    """No row twice, none left out; the last page has no next one."""
+def test_pages_cover_the_table_to_the_end(table):
+    """No row is duplicated or omitted; the last page has no next one."""
     pages = [table.read_page(rows=2)]
     while pages[-1].next is not None:
         pages.append(table.read_page(pages[-1].next, rows=2))
@@ -81,13 +81,13 @@ def test_pages_follow_each_other_to_the_end(table):
     assert [page.passed for page in pages] == [0.5, 0.5, 1.0]
 
 
-def test_a_page_that_is_full_may_be_the_last(table):
+def test_a_full_page_may_be_the_last(table):
     """It says so."""
     assert table.read_page(rows=5).next is None
 
 
-def test_a_page_asks_for_its_rows_alone(table, held):
-    """Neither a count nor all rows; a limit on each query, whatever is asked for."""
+def test_a_page_queries_only_its_rows(table, held):
+    """Neither a count nor all rows; each query has a limit, whatever is requested."""
     table.read_page("-10", rows=1_000_000)
     (query,) = [query for query, _ in held.session.executed if "FROM spark_streams" in query]
     assert query.endswith("WHERE token(id) > -10 LIMIT 501")
@@ -102,54 +102,54 @@ def test_columns_are_in_the_records_order(table):
 
 
 def test_times_have_their_zone(table):
-    """The driver leaves it out."""
+    """The driver omits it."""
     assert table.read_page().rows[0]["ingested_at"] == WHEN.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("token", ["x", "1.5", "1; DROP TABLE t", str(2**63), str(-(2**63) - 1), "9" * 5000])
-def test_a_page_that_is_none_is_wrong_use(table, held, token):
-    """Before anything is asked."""
+def test_an_invalid_page_is_a_usage_error(table, held, token):
+    """Before any query."""
     with pytest.raises(UsageError, match="invalid page"):
         table.read_page(token)
     assert held.session.executed == []
 
 
-def test_one_row_by_its_id(table):
+def test_one_row_is_read_by_its_id(table):
     """With its write timestamp."""
-    found = table.read_row(str(UUID(int=3)))
-    assert (found.id, found.columns["kafka_offset"], found.written_us) == (str(UUID(int=3)), 3, 1003)
-    assert "written_us" not in found.columns
+    row = table.read_row(str(UUID(int=3)))
+    assert (row.id, row.columns["kafka_offset"], row.written_us) == (str(UUID(int=3)), 3, 1003)
+    assert "written_us" not in row.columns
 
 
-def test_an_id_that_no_row_has(table):
+def test_an_id_without_a_row_is_an_error(table):
     """The error has the command that searches further."""
     with pytest.raises(NotFound, match="no row with the id") as caught:
         table.read_row(str(UUID(int=77)))
     assert caught.value.hint == f"./penstock trace {UUID(int=77)}"
 
 
-def test_a_text_that_is_no_id(table):
+def test_an_invalid_id_is_an_error(table):
     """It says why."""
     with pytest.raises(UsageError, match="invalid id 'x'"):
         table.read_row("x")
 
 
-def test_a_table_that_is_not_there_yet(table, held):
-    """Who makes it, and what to type."""
+def test_a_missing_table_is_an_error(table, held):
+    """It says what creates it, and what to type."""
     held.columns = {}
     for ask in (table.read_page, table.read_definition, lambda: table.read_row(str(UUID(int=1)))):
         with pytest.raises(NotFound, match=r"no table spark_streams\.created_users yet"):
             ask()
 
 
-def test_a_table_of_somebody_else(table, held):
-    """Without a place in Kafka there is no write timestamp to ask for."""
+def test_a_table_of_another_program_has_no_write_timestamps(table, held):
+    """Without a position in Kafka there is none to query."""
     held.columns.pop("kafka_offset")
     table.read_row(str(UUID(int=1)))
     assert "WRITETIME" not in held.session.executed[-1][0]
 
 
-def test_the_definition(table):
+def test_the_definition_is_cassandras(table):
     """As Cassandra tells it."""
     assert table.read_definition() == "CREATE TABLE"
 
@@ -157,8 +157,8 @@ def test_the_definition(table):
 @pytest.mark.parametrize(
     ("error", "kind"), [(OperationTimedOut(), CassandraUnreachable), (InvalidRequest("no"), PenstockError)]
 )
-def test_cassandras_errors_are_ours(settings, error, kind):
-    """Unavailable, or refused."""
+def test_cassandras_errors_are_translated(settings, error, kind):
+    """Unavailable, or rejected."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(kind):
         TableReader(settings, broken, PIPELINE).read_page()
@@ -172,8 +172,8 @@ class Item(Record, frozen=True, kw_only=True, rename="camel"):
     soldBy: str  # noqa: N815
 
 
-def test_names_are_quoted_where_they_must_be(settings):
-    """Columns, key and table, those of another hand too; they are shown as the table has them."""
+def test_names_are_quoted_where_necessary(settings):
+    """Columns, key and table, those of other programs too; they are shown as in the table."""
     pipeline = replace(PIPELINE, keyspace="Lab", table="table", record=Item)
     row = {"order": "o", "unit_price": 1.0, "soldBy": "ann", 'odd"': 1}
 

@@ -1,4 +1,4 @@
-"""What the API tells of rows, and what it hides."""
+"""What the API shows of rows, and what it hides."""
 
 from types import SimpleNamespace
 from uuid import UUID
@@ -20,7 +20,7 @@ COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_of
 
 
 class FakeTable:
-    """A table of one row; `penstock.web.table.table_reader.Table`."""
+    """A table with one row; `penstock.web.table.table_reader.Table`."""
 
     def __init__(self, *_: object) -> None:
         self.name = "k.t"
@@ -59,8 +59,8 @@ def test_personal_data_are_hidden(client, noted):
     assert noted == []
 
 
-def test_personal_data_are_shown_when_asked_for(client, noted):
-    """The audit log says that they were."""
+def test_personal_data_are_shown_on_request(client, noted):
+    """The audit log records it."""
     assert client.get("/table/rows?personal=true").json()["rows"][0]["first_name"] == "Ada"
     assert client.get(f"/table/rows/{COLUMNS['id']}?personal=true").json()["columns"]["first_name"] == "Ada"
     assert [what[1:] for what in noted] == [
@@ -69,20 +69,20 @@ def test_personal_data_are_shown_when_asked_for(client, noted):
     ]
 
 
-def test_an_id_that_no_row_has_is_not_found(client):
+def test_an_id_without_a_row_is_not_found(client):
     """404, with what to type."""
     answer = client.get(f"/table/rows/{UUID(int=2)}")
     assert (answer.status_code, answer.json()) == (404, {"error": "no such row", "hint": "./penstock trace"})
 
 
 @pytest.mark.parametrize("size", ["0", "501", "x"])
-def test_a_page_has_a_size(client, size):
+def test_a_page_has_a_limited_size(client, size):
     """From 1 to 500."""
     assert client.get(f"/table/rows?size={size}").status_code == 422
 
 
-def test_a_page_is_hidden_only_when_it_is_to_be():
-    """The same page otherwise."""
+def test_a_page_is_masked_only_if_requested():
+    """It is the same page otherwise."""
     page = Page(list(COLUMNS), [COLUMNS], None, 1.0)
     context = SimpleNamespace(pipeline=PIPELINE)
     assert mask_page(page, context, masks=False) is page
@@ -90,7 +90,7 @@ def test_a_page_is_hidden_only_when_it_is_to_be():
     assert page.rows[0]["first_name"] == "Ada"
 
 
-def test_the_document_tells_the_shape_of_each_answer(client):
+def test_the_documentation_has_a_model_of_each_response(client):
     """Each route has a description and a model."""
     document = client.get("/openapi.json").json()
     assert "/trace/{record_id}" in document["paths"]
@@ -100,8 +100,8 @@ def test_the_document_tells_the_shape_of_each_answer(client):
         assert "$ref" in asked["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
 
 
-def test_no_more_than_two_searches_go_on_at_once(client, monkeypatch):
-    """Each reads the whole topic: a third is refused until one has finished."""
+def test_at_most_two_searches_run_at_once(client, monkeypatch):
+    """Each reads the whole topic: a third is rejected until one has finished."""
     asked = []
 
     class Counting:

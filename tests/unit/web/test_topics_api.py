@@ -1,4 +1,4 @@
-"""The API's answers on topics: what is hidden, what is not there, what is asked wrongly."""
+"""The API's responses about topics: what is hidden, what is not found, which requests are invalid."""
 
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from tests.unit.web import contexts
 
 
 class FakeBrowser:
-    """A browser of a topic with one message at 0:0; it keeps what it was asked."""
+    """A browser of a topic with one message at 0:0; it records its requests."""
 
     asked: ClassVar[list[MessageQuery]] = []
 
@@ -38,7 +38,7 @@ class FakeBrowser:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """The API on that topic; its context's audit_log keeps the deeds."""
+    """The API on that topic; its context's audit_log keeps the actions."""
     monkeypatch.setattr(topics, "Browser", FakeBrowser)
     settings = read(home="unused")
     context = contexts.context(settings, contexts.view())
@@ -52,8 +52,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
 
 
 @pytest.mark.parametrize("path", ["messages/0/0", "messages"])
-def test_personal_data_are_hidden_unless_asked_for(client: Any, path: str) -> None:
-    """Asking for them is written down."""
+def test_personal_data_are_hidden_unless_requested(client: Any, path: str) -> None:
+    """A request for them is recorded."""
     address = f"/api/v1/topics/t/{path}"
     assert "Ada" not in client.get(address).text
     assert client.noted == []
@@ -62,7 +62,7 @@ def test_personal_data_are_hidden_unless_asked_for(client: Any, path: str) -> No
 
 
 @pytest.mark.parametrize("path", ["nix/messages", "t/messages/0/1", "t/messages/7/0"])
-def test_what_is_not_there_is_not_found(client: Any, path: str) -> None:
+def test_missing_topics_and_messages_are_not_found(client: Any, path: str) -> None:
     """404, and which it is."""
     answer = client.get(f"/api/v1/topics/{path}")
     assert answer.status_code == 404
@@ -75,8 +75,8 @@ def test_an_unavailable_kafka_is_an_error(client: Any) -> None:
     assert (answer.status_code, answer.json()["hint"]) == (503, "./penstock status")
 
 
-def test_a_question_is_handed_on(client: Any) -> None:
-    """As the page's address has it; a time without a zone is refused."""
+def test_a_query_is_passed_on(client: Any) -> None:
+    """As in the page's URL; a time without a zone is rejected."""
     query = "from=time&time=2026-01-01T00:00:00Z&partition=1&key=k&text=x&field=a.b&value=3&most=7&go_on=0:1"
     assert client.get(f"/api/v1/topics/t/messages?{query}").status_code == 200
     asked = FakeBrowser.asked[-1]

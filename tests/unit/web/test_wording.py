@@ -8,18 +8,18 @@ from tests.unit.records import Everything, Reading, Scalars
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_every_reason_has_words(reason):
-    """None is left to be guessed."""
+def test_every_reason_is_worded(reason):
+    """No reason is shown as a bare code."""
     assert wording.reason(reason)
 
 
 @pytest.mark.parametrize("rule", Rule)
-def test_every_rule_has_words(rule):
+def test_every_rule_is_worded(rule):
     """With the field that breaks it."""
-    found = wording.broken(f"email:{rule}", User)
-    assert (found.field, found.description) == ("email", "E-mail address.")
-    assert found.wrong
-    assert "at most 320 characters" in found.demand
+    result = wording.broken(f"email:{rule}", User)
+    assert (result.field, result.description) == ("email", "E-mail address.")
+    assert result.wrong
+    assert "at most 320 characters" in result.demand
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_every_rule_has_words(rule):
         (Reading, "gone", ""),
     ],
 )
-def test_what_the_contract_demands_of_a_field_is_said_in_words(record, name, demand):
-    """Type, lengths, pattern, range; nothing of a field that the contract does not have."""
+def test_the_rules_of_a_field_are_worded(record, name, demand):
+    """Type, lengths, pattern, range; nothing for a field that the contract does not have."""
     assert wording.demand(record, name) == demand
 
 
-def test_codes_that_are_not_known_break_nothing():
+def test_unknown_codes_break_nothing():
     """An older penstock may have written them."""
     assert wording.reason("older") == ""
     assert wording.broken("field:older", Reading) == wording.BrokenRule("field:older", "field", "", "", "")

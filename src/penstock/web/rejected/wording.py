@@ -79,11 +79,11 @@ def demand(record: type[Record], name: str) -> str:
     """Return what the contract requires of a field: `text of 1 to 500 characters`; empty if there is no such field."""
     if not name:
         return f"an object of at most {MAX_VALUE_BYTES:,} bytes and {MAX_FIELDS:,} fields"
-    field = next((one for one in fields(record) if one.name == name), None)
+    field = next((field for field in fields(record) if field.name == name), None)
     if field is None:
         return ""
-    said = json_schema(record)["properties"][name]
-    kind = next(one for one in said.get("anyOf", [said]) if one.get("type") != "null")
+    schema = json_schema(record)["properties"][name]
+    kind = next(member for member in schema.get("anyOf", [schema]) if member.get("type") != "null")
     name_of_type = "Base64" if "contentEncoding" in kind else _TYPES.get(kind.get("type", ""), "")
     name_of_type = "" if "enum" in kind else name_of_type
     words = [_FORMATS.get(kind.get("format", ""), name_of_type), *_describe_limits(kind)]
