@@ -34,7 +34,7 @@ def test_a_subject_shows_the_differences_between_versions(
     page.get_by_role("link", name=subject).click()
     diff = page.locator(".table.diff")
     expect(diff.locator("tr.removed").filter(has_text='"required"')).to_have_count(1)
-    expect(page.locator(".table.changes")).to_contain_text("`a` is optional and was required")
+    expect(page.locator(".table.changes")).to_contain_text("`a` was required and is now optional")
     expect(page.get_by_text("does not exist or is empty")).to_be_visible()
     shot("schemas-diff")
     page.goto(f"/schemas/{subject}?from=2&to=1")

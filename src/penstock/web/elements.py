@@ -154,9 +154,9 @@ def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def region_html(label: str, table: str) -> str:
+def region_html(label: str, table: str, classes: str = "table") -> str:
     """Wrap a table from `table_html` for horizontal scrolling, by keyboard too."""
-    return f'<div class="table" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
+    return f'<div class="{classes}" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
 
 
 def add_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> ui.html:

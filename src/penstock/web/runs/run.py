@@ -327,7 +327,7 @@ def _attempts_html(detail: RunDetail) -> str:
         for attempt in attempts
     ]
     table = elements.table_html("Attempts of the task stream_data", ("Attempt", "State", "Started", "Duration"), rows)
-    return f'<h2>Attempts</h2><div class="table tight">{table}</div>'
+    return f"<h2>Attempts</h2>{elements.region_html('Attempts', table, 'table tight')}"
 
 
 def _offsets_html(detail: RunDetail, topic: str) -> str:
@@ -338,7 +338,7 @@ def _offsets_html(detail: RunDetail, topic: str) -> str:
         for span in detail.spans
     ]
     table = elements.table_html(f"Offset range of the run in {topic}", ("Partition", "First", "Last"), rows)
-    return f'<h2>Offsets</h2><div class="table tight">{table}</div>'
+    return f"<h2>Offsets</h2>{elements.region_html('Offsets', table, 'table tight')}"
 
 
 def run_path(run_id: str) -> str:

@@ -172,10 +172,8 @@ def _place_html(state: StreamState, topic: str) -> str:
     heads = ("Partition", "First", "Processed up to", "End", "Lag")
     waits = f"<p>Lag: <strong>{format_number(state.lag)}</strong> records.</p>"
     where = f'<p class="quiet">Checkpoint: <code>{escape(state.query.checkpoint)}</code></p>'
-    return (
-        f"<h2>Offsets and lag</h2>{waits}"
-        f'<div class="table tight">{elements.table_html(f"Offsets of {topic}", heads, rows)}</div>{where}'
-    )
+    table = elements.table_html(f"Offsets of {topic}", heads, rows)
+    return f"<h2>Offsets and lag</h2>{waits}{elements.region_html('Offsets', table, 'table tight')}{where}"
 
 
 def _spark_html(spark: Spark) -> str:
@@ -216,7 +214,7 @@ def _application_html(spark: Spark) -> str:
     return (
         f"<p><strong>{escape(application.name)}</strong> <code>{escape(application.id)}</code>, "
         f"Spark {escape(application.spark_version)}, since {moment_html(application.started_at)}</p>"
-        f'<div class="table tight">{elements.table_html("Executors", heads, rows)}</div>'
+        f"{elements.region_html('Executors', elements.table_html('Executors', heads, rows), 'table tight')}"
     )
 
 
