@@ -73,10 +73,10 @@ class Target:
 
     def stop(self, service: str) -> None:
         """Stop a service through the supervisor and wait until it has stopped. Dependent services stay up."""
-        self.supervisor.stop(service)
-        wait_until(lambda: self._check_stopped(service), timeout_s=STOP_TIMEOUT_S, what=f"{service} to stop")
+        wait_until(lambda: self._stop_again(service), timeout_s=STOP_TIMEOUT_S, what=f"{service} to stop")
 
-    def _check_stopped(self, service: str) -> None:
+    def _stop_again(self, service: str) -> None:
+        self.supervisor.stop(service)
         known = self.supervisor.processes().get(service)
         if known and known.occupied:
             raise Unreachable(f"{service} is {known.state}")

@@ -177,6 +177,8 @@ def _stop_all(supervisor: Supervisor, services: Mapping[str, Service], names: It
         for name in [name for name in stopping_since if name in remaining and not _is_occupied(supervisor, name)]:
             remaining.remove(name)
             report(name, "stopped", f"{time.monotonic() - stopping_since[name]:.1f} s")
+        for name in remaining & stopping_since.keys():
+            supervisor.stop(name)  # again: one that had just exited may have been restarted
         _check_stopping(services, {name: stopping_since[name] for name in remaining & stopping_since.keys()})
 
 

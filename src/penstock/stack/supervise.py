@@ -158,8 +158,11 @@ class Supervisor:
         self._call_supervisor("startProcess", name, False)
 
     def stop(self, name: str) -> None:
-        """Request a service to stop, without waiting. `processes` shows when it has exited."""
-        with contextlib.suppress(SupervisorRejected):  # it has exited already
+        """Request a service to stop, without waiting. `processes` shows when it has exited.
+
+        Request it again until then: a service that has just exited by itself cannot be stopped, and may be restarted.
+        """
+        with contextlib.suppress(SupervisorRejected):  # it has exited already, or is stopping
             self._call_supervisor("stopProcess", name, False)
 
     def shutdown(self) -> None:

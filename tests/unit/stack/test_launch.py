@@ -28,6 +28,8 @@ class FakeSupervisor:
         self.dying: set[str] = set()
         self.started: list[str] = []
         self.stopped: list[str] = []
+        self.ignored = 0
+        """Number of requests to stop that have no effect, as for a process between two starts."""
 
     def pid(self) -> int:
         return 0
@@ -47,7 +49,8 @@ class FakeSupervisor:
 
     def stop(self, name: str) -> None:
         self.stopped.append(name)
-        self.states[name] = "STOPPED"
+        if len(self.stopped) > self.ignored:
+            self.states[name] = "STOPPED"
 
     def shutdown(self) -> None:
         """Do nothing."""
@@ -211,6 +214,14 @@ def test_down_stops_dependents_first() -> None:
     services = {service.name: service for service in (_service("a"), _service("b", "a"), _service("c", "b"))}
     launch._stop_all(fake, services, list(services), Story())  # type: ignore[arg-type]
     assert fake.stopped == ["c", "b", "a"]
+
+
+def test_down_stops_a_service_that_was_just_restarted() -> None:
+    """A request while a crashing service is between two starts has no effect: it is repeated."""
+    fake = FakeSupervisor("a")
+    fake.ignored = 1
+    launch._stop_all(fake, {"a": _service("a")}, ["a"], Story())  # type: ignore[arg-type]
+    assert fake.stopped == ["a", "a"]
 
 
 def test_down_leaves_others_alone() -> None:
