@@ -103,7 +103,7 @@ class KeyReader:
 def _avro_value(body: bytes, reader: AvroReader) -> Any:
     result = reader.read(body)
     if isinstance(result, Fault):
-        raise ValueError(f"its bytes are no Avro of that schema: {result.message}")  # noqa: TRY004  a value error
+        raise ValueError(f"invalid Avro of that schema: {result.message}")  # noqa: TRY004  a value error
     value, left_bytes = result
     if left_bytes:
         raise ValueError("extra bytes after the Avro value")

@@ -131,7 +131,7 @@ class DeadLetterSummary:
 
     @property
     def place(self) -> str:
-        """Return `partition:offset`, as `./penstock dlq` accepts it."""
+        """Return `partition:offset`."""
         return f"{self.partition}:{self.offset}"
 
 

@@ -76,7 +76,7 @@ DRILLS = (
         "hostile-source",
         "10 % of the API's responses and users are invalid",
         parameters=run_hostile_source,
-        evidence=(LogEvidence("airflow/**/*.log", r"record_refused|record_rejected"),),
+        evidence=(LogEvidence("airflow/**/*.log", "record_rejected"),),
         rejects=True,
     ),
 )

@@ -13,7 +13,7 @@ from penstock.codec.records import Decoder
 from penstock.contract.batch import Decoded, Deletion, Reject, Row
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import UUID as UUID_KIND
-from penstock.contract.fields import fields, from_epoch_ms, key_of
+from penstock.contract.fields import Field, fields, from_epoch_ms, key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
@@ -127,7 +127,7 @@ def decoded_ddl(record: type[Record]) -> str:
 
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
-    key, as_columns = key_of(record).column, _build_column_writer(record)
+    key, as_columns = key_of(record), _build_column_writer(record)
 
     def encode(items: Sequence[Row | Deletion]) -> pa.RecordBatch:
         rows = [_deletion_as_columns(item, key) if isinstance(item, Deletion) else as_columns(item) for item in items]
@@ -166,18 +166,14 @@ def _build_column_writer(record: type[Record]) -> Callable[[Row], dict[str, Any]
     return as_columns
 
 
-def _as_column(value: Any) -> Any:
-    return str(value) if isinstance(value, UUID) else value
-
-
 def _build_metadata(timestamp_ms: int, partition: int, offset: int) -> dict[str, Any]:
     return {"ingested_at": from_epoch_ms(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
 
 
-def _deletion_as_columns(deletion: Deletion, key: str) -> dict[str, Any]:
-    return {key: _as_column(deletion.key), "_deleted": True} | _build_metadata(
-        deletion.timestamp_ms, deletion.partition, deletion.offset
-    )
+def _deletion_as_columns(deletion: Deletion, key: Field) -> dict[str, Any]:
+    record_id = deletion.key if key.kind.to_arrow is None else key.kind.to_arrow(deletion.key)
+    metadata = _build_metadata(deletion.timestamp_ms, deletion.partition, deletion.offset)
+    return {key.column: record_id, "_deleted": True} | metadata
 
 
 def _rejected_columns(
