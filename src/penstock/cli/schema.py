@@ -12,7 +12,8 @@ from penstock.stack.layout import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-    from penstock.contract.evolution import Change, Table
+    from penstock.contract.evolution import Change
+    from penstock.contract.table_evolution import TableDefinition
     from penstock.pipelines import Pipeline
 
 
@@ -140,7 +141,7 @@ def make_plan(settings: "Settings") -> SchemaPlan:
     """Compute the changes of the configured pipeline. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
-    from penstock.contract import evolution
+    from penstock.contract import table_evolution
     from penstock.sink import cassandra
 
     pipeline = pipelines.of(settings)
@@ -154,22 +155,24 @@ def make_plan(settings: "Settings") -> SchemaPlan:
         schema=standing.changes,
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
         statements=_render_statements(settings, pipeline, table),
-        columns=evolution.compare_table(table, pipeline.stored),
-        left_alone=evolution.find_unmanaged_columns(table, pipeline.stored),
+        columns=table_evolution.compare_table(table, pipeline.stored),
+        left_alone=table_evolution.find_unmanaged_columns(table, pipeline.stored),
     )
 
 
-def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> list[str]:
-    """Return the CQL that creates the table or adds its missing columns."""
-    from penstock.contract import cql, evolution
+def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "TableDefinition") -> list[str]:
+    """Return the CQL that creates the table, or adds what its types and columns lack."""
+    from penstock.contract import cql, table_evolution
     from penstock.sink.cassandra import keyspace_of
 
     keyspace = keyspace_of(settings, pipeline)
+    members = table_evolution.find_missing_members(table, pipeline.stored)
+    statements = [cql.render_add_member(keyspace, *member) for member in members]
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
-    missing = evolution.find_missing_columns(table, pipeline.stored)
-    return [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+        return [make_keyspace, *statements, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
+    missing = table_evolution.find_missing_columns(table, pipeline.stored)
+    return statements + [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 
 def format_plan(plan: SchemaPlan) -> list[str]:

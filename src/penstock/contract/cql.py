@@ -67,6 +67,11 @@ def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     return f"ALTER TABLE {quote_table(keyspace, table)} ADD {quote_name(column)} {kind}"
 
 
+def render_add_member(keyspace: str, user_type: str, member: str, kind: str) -> str:
+    """Return the statement that adds a field to a user type; existing values have null in it."""
+    return f"ALTER TYPE {quote_table(keyspace, user_type)} ADD {quote_name(member)} {kind}"
+
+
 def render_insert(keyspace: str, table: str, row: type[Record]) -> str:
     """Return the upsert of one row; its last value is the write timestamp in microseconds."""
     names = [quote_name(column) for column in column_types(row)]

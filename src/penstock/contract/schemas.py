@@ -33,7 +33,8 @@ def _add_aliases(schema: dict[str, Any], described: tuple[Field, ...]) -> None:
     renamed = [field.name for field in described if field.aliases]
     if not renamed:
         return
-    properties, required = {}, schema["required"]
+    properties: dict[str, Any] = {}
+    required = schema["required"]
     for field in described:
         member = schema["properties"][field.name]
         aliases = {alias: {**member, "x-alias-of": field.name} for alias in field.aliases}

@@ -180,12 +180,12 @@ def _tables_of_others(keyspace: str) -> dict[str, str]:
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Check that the pipeline's table has every column that a row needs. Raises `PenstockError` naming missing ones."""
-    lacking = cassandra.find_missing_columns(session, settings, pipeline)
-    if lacking:
+    """Check that rows fit the pipeline's table. Raises `PenstockError` naming each column that does not."""
+    problems = cassandra.find_table_problems(session, settings, pipeline)
+    if problems:
+        table = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
         raise PenstockError(
-            f"missing or mistyped columns in the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: "
-            + ", ".join(lacking),
+            "\n".join([f"rows do not fit the table {table}:", *(f"  {problem}" for problem in problems)]),
             hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
         )
 

@@ -111,7 +111,8 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
 
 def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
-    key_of(record), check_aliases(record)
+    key_of(record)
+    check_aliases(record)
     rules.build_value_check(record), rules.build_text_check(record), rules.build_form_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
     cql.render_create_table("keyspace", "table", record)

@@ -23,7 +23,7 @@ from cassandra.query import dict_factory
 from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.evolution import Table
+from penstock.contract.table_evolution import TableDefinition, compare_table, define_table
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
 
@@ -261,21 +261,42 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
     create_missing(session, keyspace_of(settings, pipeline), table_statement(settings, pipeline))
 
 
-def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
-    """Return the current schema of the pipeline's table, without columns if there is no table."""
-    query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
-    rows = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
-    key = tuple(row["column_name"] for row in rows if row["kind"] in ("partition_key", "clustering"))
-    return Table({row["column_name"]: row["type"] for row in rows}, key)
+def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> TableDefinition:
+    """Return the current definition of the pipeline's table, without columns if there is no table."""
+    query = (
+        "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns "
+        "WHERE keyspace_name = %s AND table_name = %s"
+    )
+    keyspace = keyspace_of(settings, pipeline)
+    rows = list(session.execute(query, (keyspace, pipeline.table)))
+    keys = sorted((row for row in rows if row["position"] >= 0), key=lambda row: row["position"])
+    return TableDefinition(
+        {row["column_name"]: row["type"] for row in rows},
+        tuple(row["column_name"] for row in keys if row["kind"] == "partition_key"),
+        tuple((row["column_name"], row["clustering_order"].upper()) for row in keys if row["kind"] == "clustering"),
+        frozenset(row["column_name"] for row in rows if row["kind"] == "static"),
+        _read_user_types(session, keyspace) if define_table(pipeline.stored).types else {},
+    )
 
 
-def find_missing_columns(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
-    """Return the columns, as `name type`, that a row needs and that are missing in the table or have another type.
+def _read_user_types(session: Session, keyspace: str) -> dict[str, dict[str, str]]:
+    """Return the fields of each user type of a keyspace, with their types."""
+    query = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
+    return {
+        row["type_name"]: dict(zip(row["field_names"], row["field_types"], strict=True))
+        for row in session.execute(query, (keyspace,))
+    }
 
-    Returns every column if there is no table. An empty list means that rows can be stored.
+
+def find_table_problems(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
+    """Return why rows cannot be stored in the pipeline's table: columns that it lacks, other types, another key.
+
+    It is the comparison of `schema plan`. An empty list means that rows can be stored.
     """
-    columns = table_of(session, settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in cql.column_types(pipeline.stored).items() if columns.get(name) != kind]
+    table = table_of(session, settings, pipeline)
+    if not table.columns:
+        return ["the table does not exist"]
+    return [change.why for change in compare_table(table, pipeline.stored)]
 
 
 def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

@@ -16,13 +16,14 @@ from msgspec import Meta
 from pyspark.sql import types as spark
 from pyspark.sql.pandas.types import to_arrow_type
 
-from penstock.contract import cql, evolution, fields, rules
+from penstock.contract import cql, fields, rules
 from penstock.contract.decimals import encode_unscaled, find_excess, format_decimal
 from penstock.contract.evolution import ChangeKind, compare_schemas
 from penstock.contract.fields import build_key_reader, key_of
 from penstock.contract.record import KEY, PAST, Digits, Int64, Record
 from penstock.contract.rules import build_value_check, find_violations, validate_record
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
+from penstock.contract.table_evolution import TableDefinition, compare_table
 from penstock.sink.cells import format_row
 from tests.unit.ddl import arrow_schema
 from tests.unit.framed import TYPES, values_in
@@ -541,10 +542,10 @@ def test_columns_are_added_to_a_table():
     """Each with its CQL type; a column of another type is refused."""
     columns = cql.column_types(Scalars)
     old = {name: kind for name, kind in columns.items() if not name.startswith("maybe_")}
-    changes = evolution.compare_table(evolution.Table(old, ("id",)), Scalars)
+    changes = compare_table(TableDefinition(old, ("id",)), Scalars)
     assert all(change.allowed for change in changes)
     assert {change.field: columns[change.field] for change in changes} == {
         name: kind for name, kind in columns.items() if name.startswith("maybe_")
     }
-    (refused,) = evolution.compare_table(evolution.Table(columns | {"day": "timestamp"}, ("id",)), Scalars)
-    assert "the type of `day` changed from timestamp to date" in refused.why
+    (refused,) = compare_table(TableDefinition(columns | {"day": "timestamp"}, ("id",)), Scalars)
+    assert "column `day` is timestamp, the record needs date" in refused.why
