@@ -51,7 +51,7 @@ def _find_doubled(values: Mapping[str, Any], record: type[Record]) -> Iterator[t
 
 def check_aliases(record: type[Record]) -> None:
     """Raise `TypeError`, saying what to write, unless each former name stands for one field alone."""
-    problems = [*_of_nested(record), *(problem for field in fields(record) for problem in _of_field(field, record))]
+    problems = list(_of_nested(record)) or [text for field in fields(record) for text in _of_field(field, record)]
     if problems:
         raise TypeError("; ".join(problems))
 

@@ -50,10 +50,9 @@ def _merge_schemas(latest: Any, newer: Json, adapt: Adapt) -> Json:
         if isinstance(newer.get(name), dict):
             earlier = coerce_mapping(latest.get(name))
             merged[name] = {word: _merge(earlier.get(word), part, adapt) for word, part in newer[name].items()}
-    if isinstance(newer.get("anyOf"), list):
-        earlier = next((member for member in latest.get("anyOf") or () if _is_other_than_null(member)), latest)
-        members = newer["anyOf"]
-        merged["anyOf"] = [_merge(earlier, part, adapt) if _is_other_than_null(part) else part for part in members]
+    if "anyOf" in newer:
+        earlier = next(filter(_is_other_than_null, _list_choices(latest)), latest)
+        merged["anyOf"] = [_merge(earlier, part, adapt) for part in newer["anyOf"]]
     if isinstance(newer.get("properties"), dict) and isinstance(latest.get("properties"), dict):
         merged["properties"] = _merge_properties(latest["properties"], newer["properties"], adapt)
     return merged
@@ -82,7 +81,12 @@ def _wrap(schema: Json) -> Json:
 
 
 def _allows_null(schema: Json) -> bool:
-    return any(not _is_other_than_null(member) for member in schema.get("anyOf") or ())
+    return not all(map(_is_other_than_null, _list_choices(schema)))
+
+
+def _list_choices(schema: Json) -> list[Any]:
+    choices = schema.get("anyOf")
+    return choices if isinstance(choices, list) else []
 
 
 def _is_other_than_null(member: Any) -> bool:
