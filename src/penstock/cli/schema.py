@@ -56,7 +56,7 @@ def render_files() -> dict[Path, str]:
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     statements = (
         cql.render_create_keyspace(keyspace, settings.cassandra_replication),
-        cql.render_create_table(keyspace, pipeline.table, pipeline.stored),
+        cql.render_create_table(pipeline.build_table(keyspace)),
     )
     texts = {
         "json": json.dumps(schemas.json_schema(pipeline.record), indent=2),
@@ -147,6 +147,7 @@ def make_plan(settings: "Settings") -> SchemaPlan:
     standing = Registry(settings).check_subject(pipeline.subject, pipeline.record, settings.wire_format)
     with cassandra.open_session(settings) as session:
         table = cassandra.table_of(session, settings, pipeline)
+    declared = cassandra.declared_table(settings, pipeline)
     return SchemaPlan(
         subject=pipeline.subject,
         version=standing.version,
@@ -154,8 +155,8 @@ def make_plan(settings: "Settings") -> SchemaPlan:
         schema=standing.changes,
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
         statements=_render_statements(settings, pipeline, table),
-        columns=evolution.compare_table(table, pipeline.stored),
-        left_alone=evolution.find_unmanaged_columns(table, pipeline.stored),
+        columns=evolution.compare_table(table, declared),
+        left_alone=evolution.find_unmanaged_columns(table, declared),
     )
 
 
@@ -167,8 +168,8 @@ def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table
     keyspace = keyspace_of(settings, pipeline)
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
-    missing = evolution.find_missing_columns(table, pipeline.stored)
+        return [make_keyspace, cql.render_create_table(pipeline.build_table(keyspace))]
+    missing = evolution.find_missing_columns(table, pipeline.build_table(keyspace))
     return [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 

@@ -11,9 +11,8 @@ from enum import StrEnum
 from math import inf
 from typing import Any
 
-from penstock.contract import cql, fields
-from penstock.contract.fields import key_of
-from penstock.contract.record import Record
+from penstock.contract import fields
+from penstock.contract.table import Table as DeclaredTable
 
 Schema = Mapping[str, Any]
 """A JSON Schema or an Avro schema, as `contract.schemas` renders them."""
@@ -304,30 +303,30 @@ class Table:
     key: tuple[str, ...]
 
 
-def find_missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
-    """Return the columns of a row that the table does not have: their types by name."""
-    return {name: kind for name, kind in cql.column_types(row).items() if name not in table.columns}
+def find_missing_columns(existing: Table, declared: DeclaredTable) -> dict[str, str]:
+    """Return the declared columns that the table does not have: their types by name."""
+    return {name: kind for name, kind in declared.columns.items() if name not in existing.columns}
 
 
-def find_unmanaged_columns(table: Table, row: type[Record]) -> list[str]:
-    """Return the columns of the table that a row does not have, as `name type`."""
-    needed = cql.column_types(row)
-    return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
+def find_unmanaged_columns(existing: Table, declared: DeclaredTable) -> list[str]:
+    """Return the columns of the table that are not declared, as `name type`."""
+    return [f"{name} {kind}" for name, kind in sorted(existing.columns.items()) if name not in declared.columns]
 
 
-def compare_table(table: Table, row: type[Record]) -> list[Change]:
-    """Return what would change in an existing table for it to hold `row`: new columns, other types, another key."""
-    if not table.columns:
+def compare_table(existing: Table, declared: DeclaredTable) -> list[Change]:
+    """Return what would change in an existing table for it to be as declared: new columns, other types, another key."""
+    if not existing.columns:
         return []
     changes = [
         Change.of(name, ChangeKind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in existing rows")
-        for name, kind in find_missing_columns(table, row).items()
+        for name, kind in find_missing_columns(existing, declared).items()
     ]
-    for name, kind in cql.column_types(row).items():
-        if name in table.columns and table.columns[name] != kind:
-            changes.append(_describe_type_change(name, table.columns[name], kind))
-    key = key_of(row).column
-    if table.key != (key,):
-        why = f"the key is `{key}`, but the table's is `{', '.join(table.key)}`: use another table for another key"
-        changes.append(Change.of(key, ChangeKind.KEY_CHANGED, why))
+    for name, kind in declared.columns.items():
+        if name in existing.columns and existing.columns[name] != kind:
+            changes.append(_describe_type_change(name, existing.columns[name], kind))
+    key = tuple(column.column for column in declared.key)
+    if existing.key != key:
+        names = [", ".join(columns) for columns in (key, existing.key)]
+        why = f"the key is `{names[0]}`, but the table's is `{names[1]}`: use another table for another key"
+        changes.append(Change.of(names[0], ChangeKind.KEY_CHANGED, why))
     return changes

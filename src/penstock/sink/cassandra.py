@@ -24,6 +24,7 @@ from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.evolution import Table
+from penstock.contract.table import Table as DeclaredTable
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
 
@@ -246,9 +247,14 @@ def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]
     return {KEYSPACE: cql.render_create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
 
 
+def declared_table(settings: Settings, pipeline: Pipeline) -> DeclaredTable:
+    """Return the pipeline's table as declared, in the keyspace that settings name."""
+    return pipeline.build_table(keyspace_of(settings, pipeline))
+
+
 def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """Return the CQL that creates the pipeline's table."""
-    return {pipeline.table: cql.render_create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
+    return {pipeline.table: cql.render_create_table(declared_table(settings, pipeline))}
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -274,8 +280,8 @@ def find_missing_columns(session: Session, settings: Settings, pipeline: Pipelin
 
     Returns every column if there is no table. An empty list means that rows can be stored.
     """
-    columns = table_of(session, settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in cql.column_types(pipeline.stored).items() if columns.get(name) != kind]
+    columns, declared = table_of(session, settings, pipeline).columns, declared_table(settings, pipeline).columns
+    return [f"{name} {kind}" for name, kind in declared.items() if columns.get(name) != kind]
 
 
 def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

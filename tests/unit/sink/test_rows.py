@@ -18,6 +18,7 @@ from msgspec import Meta
 from penstock.contract.batch import Decoded, Deletion
 from penstock.contract.cql import build_delete_encoder, build_encoder
 from penstock.contract.record import KEY, Record
+from penstock.contract.table import build_table
 from penstock.errors import StoreFailed
 from penstock.sink import rows
 from penstock.sink.encoded import EncodedBatches, head_of
@@ -44,7 +45,7 @@ class Rows(FakeSession):
 
 def writer_of(session: FakeSession, record=Reading, limit: str = "5KiB", **more) -> RowWriter:
     session._answer = lambda *_: [{"value": limit}]
-    return RowWriter(session, "lab", "readings", record, epoch_us=EPOCH_US, concurrency=4, **more)
+    return RowWriter(session, build_table("lab", "readings", record), epoch_us=EPOCH_US, concurrency=4, **more)
 
 
 def reading(sensor: int, offset: int = 0):
@@ -70,7 +71,7 @@ def test_a_row_is_bound_as_encoded():
     writer_of(session, limit="1MiB").write(Decoded([reading(7, offset=5)]))
     (batch,) = session.batches
     ((query_id, values),) = statements_in(batch)
-    (framed,) = build_encoder(Reading)([reading(7, offset=5)], [EPOCH_US + 5])
+    (framed,) = build_encoder(build_table("lab", "readings", Reading))([reading(7, offset=5)], [EPOCH_US + 5])
     assert query_id == b"id"
     assert values == values_in(framed)
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
@@ -85,7 +86,9 @@ def test_a_deletion_is_bound_as_encoded():
     assert query_id == b"delete"
     assert batch.routing_key == pack(">i", 7)
     assert (
-        values == values_in(build_delete_encoder(Reading)(7, EPOCH_US + 5)) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
+        values
+        == values_in(build_delete_encoder(build_table("lab", "readings", Reading))(7, EPOCH_US + 5))
+        == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
     )
 
 
