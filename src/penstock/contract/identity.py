@@ -104,7 +104,8 @@ class Identity:
         """Return the one text of an identity, as penstock's producer writes it to Kafka keys.
 
         Of one field: its value; dates and moments in ISO 8601, moments in UTC with milliseconds. Of several: a JSON
-        object without spaces, of their values by their names in messages, in declared order.
+        object without spaces, of their values by their names in messages, sorted by name. So a record's key stays in its
+        partition when the fields are declared in another order.
         """
         if self.is_single:
             return self._forms[0](record_id)
@@ -112,7 +113,7 @@ class Identity:
             field.name: value if field.kind in _NUMBERS else form(value)
             for field, form, value in zip(self.fields, self._forms, record_id, strict=True)
         }
-        return msgspec.json.encode(members).decode()
+        return msgspec.json.encode(members, order="sorted").decode()
 
     def of_text(self, text: str) -> Any:
         """Return the identity that a text represents; the JSON object may have its fields in any order.
