@@ -70,10 +70,15 @@ def _render_key(table: Table) -> str:
 
 
 def _render_options(table: Table) -> str:
-    if not any(column.is_descending for column in table.clustering):
-        return ""
-    order = (f"{quote_name(column.column)} {'DESC' if column.is_descending else 'ASC'}" for column in table.clustering)
-    return f" WITH CLUSTERING ORDER BY ({', '.join(order)})"
+    options = []
+    if any(column.is_descending for column in table.clustering):
+        order = [
+            f"{quote_name(column.column)} {'DESC' if column.is_descending else 'ASC'}" for column in table.clustering
+        ]
+        options.append(f"CLUSTERING ORDER BY ({', '.join(order)})")
+    if table.derivations:
+        options.append(f"comment = '{table.derivations}'")
+    return f" WITH {' AND '.join(options)}" if options else ""
 
 
 def render_key_condition(table: Table, value: str = "?") -> str:

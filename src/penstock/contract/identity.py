@@ -68,18 +68,24 @@ class Identity:
         self._hints = typing.get_type_hints(record, include_extras=True)
         self.max_bytes = {field.column: self._find_max_bytes(field) for field in self.fields}
         """Size of the largest value of each field in Cassandra."""
-        self._forms = [find_form(field.kind) for field in self.fields]
         self.columns = tuple(field.column for field in self.fields)
         self.names = tuple(field.name for field in self.fields)
         self.is_single = len(self.fields) == 1
         self.of: Callable[[Record], Any] = attrgetter(*self.columns)
         """Return the identity of a record."""
+        self._text_form = find_form(self.fields[0].kind)
+        self._members = sorted((field.name, at) for at, field in enumerate(self.fields))
+        self._member_forms = [int if field.kind in _NUMBERS else find_form(field.kind) for field in self.fields]
+        self._key_struct = self._build_key_struct()
+        self._check_texts, self._check_values = build_text_check(self._key_struct), build_value_check(self._key_struct)
+        self._check_forms = build_form_check(self._key_struct)
+
+    def _build_key_struct(self) -> type[Record]:
+        """Return a record with the identity's fields alone, by which their rules are checked."""
         members = [(column, self._hints[column]) for column in self.columns]
         names = dict(zip(self.columns, self.names, strict=True))
         alone = msgspec.defstruct("Key", members, bases=(Record,), rename=names, frozen=True, kw_only=True)
-        self._key_struct = typing.cast(type[Record], alone)
-        self._check_texts, self._check_values = build_text_check(self._key_struct), build_value_check(self._key_struct)
-        self._check_forms = build_form_check(self._key_struct)
+        return typing.cast(type[Record], alone)
 
     @property
     def described(self) -> str:
@@ -104,16 +110,13 @@ class Identity:
         """Return the one text of an identity, as penstock's producer writes it to Kafka keys.
 
         Of one field: its value; dates and moments in ISO 8601, moments in UTC with milliseconds. Of several: a JSON
-        object without spaces, of their values by their names in messages, sorted by name. So a record's key stays in its
-        partition when the fields are declared in another order.
+        object without spaces, of their values by their names in messages, sorted by name. So the key of a record, and
+        its partition, stay the same if the fields are declared in another order.
         """
         if self.is_single:
-            return self._forms[0](record_id)
-        members = {
-            field.name: value if field.kind in _NUMBERS else form(value)
-            for field, form, value in zip(self.fields, self._forms, record_id, strict=True)
-        }
-        return msgspec.json.encode(members, order="sorted").decode()
+            return self._text_form(record_id)
+        forms = self._member_forms
+        return msgspec.json.encode({name: forms[at](record_id[at]) for name, at in self._members}).decode()
 
     def of_text(self, text: str) -> Any:
         """Return the identity that a text represents; the JSON object may have its fields in any order.
