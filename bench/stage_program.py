@@ -93,8 +93,7 @@ def make_encode_step(settings: Settings) -> Step:
     """Return the step that also encodes the records as CQL statements and batches."""
     pipeline, decoded = pipelines.of(settings), _make_decoder(settings)
     session = cassandra.connect(settings)
-    keyspace = settings.cassandra_keyspace
-    writer = _Encoder(session, keyspace, pipeline.table, pipeline.stored, epoch_us=0, concurrency=1)
+    writer = _Encoder(session, cassandra.declared_table(settings, pipeline), epoch_us=0, concurrency=1)
 
     def step() -> int:
         batch = decoded()

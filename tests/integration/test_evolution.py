@@ -20,6 +20,7 @@ from penstock.config import Settings
 from penstock.contract.batch import Decoded
 from penstock.contract.evolution import ChangeKind, compare_schemas, list_refused
 from penstock.contract.record import KEY, Int64, Record
+from penstock.contract.table import build_table
 from penstock.errors import SchemaRefused
 from penstock.pipeline import ingest
 from penstock.pipelines import Pipeline, users
@@ -175,13 +176,17 @@ def test_old_and_new_records_are_read_by_old_and_new_decoders(
     assert {str(item.id) for item in passed_over} == aged.keys()  # type: ignore[union-attr]
 
     with cassandra.open_session(new.settings) as session:
-        writer = RowWriter(session, new.pipeline.keyspace, "users", new.pipeline.stored, epoch_us=1, concurrency=8)
+        writer = RowWriter(
+            session, build_table(new.pipeline.keyspace, "users", new.pipeline.stored), epoch_us=1, concurrency=8
+        )
         writer.write(Decoded([(item, 1, 0, at) for at, item in enumerate(read)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
         assert rows == aged
-        writer = RowWriter(session, old.pipeline.keyspace, "users", old.pipeline.stored, epoch_us=9, concurrency=8)
+        writer = RowWriter(
+            session, build_table(old.pipeline.keyspace, "users", old.pipeline.stored), epoch_us=9, concurrency=8
+        )
         writer.write(Decoded([(item, 1, 0, at) for at, item in enumerate(passed_over)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")

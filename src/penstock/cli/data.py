@@ -55,13 +55,13 @@ def row(
     """Show the row with an id. Exit 1 if there is none."""
     from penstock import config, pipelines
     from penstock.contract import cql
-    from penstock.contract.fields import key_of
+    from penstock.contract.identity import identity_of
     from penstock.errors import PenstockError
     from penstock.reconcile.trace import parse_id
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    key = cql.quote_name(key_of(pipeline.stored).column)
+    key = cql.quote_name(identity_of(pipeline.stored).columns[0])
     selected = _select_rows(settings, f"WHERE {key} = %s", (parse_id(pipeline, record_id),), 1)
     if not selected:
         raise PenstockError(f"no row with id {record_id}", hint="./penstock rows, ./penstock verify")

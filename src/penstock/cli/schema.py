@@ -57,7 +57,7 @@ def render_files() -> dict[Path, str]:
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     statements = (
         cql.render_create_keyspace(keyspace, settings.cassandra_replication),
-        cql.render_create_table(keyspace, pipeline.table, pipeline.stored),
+        cql.render_create_table(pipeline.build_table(keyspace)),
     )
     texts = {
         "json": json.dumps(schemas.json_schema(pipeline.record), indent=2),
@@ -148,6 +148,7 @@ def make_plan(settings: "Settings") -> SchemaPlan:
     standing = Registry(settings).check_subject(pipeline.subject, pipeline.record, settings.wire_format)
     with cassandra.open_session(settings) as session:
         table = cassandra.table_of(session, settings, pipeline)
+    declared = cassandra.declared_table(settings, pipeline)
     return SchemaPlan(
         subject=pipeline.subject,
         version=standing.version,
@@ -155,23 +156,23 @@ def make_plan(settings: "Settings") -> SchemaPlan:
         schema=standing.changes,
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
         statements=_render_statements(settings, pipeline, table),
-        columns=table_evolution.compare_table(table, pipeline.stored),
-        left_alone=table_evolution.find_unmanaged_columns(table, pipeline.stored),
+        columns=table_evolution.compare_table(table, declared),
+        left_alone=table_evolution.find_unmanaged_columns(table, declared),
     )
 
 
 def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "TableDefinition") -> list[str]:
     """Return the CQL that creates the table, or adds what its types and columns lack."""
     from penstock.contract import cql, table_evolution
-    from penstock.sink.cassandra import keyspace_of
+    from penstock.sink.cassandra import declared_table, keyspace_of
 
-    keyspace = keyspace_of(settings, pipeline)
-    members = table_evolution.find_missing_members(table, pipeline.stored)
+    keyspace, declared = keyspace_of(settings, pipeline), declared_table(settings, pipeline)
+    members = table_evolution.find_missing_members(table, declared)
     statements = [cql.render_add_member(keyspace, *member) for member in members]
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, *statements, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
-    missing = table_evolution.find_missing_columns(table, pipeline.stored)
+        return [make_keyspace, *statements, cql.render_create_table(declared)]
+    missing = table_evolution.find_missing_columns(table, declared)
     return statements + [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 

@@ -21,7 +21,6 @@ _MICROSECOND = timedelta(microseconds=1)
 _INT32 = Layout(">i").pack
 _UINT32 = Layout(">I").pack
 _INT64 = Layout(">q").pack
-_KEY_CHARACTERS = 65_535 // 4
 _DOUBLE = Layout(">d").pack
 _FIRST_DAY = date(1970, 1, 1).toordinal() - 2**31
 """Day 0 of CQL's `date`, whose days are unsigned."""
@@ -159,60 +158,6 @@ def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
     return tuple(field_of(field, hints[field.name]) for field in described.fields)
 
 
-def key_of(struct: type[msgspec.Struct]) -> Field:
-    """Return the key field. Raises `TypeError` unless exactly one is marked, not nullable, and bounded if text."""
-    keys = [field for field in fields(struct) if field.key]
-    if len(keys) != 1:
-        names = f" ({', '.join(field.column for field in keys)})" if keys else ""
-        raise TypeError(
-            f"{struct.__name__} needs exactly one field marked KEY, it has {len(keys)}{names}: "
-            "write `id: Annotated[UUID, Meta(extra=KEY)]`"
-        )
-    column = keys[0].column
-    if keys[0].nullable:
-        raise TypeError(f"{struct.__name__}: the key {column} cannot be None; remove `| None` from its type")
-    if keys[0].kind not in _KEY_KINDS:
-        raise TypeError(
-            f"{struct.__name__}: the key {column} must be a str, an int or a UUID; "
-            f"write `{column}: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]`"
-        )
-    if keys[0].kind is TEXT and not _fits_a_key(struct, column):
-        raise TypeError(
-            f"{struct.__name__}: a text key needs min_length >= 1 and max_length <= {_KEY_CHARACTERS}; "
-            f"write `{column}: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]`"
-        )
-    return keys[0]
-
-
-def build_key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
-    """Return a function that converts a Kafka key to the record's id. It raises `ValueError` for an invalid key."""
-    kind = typing.get_type_hints(struct, include_extras=True)[key_of(struct).column]
-    is_long = key_of(struct).kind is BIGINT
-
-    def read(key: bytes) -> Any:
-        record_id = msgspec.convert(key.decode(), kind, strict=False)
-        if is_long and not fits_64_bits(record_id):
-            raise ValueError("the id does not fit 64 bits")
-        return record_id
-
-    return read
-
-
-def build_key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
-    """Return a function that returns the Kafka key of a record: its id as text, which `build_key_reader` reads."""
-    column = key_of(struct).column
-    return lambda record: str(getattr(record, column)).encode()
-
-
-def _fits_a_key(struct: type[msgspec.Struct], column: str) -> bool:
-    """Return whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
-    described = inspect.type_info(struct)
-    assert isinstance(described, inspect.StructType)
-    text, _, _ = next(_unwrap_metadata(field.type) for field in described.fields if field.name == column)
-    assert isinstance(text, inspect.StrType)
-    return bool(text.min_length) and text.max_length is not None and text.max_length <= _KEY_CHARACTERS
-
-
 def fits_64_bits(number: int) -> bool:
     """Return whether a whole number fits Cassandra's `bigint`."""
     return -(2**63) <= number < 2**63
@@ -315,7 +260,6 @@ _SIMPLE: dict[type[inspect.Type], FieldKind] = {
     inspect.LiteralType: SYMBOL,
     inspect.EnumType: SYMBOL,
 }
-_KEY_KINDS = (TEXT, UUID, INT, BIGINT, TIMESTAMP, DOUBLE, BOOLEAN)
 _TYPES = "str, Literal, StrEnum, UUID, datetime, date, time, timedelta, int, float, Decimal, bytes or bool"
 
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 MALFORMED_JSON = (ValueError, RecursionError)
 """Errors that readers of JSON raise: those of msgspec, Python and UTF-8 are kinds of ValueError."""
 
@@ -34,6 +36,19 @@ def count_names(text: bytes | str, parse_constant: Callable[[str], Any] | None =
 
     json.loads(text, object_pairs_hook=visit_object, parse_int=str, parse_float=str, parse_constant=parse_constant)
     return names
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises `ValueError`, also for an object with a duplicate field name."""
+    try:
+        count_names(text)
+        return msgspec.json.decode(text)
+    except DuplicateName:
+        raise ValueError("duplicate field name in JSON") from None
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"invalid JSON: {error}") from None
 
 
 def _find_duplicate(pairs: list[tuple[str, Any]]) -> str:

@@ -6,7 +6,8 @@ Only fields that the contract knows and does not mark as personal are shown. Unk
 from functools import cache
 from typing import Any
 
-from penstock.contract.fields import build_key_reader, fields, key_of
+from penstock.contract.fields import fields
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Arrival, Record
 
 MASK = "•••"
@@ -36,12 +37,13 @@ def mask_personal(value: Any, record: type[Record]) -> Any:
 
 
 def shows_key(key: bytes, record: type[Record]) -> bool:
-    """Return whether a Kafka key may be shown: it is a record's key, and the key is not personal."""
+    """Return whether a Kafka key may be shown: it is a record's key, and no field of the key is personal."""
+    identity = identity_of(record)
     try:
-        build_key_reader(record)(key)
+        identity.of_text(key.decode())
     except ValueError:
         return False
-    return not key_of(record).personal
+    return not any(field.personal for field in identity.fields)
 
 
 def hidden_bytes(count: int) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 KEY = {"key": True}
-"""The record's identity: the Kafka key and the table's primary key. Exactly one field has it."""
+"""The record's identity, of one field or several: the Kafka key and the table's primary key."""
 PERSONAL = {"personal": True}
 """Personal data. Masked in every user interface."""
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from penstock import remedies
-from penstock.contract import cql
 from penstock.contract.evolution import Change, ChangeKind
-from penstock.contract.fields import fields, key_of
+from penstock.contract.fields import fields
 from penstock.contract.record import Record
+from penstock.contract.table import Table
 
 Clustering = tuple[tuple[str, str], ...]
 """The clustering columns of a table, each with ASC or DESC."""
@@ -19,15 +19,17 @@ Clustering = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class TableDefinition:
-    """A table: its columns' types by name, its primary key, its static columns; the fields of its user types by name.
+    """A table as Cassandra has it, or should have it. No columns: there is no table.
 
-    No columns: there is no table.
+    `columns` are types by name; `static` columns have one value per partition; `derivations` say how columns of the key
+    are derived, or nothing; `types` are the fields of user types, in order.
     """
 
     columns: Mapping[str, str]
     partition: tuple[str, ...] = ()
     clustering: Clustering = ()
     static: frozenset[str] = frozenset()
+    derivations: str = ""
     types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -36,25 +38,29 @@ class TableDefinition:
         return (*self.partition, *(column for column, _ in self.clustering))
 
 
-def define_table(row: type[Record]) -> TableDefinition:
-    """Return the table that a row needs."""
-    return TableDefinition(cql.column_types(row), (key_of(row).column,))
+def define_table(declared: Table) -> TableDefinition:
+    """Return the definition of a declared table."""
+    return TableDefinition(
+        declared.columns,
+        tuple(column.column for column in declared.partition),
+        tuple((column.column, "DESC" if column.is_descending else "ASC") for column in declared.clustering),
+        derivations=declared.derivations,
+    )
 
 
-def find_missing_columns(table: TableDefinition, row: type[Record]) -> dict[str, str]:
-    """Return the columns of a row that the table does not have: their types by name."""
-    return {name: kind for name, kind in define_table(row).columns.items() if name not in table.columns}
+def find_missing_columns(table: TableDefinition, declared: Table) -> dict[str, str]:
+    """Return the declared columns that the table does not have: their types by name."""
+    return {name: kind for name, kind in declared.columns.items() if name not in table.columns}
 
 
-def find_unmanaged_columns(table: TableDefinition, row: type[Record]) -> list[str]:
-    """Return the columns of the table that a row does not have, as `name type`."""
-    needed = define_table(row).columns
-    return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
+def find_unmanaged_columns(table: TableDefinition, declared: Table) -> list[str]:
+    """Return the columns of the table that are not declared, as `name type`."""
+    return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in declared.columns]
 
 
-def compare_table(table: TableDefinition, row: type[Record]) -> list[Change]:
-    """Return what would change in an existing table for it to hold `row`: new columns, other types, another key."""
-    needed = define_table(row)
+def compare_table(table: TableDefinition, declared: Table) -> list[Change]:
+    """Return what would change in an existing table for it to be as declared: new columns, other types, another key."""
+    needed, row = define_table(declared), declared.row
     of_types = list(_compare_types(table, needed))
     if not table.columns:
         return of_types
@@ -116,6 +122,13 @@ def _use_another(name: str, row: type[Record]) -> str:
 
 def _compare_keys(table: TableDefinition, needed: TableDefinition, row: type[Record]) -> Iterator[Change]:
     if table.partition == needed.partition and table.clustering == needed.clustering:
+        if table.derivations not in ("", needed.derivations):
+            why = f"the table says {table.derivations!r}, primary_key {needed.derivations!r}: rows would be in other"
+            yield Change.of(
+                needed.key[0],
+                ChangeKind.KEY_CHANGED,
+                f"{why} partitions; set primary_key as it was, or use another table",
+            )
         return
     name = next((column for column in needed.key if column not in table.key), needed.key[0])
     why = f"the key is {_format_key(needed)}, but the table's is {_format_key(table)}"
@@ -168,11 +181,11 @@ def _compare_types(table: TableDefinition, needed: TableDefinition) -> Iterator[
             yield Change.of(f"{name}.{column}", ChangeKind.ADDED_OPTIONAL, why)
 
 
-def find_missing_members(table: TableDefinition, row: type[Record]) -> list[tuple[str, str, str]]:
+def find_missing_members(table: TableDefinition, declared: Table) -> list[tuple[str, str, str]]:
     """Return the fields that existing user types lack: type, field and the field's type."""
     return [
         (name, column, kind)
-        for name, members in define_table(row).types.items()
+        for name, members in define_table(declared).types.items()
         if name in table.types
         for column, kind in list(members.items())[len(table.types[name]) :]
     ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from msgspec import inspect
 
 from penstock.contract.decimals import find_excess
-from penstock.contract.fields import BIGINT, DATE, DURATION, TIME, Field, fits_64_bits, to_microseconds
+from penstock.contract.fields import BIGINT, DATE, DURATION, TIME, TIMESTAMP, Field, fits_64_bits, to_microseconds
 from penstock.contract.record import Digits
 from penstock.contract.violation import Rule
 
@@ -23,6 +23,7 @@ _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
 _FINER = re.compile(r"\.[0-9]{7}")
 _FLOAT_DIGITS = 15
 """Number of digits that a float always keeps."""
+_BELOW_MS = re.compile(r"\.[0-9]{3}[0-9]*[1-9]")
 _EARLIEST_ZONE = timedelta(hours=14)
 """Somewhere on earth a day begins this long before it does in UTC."""
 _SYMBOLS = 10
@@ -45,11 +46,12 @@ def rules_of(field: Field, kind: inspect.Type) -> ValueRules:
         return ValueRules(_check_zone, _check_time)
     if field.kind is DURATION:
         return ValueRules(_check_duration, _check_fraction)
+    if field.kind is TIMESTAMP and field.key:
+        return ValueRules(_check_milliseconds, _check_decimals_of_key)
     if field.kind is DATE and field.past:
         return ValueRules(_check_day)
-    if field.kind is BIGINT and isinstance(kind, inspect.IntType) and _is_open(kind):
-        return ValueRules(_check_64_bits)
-    return ValueRules()
+    has_open_side = field.kind is BIGINT and isinstance(kind, inspect.IntType) and _is_open(kind)
+    return ValueRules(_check_64_bits) if has_open_side else ValueRules()
 
 
 def describe_symbols(symbols: tuple[str, ...]) -> str:
@@ -96,6 +98,17 @@ def _check_duration(value: timedelta, _latest: datetime) -> Broken | None:
 def _check_fraction(value: str | float) -> Broken | None:
     is_finer = isinstance(value, str) and _FINER.search(value)
     return (Rule.FORMAT, "has more than 6 decimals") if is_finer else None
+
+
+_NO_KEY = Rule.FORMAT, "is finer than milliseconds, which a key cannot be: Cassandra keeps no more"
+
+
+def _check_milliseconds(value: datetime, _latest: datetime) -> Broken | None:
+    return _NO_KEY if value.microsecond % 1000 else None
+
+
+def _check_decimals_of_key(value: str | float) -> Broken | None:
+    return _NO_KEY if isinstance(value, str) and _BELOW_MS.search(value) else None
 
 
 def _check_day(value: date, latest: datetime) -> Broken | None:

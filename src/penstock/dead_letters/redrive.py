@@ -24,7 +24,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Position
 from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings, current_user
-from penstock.contract.fields import key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Headers, Record
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.original import with_original
@@ -117,7 +117,7 @@ class _Redrive:
         self._done = done
         self._queue = Queue(settings, session, selection, done, repair.edits)
         self._pipeline = self._queue.pipeline
-        self._key_is_set = key_of(self._pipeline.record).name in repair.fields
+        self._key_is_set = not repair.fields.keys().isdisjoint(identity_of(self._pipeline.record).names)
         self._registry = Registry(settings)
         proven = cache(partial(proven_by_now, settings, session, self._pipeline))
         self._repairer = Repairer(self._pipeline, self._registry, repair, self._serialize_record, proven)

@@ -20,9 +20,9 @@ from penstock.codec.records import Decoder
 from penstock.codec.values import read_fields
 from penstock.contract.aliases import find_doubled_names, rename_fields, set_fields
 from penstock.contract.fault import Fault, Stage
-from penstock.contract.fields import build_key_writer, fields, key_of, to_epoch_ms
+from penstock.contract.fields import fields, to_epoch_ms
+from penstock.contract.identity import identity_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
-from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
@@ -139,9 +139,7 @@ class Repairer:
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._order_by = pipeline.declared_order
-        self._key = build_key_writer(pipeline.record)
-        self._id_field = key_of(pipeline.record)
-        self._ids = IdReader(pipeline.record)
+        self._identity = identity_of(pipeline.record)
 
     def outgoing(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         """Return the message to send for `letter`: its own bytes if nothing changes, or those of the repaired record.
@@ -193,7 +191,7 @@ class Repairer:
         return by.compute_tombstone_timestamp(letter.key, letter.headers, source, latest_past())
 
     def _id_of(self, record: Record) -> Any:
-        return getattr(record, self._id_field.column)
+        return self._identity.of(record)
 
     def _decode_tombstone(self, key: bytes | None) -> Any | Fault:
         return self._decoder.deleted(key, self._proven())
@@ -224,18 +222,20 @@ class Repairer:
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
         keeps_id = self._keeps_id(letter, record)
-        key = letter.key if keeps_id and letter.key is not None else self._key(record)
+        key = letter.key if keeps_id and letter.key is not None else self._identity.key_of(record)
         return Outgoing(key, value, self._id_of(record), keeps_id, order_us)
 
     def _keeps_id(self, letter: DeadLetter, record: Record) -> bool:
         """Return whether a repaired record has the original's id, as far as the original's key or value shows it."""
         record_id = self._id_of(record)
-        if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
+        if letter.key in (None, self._identity.key_of(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
         before = read_fields(letter.value, self._readers, self._pipeline.record) or {}
         before = rename_fields(before, self._pipeline.record)
         try:
-            return bool(self._ids.of_value(before.get(self._id_field.name)) == record_id)
+            return bool(
+                self._identity.of_members({name: before.get(name) for name in self._identity.names}) == record_id
+            )
         except ValueError:
             return False
 

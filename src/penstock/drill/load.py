@@ -15,7 +15,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import OffsetRange
 from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings
-from penstock.contract.fields import build_key_writer, key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.drill.target import Target
 from penstock.errors import Unreachable
@@ -48,7 +48,7 @@ class LoadRun:
 
 def generate_users(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
     """Generate made-up users endlessly, each with a new id."""
-    key = key_of(record).column
+    key = identity_of(record).columns[0]
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
     patterns = [
         msgspec.convert(pipeline.from_source(make_user(seed, index, nats, GENDERS)), record)
@@ -64,7 +64,7 @@ class Direct:
 
     def __init__(self, target: Target, name: str) -> None:
         settings, pipeline = target.settings, target.pipeline
-        self._settings, self._topic, self._key = settings, pipeline.topic, build_key_writer(pipeline.record)
+        self._settings, self._topic, self._key = settings, pipeline.topic, identity_of(pipeline.record).key_of
         self._headers = [(headers.RUN, f"drill-{name}".encode())]
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
         self._serialize: Serialize = build_serializer(pipeline.record, settings.wire_format, schema_id)

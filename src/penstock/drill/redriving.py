@@ -10,7 +10,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.contract import cql
-from penstock.contract.fields import build_key_writer, key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import index_first_copies
 from penstock.dead_letters.pending import DeadLetterSelection
@@ -75,7 +75,7 @@ def _wait_for_all(target: Target, before: list[OffsetRange]) -> None:
 def _redrive_dead_letters(target: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = target.settings, target.pipeline
-    keys = set(map(build_key_writer(pipeline.record), users))
+    keys = set(map(identity_of(pipeline.record).key_of, users))
     letters = index_first_copies(letter for letter in read_dead_letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
@@ -94,11 +94,12 @@ def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None 
 
 def _check_rows(target: Target, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
-    pipeline, key = target.pipeline, key_of(target.pipeline.stored).column
-    table = cql.quote_table(cassandra.keyspace_of(target.settings, pipeline), pipeline.table)
-    ids = [(getattr(user, key),) for user in users]
+    table, identity = cassandra.declared_table(target.settings, target.pipeline), identity_of(target.pipeline.record)
+    ids = [table.key_values(identity.of(user)) for user in users]
     with cassandra.open_session(target.settings) as session:
-        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.quote_name(key)} = ?")
+        select = session.prepare(
+            f"SELECT nationality FROM {cql.render_name(table)} WHERE {cql.render_key_condition(table)}"
+        )
         answers = execute_concurrent_with_args(session, select, ids)
         nationalities = [row["nationality"] for _, rows in answers for row in rows]
     if nationalities != [nationality] * len(ids):

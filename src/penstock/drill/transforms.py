@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.broker import topics
 from penstock.broker.topics import OffsetRange, find_new_offset_ranges
-from penstock.contract.fields import build_key_writer, key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import read_error_headers
 from penstock.drill import load, record_checks
@@ -109,8 +109,8 @@ def _write_pipeline(target: Target, poison: Record, *, row_wise: bool) -> Path:
     base = target.pipeline
     text = _FILE.format(
         base=target.settings.pipeline,
-        poison=build_key_writer(base.record)(poison).decode(),
-        column=key_of(base.record).column,
+        poison=identity_of(base.record).key_of(poison).decode(),
+        column=identity_of(base.record).columns[0],
         row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
     )
     file = target.layout.run / "drill_transform.py"

@@ -36,9 +36,9 @@ from penstock.contract.fields import (
     TIMESTAMP,
     UUID,
     Field,
-    build_key_writer,
     fields,
 )
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.contract.schemas import json_schema
 from penstock.errors import DeliveryFailed, UsageError
@@ -145,7 +145,7 @@ def _find_violations(schema: Any, value: Any) -> list[str]:
 def encode_record(settings: Settings, pipeline: Pipeline, registry: Registry, record: Record) -> tuple[bytes, bytes]:
     """Return key and value of a record as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
     schema_id = registry.register(pipeline.subject, pipeline.record, settings.wire_format)
-    return build_key_writer(pipeline.record)(record), build_serializer(
+    return identity_of(pipeline.record).key_of(record), build_serializer(
         pipeline.record, settings.wire_format, schema_id
     )(record)
 

@@ -29,7 +29,8 @@ from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Reject, merge_summaries, summarize_batch
 from penstock.contract.fault import Fault, Stage
-from penstock.contract.fields import fields, key_of
+from penstock.contract.fields import fields
+from penstock.contract.identity import identity_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_proofs
 from penstock.contract.record import Record
@@ -119,9 +120,7 @@ class Worker:
         with cassandra.translate_errors(self._settings):
             return RowWriter(
                 session,
-                cassandra.keyspace_of(self._settings, self._pipeline),
-                self._pipeline.table,
-                self._pipeline.stored,
+                cassandra.declared_table(self._settings, self._pipeline),
                 epoch_us=self._epoch_us,
                 concurrency=self._settings.cassandra_concurrency,
                 leaves_unset=self._pipeline.one_version_per_id,
@@ -311,7 +310,7 @@ def _drop_null_columns(others: DataFrame, rows: DataFrame, record: type[Record])
 
     The common type of two decimals may have fewer decimals than either, and Spark rounds to it.
     """
-    of_rows = set(rows.columns) - {key_of(record).column}
+    of_rows = set(rows.columns) - {*identity_of(record).columns}
     return others.drop(*(field.column for field in fields(record) if field.column in of_rows))
 
 

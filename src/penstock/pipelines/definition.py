@@ -8,7 +8,9 @@ from typing import Any
 from penstock.contract.keys import KeyFormat
 from penstock.contract.names import DEAD_LETTERS
 from penstock.contract.order_by import BY_OFFSET, OrderBy, OrderOfTombstone, order_by_of
+from penstock.contract.primary_key import PrimaryKey
 from penstock.contract.record import Record
+from penstock.contract.table import Table, build_table
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Pipeline:
     version with the larger value. It is fixed for a table once the job has begun to write it. With a field,
     `order_of_tombstone` returns the value of a `Tombstone`; without it, tombstones are dead letters.
 
+    `primary_key` is the table's. Without it, the only KEY field is the partition; of several, the first is, and the
+    others are clustering columns, in declared order.
+
     `one_version_per_id`: no id is ever sent again with another value, as with events. Null fields are then left unset
     in Cassandra, where a null is a tombstone; `verify` names an id that has two versions.
     """
@@ -54,6 +59,7 @@ class Pipeline:
     one_version_per_id: bool = False
     order_by: str = BY_OFFSET
     order_of_tombstone: OrderOfTombstone | None = None
+    primary_key: PrimaryKey | None = None
 
     @property
     def stored(self) -> type[Record]:
@@ -64,6 +70,10 @@ class Pipeline:
     def declared_order(self) -> OrderBy | None:
         """Return what orders records if their offsets do not, else None."""
         return order_by_of(self.record, self.order_by, self.order_of_tombstone)
+
+    def build_table(self, keyspace: str) -> Table:
+        """Return the pipeline's table in a keyspace, which settings may override."""
+        return build_table(keyspace, self.table, self.stored, self.primary_key)
 
     @property
     def dead_letter_topic(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.contract.fault import Fault, Reason, Stage
-from penstock.contract.fields import build_key_writer
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES, latest_past, validate_record
 from penstock.contract.violation import Rule, Violation
@@ -39,7 +39,7 @@ class Mapper:
         self._from_source = pipeline.from_source
         self._file = file_of(pipeline.from_source)
         self._record = pipeline.record
-        self._key = build_key_writer(pipeline.record)
+        self._key = identity_of(pipeline.record).key_of
         self._serialize = serialize
 
     def outgoing(self, entry: Any, changes: dict[str, Any] | None = None) -> tuple[bytes, bytes] | Fault:

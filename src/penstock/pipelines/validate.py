@@ -8,10 +8,13 @@ from msgspec import inspect
 
 from penstock.contract import cql, names, rules, schemas
 from penstock.contract.aliases import check_aliases
-from penstock.contract.fields import field_of, key_of
+from penstock.contract.fields import field_of
+from penstock.contract.identity import identity_of
 from penstock.contract.keys import KEY_FORMATS
 from penstock.contract.order_by import check_order_by
+from penstock.contract.primary_key import list_key_problems
 from penstock.contract.record import Record
+from penstock.contract.table import build_table
 from penstock.pipelines.definition import Pipeline
 
 _REFUSED = (TypeError, ValueError, NameError, RecursionError)
@@ -28,7 +31,17 @@ def find_problems(pipeline: Pipeline) -> list[str]:
     record_problems = [*_of_record("record", pipeline.record)]
     if pipeline.row is not None:
         record_problems += _of_record("row", pipeline.row)
-    return [*problems, *(record_problems or [*_iter_errors("row", lambda: _check_row(pipeline)), *_of_order(pipeline)])]
+    if record_problems:
+        return problems + record_problems
+    problems += _iter_errors("row", lambda: _check_row(pipeline))
+    return [*problems, *_of_order(pipeline), *_of_key(pipeline)]
+
+
+def _of_key(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.primary_key is not None:
+        yield from (f"primary_key: {problem}" for problem in list_key_problems(pipeline.primary_key, pipeline.stored))
+    if pipeline.key_format == "text" and not identity_of(pipeline.record).is_single:
+        yield "key_format: 'text' is for ids of one field; write \"json\": keys of several fields are JSON objects"
 
 
 def _of_order(pipeline: Pipeline) -> Iterator[str]:
@@ -111,18 +124,19 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
 
 def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
-    key_of(record)
+    identity_of(record)
     check_aliases(record)
     rules.build_value_check(record), rules.build_text_check(record), rules.build_form_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
-    cql.render_create_table("keyspace", "table", record)
+    cql.render_create_table(build_table("keyspace", "table", record))
 
 
 def _check_row(pipeline: Pipeline) -> None:
-    """Raise `TypeError` unless a row has the same key as its record."""
-    key, of_row = key_of(pipeline.record), key_of(pipeline.stored)
-    if (key.column, key.kind) != (of_row.column, of_row.kind):
+    """Raise `TypeError` unless a row has the same KEY fields as its record, in the same order."""
+    record, row = identity_of(pipeline.record), identity_of(pipeline.stored)
+    if [(field.column, field.kind) for field in record.fields] != [(field.column, field.kind) for field in row.fields]:
+        fields = ", ".join(f"`{field.column}` ({field.kind.cql})" for field in record.fields)
         raise TypeError(
-            f"{pipeline.stored.__name__} must have the key of {pipeline.record.__name__}: "
-            f"mark `{key.column}` ({key.kind.cql}) with KEY in both"
+            f"{row.record.__name__} must have the key of {record.record.__name__}: mark {fields} with KEY in both"
+            + ("" if record.is_single else ", in this order, and no other field")
         )

@@ -16,7 +16,7 @@ from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.fault import Fault
-from penstock.contract.fields import build_key_reader, key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
@@ -61,8 +61,8 @@ class Auditor:
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
-        self._key = key_of(self._pipeline.record).column
-        self._read_id = build_key_reader(self._pipeline.record)
+        self._identity = identity_of(self._pipeline.record)
+        self._key = self._identity.columns[0]
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self._table = TableRows(settings, session, self._pipeline, self)
@@ -249,7 +249,7 @@ class Auditor:
     def id_of_text(self, text: str) -> Any:
         """Return the id that a text represents, as listed or in the delivery log; None if it represents no id."""
         try:
-            return self._read_id(text.encode())
+            return self._identity.of_text(text)
         except ValueError:
             return None
 

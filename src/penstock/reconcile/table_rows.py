@@ -14,7 +14,8 @@ from penstock.broker import topics
 from penstock.broker.topics import OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.fields import UUID, build_key_reader, key_of
+from penstock.contract.fields import UUID
+from penstock.contract.identity import identity_of
 from penstock.contract.order import Order
 from penstock.pipelines import Pipeline
 from penstock.reconcile.audit import Row, RowAuthor, RowPlace, Sent
@@ -53,9 +54,9 @@ class TableRows:
         self._pipeline = pipeline
         self._topic = topic
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
-        key = key_of(pipeline.record)
-        self._key, self._has_uuids = key.column, key.kind is UUID
-        self._read_id = build_key_reader(pipeline.record)
+        self._table = pipeline.build_table(self._keyspace)
+        self._identity = identity_of(pipeline.record)
+        self._key, self._has_uuids = self._identity.columns[0], self._identity.fields[0].kind is UUID
 
     def columns(self, tokens: tuple[int, int] | None = None) -> Iterator[Columns]:
         """Yield the rows of the whole table, or those with a token in `tokens` (both ends included), by a scan.
@@ -83,7 +84,7 @@ class TableRows:
         import numpy as np
 
         starts_us = [self._topic.epoch_us + layout.shift_us for layout in self._topic.order.layouts]
-        _, required, _ = cql.render_write_times(self._pipeline.stored)
+        _, required, _ = cql.render_write_times(self._table)
         offsets, written_us, sum_us, *nullable_us = list(zip(*page, strict=True))[2:] if page else ((), (), ())
         has_begun = max(starts_us) < _NO_TIME_US
         if self._pipeline.declared_order is not None or None in offsets or None in written_us or not has_begun:
@@ -106,7 +107,7 @@ class TableRows:
         named = [dict(zip(self._scanned, row, strict=True)) for row in rows]
         if self._has_uuids:
             for row in named:
-                row[self._key] = self._read_id(row[self._key].encode())
+                row[self._key] = self._identity.of_text(row[self._key])
         return row_columns(list(self._sorted_in(named)))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
@@ -124,7 +125,7 @@ class TableRows:
     @cached_property
     def _columns(self) -> dict[str, str]:
         """Return what is read of a row, in CQL, by its name in the result."""
-        every, _, nullable = cql.render_write_times(self._pipeline.stored)
+        every, _, nullable = cql.render_write_times(self._table)
         columns = {
             self._key: cql.quote_name(self._key),
             "kafka_partition": "kafka_partition",
@@ -171,7 +172,7 @@ class TableRows:
         """
         shifts = {layout.shift_us for layout in self._topic.order.layouts}
         epoch_us, newest_shift_us = self._topic.epoch_us, self._topic.order.newest.shift_us
-        _, required, nullable = cql.render_write_times(self._pipeline.stored)
+        _, required, nullable = cql.render_write_times(self._table)
         names = [column + _TIME for column in nullable]
         is_declared = self._pipeline.declared_order is not None
         unsure: list[tuple[Row, RowPlace, bool]] = []

@@ -17,7 +17,8 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Position
 from penstock.codec import wire_format
 from penstock.config import Settings
-from penstock.contract.fields import build_key_reader, from_epoch_ms, to_epoch_ms
+from penstock.contract.fields import from_epoch_ms, to_epoch_ms
+from penstock.contract.identity import identity_of
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter
 from penstock.errors import PenstockError, UsageError
@@ -70,7 +71,7 @@ def trace_row(settings: Settings, session: Session, text: str) -> Passage | None
 def parse_id(pipeline: Pipeline, text: str) -> Any:
     """Return the id that `text` represents. Raises `UsageError` if it is not an id."""
     try:
-        return build_key_reader(pipeline.record)(text.encode())
+        return identity_of(pipeline.record).of_text(text)
     except ValueError as error:
         raise UsageError(f"invalid id {text!r}: {error}", hint=remedies.show_rows()) from None
 

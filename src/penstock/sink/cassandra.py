@@ -23,6 +23,7 @@ from cassandra.query import dict_factory
 from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
+from penstock.contract.table import DERIVES, Table
 from penstock.contract.table_evolution import TableDefinition, compare_table, define_table
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
@@ -246,9 +247,14 @@ def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]
     return {KEYSPACE: cql.render_create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
 
 
+def declared_table(settings: Settings, pipeline: Pipeline) -> Table:
+    """Return the pipeline's table as declared, in the keyspace that settings name."""
+    return pipeline.build_table(keyspace_of(settings, pipeline))
+
+
 def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """Return the CQL that creates the pipeline's table."""
-    return {pipeline.table: cql.render_create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
+    return {pipeline.table: cql.render_create_table(declared_table(settings, pipeline))}
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -263,20 +269,30 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
 
 def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> TableDefinition:
     """Return the current definition of the pipeline's table, without columns if there is no table."""
+    declared = declared_table(settings, pipeline)
+    place = declared.keyspace, declared.name
     query = (
         "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns "
         "WHERE keyspace_name = %s AND table_name = %s"
     )
-    keyspace = keyspace_of(settings, pipeline)
-    rows = list(session.execute(query, (keyspace, pipeline.table)))
+    rows = list(session.execute(query, place))
     keys = sorted((row for row in rows if row["position"] >= 0), key=lambda row: row["position"])
     return TableDefinition(
         {row["column_name"]: row["type"] for row in rows},
         tuple(row["column_name"] for row in keys if row["kind"] == "partition_key"),
         tuple((row["column_name"], row["clustering_order"].upper()) for row in keys if row["kind"] == "clustering"),
         frozenset(row["column_name"] for row in rows if row["kind"] == "static"),
-        _read_user_types(session, keyspace) if define_table(pipeline.stored).types else {},
+        _read_derivations(session, place),
+        _read_user_types(session, declared.keyspace) if define_table(declared).types else {},
     )
+
+
+def _read_derivations(session: Session, place: tuple[str, str]) -> str:
+    """Return how a table derives columns, which penstock says in its comment; empty if it does not say."""
+    query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    row = session.execute(query, place).one()
+    comment = str((row and row["comment"]) or "")
+    return comment if comment.startswith(DERIVES) else ""
 
 
 def _read_user_types(session: Session, keyspace: str) -> dict[str, dict[str, str]]:
@@ -296,7 +312,7 @@ def find_table_problems(session: Session, settings: Settings, pipeline: Pipeline
     table = table_of(session, settings, pipeline)
     if not table.columns:
         return ["the table does not exist"]
-    return [change.why for change in compare_table(table, pipeline.stored)]
+    return [change.why for change in compare_table(table, declared_table(settings, pipeline))]
 
 
 def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

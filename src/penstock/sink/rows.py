@@ -6,7 +6,6 @@ order, results in the same table: the write timestamp of a row or a deletion is 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 from cassandra import DriverException, RequestExecutionException
@@ -16,9 +15,8 @@ from cassandra.pool import Host
 
 from penstock.contract import cql
 from penstock.contract.batch import Decoded, Deletion, Row
-from penstock.contract.fields import fields, key_of
 from penstock.contract.isolation import isolate
-from penstock.contract.record import Arrival, Record
+from penstock.contract.table import Table
 from penstock.errors import StoreFailed
 from penstock.sink.cassandra import grant_hint
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
@@ -28,7 +26,7 @@ _CELL_BYTES = 16
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "B": 1}
 
 Keyed = tuple[bytes, bytes]
-"""An encoded statement of a batch, preceded by the row's key as CQL bytes."""
+"""An encoded statement of a batch, preceded by the row's partition key as CQL bytes."""
 
 
 class Unencodable(NamedTuple):
@@ -45,9 +43,7 @@ class RowWriter:
     def __init__(
         self,
         session: Session,
-        keyspace: str,
-        table: str,
-        row: type[Record],
+        table: Table,
         *,
         epoch_us: int,
         concurrency: int,
@@ -60,23 +56,21 @@ class RowWriter:
         """
         self._limit_bytes = batch_limit_bytes(session)
         self._session = session
-        self._keyspace = keyspace
         self._table = table
         self._epoch_us = epoch_us
         self._concurrency = concurrency
-        cells = len(fields(row)) + len(fields(Arrival))
-        insert = session.prepare(cql.render_insert(keyspace, table, row))
-        delete = session.prepare(cql.render_delete(keyspace, table, row))
+        cells = len(table.columns)
+        insert = session.prepare(cql.render_insert(table))
+        delete = session.prepare(cql.render_delete(table))
         # The driver forgets a prepared statement without references, and a restarted node asks for it again.
         self._prepared = insert, delete
         self._insert = head_of(insert.query_id, cells + 1)
-        self._delete = head_of(delete.query_id, 2)
+        self._delete = head_of(delete.query_id, 1 + len(table.key))
         self._cells_bytes = cells * _CELL_BYTES
-        self._may_tie, self._id = may_tie, attrgetter(key_of(row).column)
-        self._key = cql.build_key_encoder(row)
-        self._key_bytes = key_of(row).kind.encode
-        self._encode = cql.build_encoder(row, leaves_unset=leaves_unset)
-        self._encode_deletion = cql.build_delete_encoder(row)
+        self._may_tie, self._id = may_tie, table.identity.of
+        self._key = cql.build_key_encoder(table)
+        self._encode = cql.build_encoder(table, leaves_unset=leaves_unset)
+        self._encode_deletion = cql.build_delete_encoder(table)
         session.client_protocol_handler = EncodedBatches
 
     def write(self, batch: Decoded) -> list[Unencodable]:
@@ -93,7 +87,7 @@ class RowWriter:
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
-            message = f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}"
+            message = f"{self._table.keyspace}.{self._table.name}: {type(error).__name__}: {error}"
             raise StoreFailed(message, hint=grant_hint(error)) from error
         return [Unencodable(*item[2:], error) for item, error in (*bad_rows, *bad_deletions)]
 
@@ -107,7 +101,7 @@ class RowWriter:
     def _iter_deletes(self, deletions: Sequence[Deletion], times_us: Sequence[int]) -> Iterator[Keyed]:
         for deletion, written_us in zip(deletions, times_us, strict=True):
             values = self._encode_deletion(deletion.key, written_us)
-            yield self._key_bytes(deletion.key), self._delete + values
+            yield self._table.routing_key(deletion.key), self._delete + values
 
     def _iter_batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
         for group in self._by_replicas(keyed):
@@ -122,7 +116,7 @@ class RowWriter:
                 yield self._build_batch(group[begun:])
 
     def _build_batch(self, keyed: list[Keyed]) -> EncodedBatch:
-        return EncodedBatch((statement for _, statement in keyed), self._keyspace, keyed[0][0])
+        return EncodedBatch((statement for _, statement in keyed), self._table.keyspace, keyed[0][0])
 
     def _by_replicas(self, keyed: list[Keyed]) -> Iterable[list[Keyed]]:
         """Group the statements by replica set. With a single node there is one group."""
@@ -131,7 +125,7 @@ class RowWriter:
             return [keyed]
         groups: dict[tuple[Host, ...], list[Keyed]] = defaultdict(list)
         for statement in keyed:
-            groups[tuple(metadata.get_replicas(self._keyspace, statement[0]))].append(statement)
+            groups[tuple(metadata.get_replicas(self._table.keyspace, statement[0]))].append(statement)
         return groups.values()
 
 

@@ -8,6 +8,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from penstock.broker.topics import Position
 from penstock.contract import cql
+from penstock.contract.table import Table
 from penstock.sink.cassandra import has_table
 
 _ASKED_AT_ONCE = 50
@@ -20,20 +21,20 @@ class Written(NamedTuple):
     place: Position
 
 
-def read_write_times(session: Session, keyspace: str, table: str, key: str, ids: Iterable[Any]) -> dict[Any, Written]:
-    """Return the write timestamps of the rows of `ids` in column `key`. Ids without a row or a position are omitted."""
-    wanted = [(record_id,) for record_id in ids]
-    if not wanted or not has_table(session, keyspace, table):
+def read_write_times(session: Session, table: Table, ids: Iterable[Any]) -> dict[Any, Written]:
+    """Return the write timestamps of the rows of `ids`. Ids without a row or a position are omitted."""
+    wanted = list(ids)
+    if not wanted or not has_table(session, table.keyspace, table.name):
         return {}
-    name = cql.quote_name(key)
     select = session.prepare(
-        f"SELECT {name}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us "
-        f"FROM {cql.quote_table(keyspace, table)} WHERE {name} = ?"
+        "SELECT kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us "
+        f"FROM {cql.render_name(table)} WHERE {cql.render_key_condition(table)}"
     )
-    answers = execute_concurrent_with_args(session, select, wanted, concurrency=_ASKED_AT_ONCE)
+    keys = [table.key_values(record_id) for record_id in wanted]
+    answers = execute_concurrent_with_args(session, select, keys, concurrency=_ASKED_AT_ONCE)
     return {
-        row[key]: Written(row["written_us"], Position(row["kafka_partition"], row["kafka_offset"]))
-        for _, rows in answers
+        record_id: Written(row["written_us"], Position(row["kafka_partition"], row["kafka_offset"]))
+        for record_id, (_, rows) in zip(wanted, answers, strict=True)
         for row in rows
         if row["written_us"] is not None
     }

@@ -6,11 +6,10 @@ from typer.testing import CliRunner
 from penstock.broker import registry
 from penstock.broker.registry import SubjectStatus
 from penstock.cli import app, schema
-from penstock.contract import cql
 from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.fields import fields
 from penstock.errors import CassandraUnreachable, PenstockError, RegistryUnreachable, SchemaRefused
-from penstock.pipelines.users import User
+from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
 
@@ -66,7 +65,7 @@ def test_renderings_contain_every_field(root):
 
 OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records do not have it")
 REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
-COLUMNS = cql.column_types(User)
+COLUMNS = PIPELINE.build_table("ks").columns
 TABLE = "spark_streams.created_users"
 ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
 

@@ -93,11 +93,11 @@ def test_the_schemas_have_former_names():
 
 
 WRONG = {
-    "of another field": (dict(a=str, b=Annotated[str, Alias("a")]), "Alias('a') is the name of field a in messages"),
-    "its own": (dict(a=Annotated[str, Alias("a")]), "Alias('a') is the name of field a in messages: remove it"),
-    "twice": (dict(a=Annotated[str, Alias("x", "x")]), "Alias('x') is declared 2 times: keep one"),
-    "of two fields": (dict(a=Annotated[str, Alias("x")], b=Annotated[str, Alias("x")]), "is declared 2 times"),
-    "not a name": (dict(a=Annotated[str, Alias("ge burt")]), "invalid name 'ge burt'"),
+    "of another field": ({"a": str, "b": Annotated[str, Alias("a")]}, "Alias('a') is the name of field a in messages"),
+    "its own": ({"a": Annotated[str, Alias("a")]}, "Alias('a') is the name of field a in messages: remove it"),
+    "twice": ({"a": Annotated[str, Alias("x", "x")]}, "Alias('x') is declared 2 times: keep one"),
+    "of two fields": ({"a": Annotated[str, Alias("x")], "b": Annotated[str, Alias("x")]}, "is declared 2 times"),
+    "not a name": ({"a": Annotated[str, Alias("ge burt")]}, "invalid name 'ge burt'"),
 }
 
 

@@ -112,9 +112,12 @@ def test_definitions_are_continued_by_name():
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["object", "null", "string"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["type", "properties", "items", "anyOf", "$defs", "additionalProperties", "x-type", "a"]), inner
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "properties", "items", "anyOf", "$defs", "additionalProperties", "x-type", "a"]),
+            inner,
+        )
     ),
 )
 

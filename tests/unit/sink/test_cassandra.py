@@ -7,12 +7,15 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
 from cassandra.query import dict_factory
 
 from penstock.config import read
-from penstock.contract import cql
-from penstock.contract.table_evolution import TableDefinition
+from penstock.contract.table_evolution import TableDefinition, define_table
 from penstock.errors import CassandraUnreachable, PenstockError, StoreFailed
 from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession, created
+from tests.unit.keyed import SAMPLES
+
+COLUMNS = PIPELINE.build_table("ks").columns
+"""The types of the columns of a user's table."""
 
 
 class FakeDriver:
@@ -259,7 +262,7 @@ def session_with(columns, partition=("id",), clustering=(), static=()):
     kinds |= {name: ("clustering", at, order) for at, (name, order) in enumerate(clustering)}
     names = ("column_name", "type", "kind", "position", "clustering_order")
     rows = [dict(zip(names, (name, kind, *kinds[name]), strict=True)) for name, kind in sorted(columns.items())]
-    return FakeSession(lambda *_: rows)
+    return FakeSession(lambda query, _: rows if "system_schema.columns" in query else [])
 
 
 def test_a_table_definition_is_cassandras():
@@ -269,9 +272,7 @@ def test_a_table_definition_is_cassandras():
     assert cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE) == TableDefinition(
         columns, ("e", "b"), (("d", "DESC"), ("a", "ASC")), frozenset({"c"})
     )
-    ((query, values),) = session.executed
-    assert "system_schema.columns" in query
-    assert values == ("mine", "created_users")
+    assert {values for _, values in session.executed} == {("mine", "created_users")}
     assert cassandra.table_of(FakeSession(), read(), PIPELINE) == TableDefinition({})
 
 
@@ -286,13 +287,13 @@ def test_user_types_are_read_if_a_row_has_any(monkeypatch):
 
 def test_rows_can_be_stored_in_a_table_that_fits():
     """Columns that the record does not have are ignored."""
-    session = session_with(cql.column_types(User) | {"old": "text"})
+    session = session_with(COLUMNS | {"old": "text"})
     assert cassandra.find_table_problems(session, read(), PIPELINE) == []
 
 
 def test_each_column_that_does_not_fit_is_named():
     """One that does not exist, one of another type, and the key, each with what is needed."""
-    columns = cql.column_types(User) | {"phone": "int"}
+    columns = COLUMNS | {"phone": "int"}
     del columns["kafka_offset"]
     problems = cassandra.find_table_problems(session_with(columns, ("id",), (("email", "asc"),)), read(), PIPELINE)
     assert [problem.split(";")[0].split(":")[0] for problem in problems] == [
@@ -314,5 +315,36 @@ def test_a_row_that_a_transform_widened_is_what_counts():
         full_name: str
 
     wider = replace(PIPELINE, row=Row)
-    (problem,) = cassandra.find_table_problems(session_with(cql.column_types(User)), read(), wider)
+    (problem,) = cassandra.find_table_problems(session_with(COLUMNS), read(), wider)
     assert "column `full_name` text is new" in problem
+
+
+@pytest.mark.parametrize(
+    ("comment", "is_other"),
+    [
+        ('penstock derives at_day = day_of("at")', False),
+        ('penstock derives at_day = day_of("at"), b = bucket("sensor", 8)', True),
+        ("penstock derives ", True),
+        ("", False),
+        (None, False),
+        ("our readings", False),
+    ],
+)
+def test_a_table_says_how_its_columns_are_derived(comment, is_other):
+    """In its comment. A comment of somebody else's says nothing about it."""
+    declared = define_table(cassandra.declared_table(read(), SAMPLES))
+    columns = session_with(declared.columns, declared.partition, declared.clustering)
+    session = FakeSession(lambda query, _: [{"comment": comment}] if "comment" in query else columns.execute(query))
+    problems = cassandra.find_table_problems(session, read(), SAMPLES)
+    assert [comment in problem for problem in problems] == ([True] if is_other else [])
+
+
+def test_columns_that_are_no_longer_derived_are_found():
+    """A pipeline without derived columns cannot write to a table that has some."""
+    comment = 'penstock derives at_day = day_of("at")'
+    plain = replace(SAMPLES, primary_key=None)
+    declared = define_table(cassandra.declared_table(read(), plain))
+    columns = session_with(declared.columns, declared.partition, declared.clustering)
+    session = FakeSession(lambda query, _: [{"comment": comment}] if "comment" in query else columns.execute(query))
+    (problem,) = cassandra.find_table_problems(session, read(), plain)
+    assert comment in problem

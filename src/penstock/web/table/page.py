@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from penstock import remedies
-from penstock.contract.fields import key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.masking import MASK
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
@@ -189,7 +189,7 @@ def _order_columns(visit: PageContext, columns: list[str]) -> list[str]:
 
     The position is shown in a column of its own.
     """
-    key = key_of(visit.context.pipeline.stored).column
+    key = identity_of(visit.context.pipeline.stored).columns[0]
     first = [name for name in (key, "ingested_at") if name in columns]
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 

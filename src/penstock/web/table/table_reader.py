@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 from penstock import remedies
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.fields import key_of
+from penstock.contract.identity import identity_of
 from penstock.errors import NotFound, UsageError
 from penstock.pipelines import Pipeline
 from penstock.reconcile.trace import parse_id
@@ -60,7 +60,7 @@ class TableReader:
         self._session = session
         self._pipeline = pipeline
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
-        self._key = key_of(pipeline.stored).column
+        self._key = identity_of(pipeline.stored).columns[0]
         self.name = cql.quote_table(self._keyspace, pipeline.table)
 
     def read_page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
@@ -108,7 +108,7 @@ class TableReader:
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
             raise NotFound(f"there is no table {self.name} yet: the Spark job creates it", hint=remedies.start())
-        own = [name for name in cql.column_types(self._pipeline.stored) if name in there]
+        own = [name for name in cassandra.declared_table(self._settings, self._pipeline).columns if name in there]
         return own + sorted(there.keys() - set(own))
 
 
