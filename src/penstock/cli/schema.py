@@ -134,7 +134,7 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         print_progress("\n".join(format_plan(planned)))
         typer.confirm("Apply this plan?", abort=True, err=True)
     _apply_plan(settings, planned)
-    print_progress("the running job still uses the old schema: ./penstock restart spark-job")
+    print_progress(f"applied; next: {_describe_next_steps(planned)}")
 
 
 def make_plan(settings: "Settings") -> SchemaPlan:
@@ -179,12 +179,21 @@ def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table
 def format_plan(plan: SchemaPlan) -> list[str]:
     """Format the plan as lines."""
     lines = [f"subject {plan.subject}: {_describe_version(plan)}", *map(_describe_change, plan.schema)]
-    lines += [f"table {plan.table}", *(_describe_change(change) for change in plan.columns if not change.allowed)]
+    lines += [f"table {plan.table}", *map(_describe_change, plan.columns)]
     lines += [f"  {statement}" for statement in plan.statements]
     lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
     if plan.refused:
         return [*lines, f"refused changes: {len(plan.refused)}; nothing will be applied"]
-    return [*lines, "nothing to do"] if plan.is_empty else lines
+    return [*lines, "nothing to do" if plan.is_empty else f"after that: {_describe_next_steps(plan)}"]
+
+
+def _describe_next_steps(plan: SchemaPlan) -> str:
+    """Return what to do once the plan is applied, in order."""
+    from penstock import remedies
+
+    restart = f"{remedies.restart('spark-job')} before the next run, because a running job reads with the older record"
+    is_filled = any(remedies.replay() in change.why for change in plan.columns)
+    return f"{restart}; then {remedies.replay()}" if is_filled else restart
 
 
 def _describe_version(plan: SchemaPlan) -> str:

@@ -1,13 +1,17 @@
 import json
+from dataclasses import replace
+from typing import Annotated
 
 import pytest
 from typer.testing import CliRunner
 
+from penstock import pipelines
 from penstock.broker import registry
 from penstock.broker.registry import SubjectStatus
 from penstock.cli import app, schema
 from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.fields import fields
+from penstock.contract.record import Alias
 from penstock.errors import CassandraUnreachable, PenstockError, RegistryUnreachable, SchemaRefused
 from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
@@ -68,6 +72,7 @@ REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
 COLUMNS = PIPELINE.build_table("ks").columns
 TABLE = "spark_streams.created_users"
 ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
+RESTART = "./penstock restart spark-job before the next run, because a running job reads with the older record"
 
 
 class World:
@@ -87,9 +92,12 @@ class World:
             self.done.append(query)
             return []
         assert values == ("spark_streams", "created_users")
-        kinds = {self.key: "partition_key"}
+        if "system_schema.columns" not in query:
+            return []
+        kinds = {self.key: ("partition_key", 0)}
+        names = ("column_name", "type", "clustering_order", "kind", "position")
         return [
-            {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+            dict(zip(names, (name, kind, "none", *kinds.get(name, ("regular", -1))), strict=True))
             for name, kind in self.columns.items()
         ]
 
@@ -158,8 +166,10 @@ def test_a_plan_names_every_change(world):
         "subject users_created-value: the latest version is 1; the next will be registered",
         "  added_optional: `age` (int) is new; older records do not have it",
         f"table {TABLE}",
+        "  added_optional: column `phone` text is new; null in existing rows",
         f"  {ADDS_PHONE}",
         "  unmanaged column: fax text",
+        f"after that: {RESTART}",
     ]
     assert world.done == []
 
@@ -242,7 +252,10 @@ def test_one_rejected_change_rejects_the_plan(world):
 
 @pytest.mark.parametrize(
     ("columns", "key", "message"),
-    [({"phone": "int"}, "id", "the type of `phone` changed from int to text"), ({}, "phone", "the key is `id`")],
+    [
+        ({"phone": "int"}, "id", "`phone` is int, the record needs text"),
+        ({}, "phone", "the key is `id`, but the table's"),
+    ],
 )
 def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, message):
     """A column of another type or another key is rejected, and nothing is registered."""
@@ -252,6 +265,26 @@ def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, me
     assert message in call("plan").stdout
     assert isinstance(call("apply", "--yes").exception, SchemaRefused)
     assert world.done == []
+
+
+class Person(User, frozen=True, kw_only=True):
+    """A user whose first name had another name."""
+
+    given_name: Annotated[str, Alias("first_name")]
+
+
+def test_a_renamed_field_is_planned_with_its_replay(world, monkeypatch):
+    """Its new column is null in older rows: the plan says what fills it, after the restart of the job."""
+    renamed = replace(PIPELINE, record=User, row=Person)
+    monkeypatch.setattr(pipelines, "of", lambda _: renamed)
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
+    lines = call("plan").stdout.splitlines()
+    assert "until ./penstock replay fills it from the records that Kafka still has" in lines[3]
+    assert lines[-2:] == [
+        f"  ALTER TABLE {TABLE} ADD given_name text",
+        f"after that: {RESTART}; then ./penstock replay",
+    ]
+    assert call("apply", "--yes").stderr.splitlines()[-1] == f"applied; next: {RESTART}; then ./penstock replay"
 
 
 @pytest.mark.parametrize("command", ["plan", "apply"])

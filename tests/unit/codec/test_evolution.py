@@ -149,7 +149,7 @@ def test_what_any_version_wrote_every_later_version_reads(history, data):
 @given(histories())
 @pytest.mark.parametrize("wire_format", ["json", "avro"])
 def test_every_step_of_a_history_is_allowed(wire_format, history):
-    """Each is compared with the schema that the step before registered, and stays the same if it is registered again."""
+    """Each is compared with what the step before registered, and stays the same if it is registered again."""
     own = [schema_of(build(fields), wire_format) for fields in history]
     for adapt in (continue_schema, allow_nulls) if wire_format == "json" else (lambda _, schema: schema,):
         registered = own[0]
