@@ -247,6 +247,17 @@ def test_a_value_with_a_former_name_has_the_same_faults(value, reason, message):
     assert message in fault.message
 
 
+def test_the_key_of_a_tombstone_may_have_the_former_name():
+    """An object with the id as its only field, by either name."""
+    record = msgspec.defstruct(
+        "One", [("number", Annotated[int, Meta(extra=KEY), Alias("id")])], bases=(Record,), frozen=True, kw_only=True
+    )
+    decoder = Decoder(record, FakeSchemas.of(record), "json")
+    for key in (b'{"id": 7}', b'{"number": 7}', b"7"):
+        assert decoder.deleted(key, None) == 7
+    assert isinstance(decoder.deleted(b'{"id": 7, "number": 7}', None), Fault)
+
+
 def test_a_record_without_former_names_is_read_in_one_pass():
     """Its values are not searched for names."""
     assert build_name_search(User) is None
