@@ -16,9 +16,11 @@ from penstock.broker.kafka import create_producer
 from penstock.codec.wire_format import encode_header
 from penstock.contract import cql
 from penstock.contract.identity import identity_of
-from penstock.contract.primary_key import PrimaryKey, bucket
+from penstock.contract.primary_key import PrimaryKey, month_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import read_error_headers
+from penstock.errors import PenstockError
+from penstock.pipeline import job
 from penstock.sink import cassandra
 from tests.integration.streaming import Topic
 
@@ -201,10 +203,10 @@ def test_a_table_is_as_declared(topic: Callable[..., Topic]) -> None:
         found = session.execute(f"{query} WHERE {cql.render_key_condition(table, '%s')}", table.key_values(("g", NOON)))
         token_of = session.cluster.metadata.token_map.token_class.from_key
         assert found.one()["at_token"] == token_of(table.routing_key(("g", NOON))).value
-        assert cassandra.find_missing_columns(session, settings, pipeline) == []
-        assert cassandra.find_other_derivations(session, settings, pipeline) == ""
-        other = replace(pipeline, primary_key=PrimaryKey((bucket("sensor", 16),), ("sensor", "at")))
-        assert "at_day" in cassandra.find_other_derivations(session, settings, other)
+        job.check_table(session, settings, pipeline)
+        by_month = PrimaryKey(("sensor", month_of("at", column="at_day")), ("at DESC",))
+        with pytest.raises(PenstockError, match="penstock derives at_day = day_of"):
+            job.check_table(session, settings, replace(pipeline, primary_key=by_month))
 
 
 def keyed_of(record: type[Record], number: int, at: datetime) -> Record:
