@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cassandra import DriverException
@@ -17,8 +17,9 @@ from penstock.config import Settings
 from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
 from penstock.log import get_logger
-from penstock.monitoring.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
+from penstock.monitoring.alerts import REJECTED_WINDOW_S
 from penstock.monitoring.services import TIMEOUT_S, Connections, Services, build_checks
+from penstock.monitoring.snapshot import Counts, Growth, PartitionProgress, Receipt, Snapshot
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, ledger, receipts
 from penstock.sink.failing_batches import FailingBatches
@@ -88,7 +89,7 @@ class Count(NamedTuple):
     """Counts that only grow, unless the topic or the dead-letter topic is recreated."""
 
     at_s: float
-    produced: int
+    received: int
     rejected: int
     reached: int | None
 
@@ -101,11 +102,10 @@ class Window:
         self._counts: deque[Count] = deque()
         self._topics: tuple[str, str] = ("", "")
 
-    def add(self, topics: tuple[str, str], count: Count) -> tuple[int, int, float]:
-        """Add a count; return produced and rejected records, and the window's length in seconds.
+    def add(self, topics: tuple[str, str], count: Count) -> Growth:
+        """Add a count; return the growth over the window. `topics` are the ids of the topics counted.
 
-        `produced` are the records received or processed, whichever are more. `topics` are the ids of the topics
-        counted: other topics start a new window.
+        Other topics start a new window.
         """
         if topics != self._topics:
             self._counts.clear()
@@ -115,7 +115,8 @@ class Window:
             self._counts.popleft()
         first = self._counts[0]
         handled = 0 if count.reached is None or first.reached is None else count.reached - first.reached
-        return max(count.produced - first.produced, handled), count.rejected - first.rejected, count.at_s - first.at_s
+        received = max(count.received - first.received, handled)
+        return Growth(received, count.rejected - first.rejected, count.at_s - first.at_s)
 
 
 class KafkaState(NamedTuple):
@@ -137,21 +138,6 @@ class CassandraState(NamedTuple):
     """Evidence that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
     """The batches on which the stream is stuck."""
-
-
-@dataclass(frozen=True)
-class PartitionProgress:
-    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
-
-    partition: int
-    first: int
-    end: int
-    reached: int | None
-
-    @property
-    def lag_records(self) -> int | None:
-        """Return the number of records that are not stored yet; None if unknown."""
-        return None if self.reached is None else max(0, self.end - max(self.first, self.reached))
 
 
 class Poll(NamedTuple):
@@ -308,13 +294,13 @@ def build_snapshot(topic: str, poll: Poll, window: Window) -> Snapshot:
     if kafka is None:
         return now
     count = Count(now.at_s, kafka.topic.end, kafka.dead_letters.end, poll.reached)
-    produced, rejected, window_s = window.add((kafka.topic.id, kafka.dead_letters.id), count)
     return replace(
         now,
+        counts=Counts(kafka=kafka.topic.end, read=poll.reached, rejected=kafka.dead_letters.end),
         lag_records=poll.lag_records,
-        produced=produced,
-        rejected=rejected,
-        window_s=window_s,
+        partitions=poll.partitions,
+        growth=window.add((kafka.topic.id, kafka.dead_letters.id), count),
         topic_records=kafka.topic.records,
+        dead_letter_records=kafka.dead_letters.records,
         newest_record_s=kafka.newest_s,
     )

@@ -15,10 +15,11 @@ from penstock.errors import PenstockError
 from penstock.files import hold_lock
 from penstock.log import get_logger
 from penstock.monitoring import webhook
-from penstock.monitoring.alerts import AlertChange, Board, Snapshot
+from penstock.monitoring.alerts import AlertChange, Board
 from penstock.monitoring.history import History
 from penstock.monitoring.poller import Poller
 from penstock.monitoring.regular import ScheduledVerify
+from penstock.monitoring.snapshot import Snapshot
 from penstock.monitoring.webhook import Webhook
 
 log = get_logger(__name__)

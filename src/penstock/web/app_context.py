@@ -12,7 +12,7 @@ from penstock import pipelines
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.monitoring.monitor import Monitor, View
+from penstock.monitoring.monitor import Monitor, PipelineState
 from penstock.monitoring.services import Connections
 from penstock.sink import cassandra
 from penstock.web.audit_log import AuditLog
@@ -61,9 +61,9 @@ class AppContext:
             return cast(T, self._singletons[make])
 
     @property
-    def view(self) -> View:
-        """Return the latest snapshot of the pipeline."""
-        return self._monitor.view
+    def state(self) -> PipelineState:
+        """Return what the last poll of the pipeline found."""
+        return self._monitor.state
 
     @property
     def kafka(self) -> Any:
@@ -81,7 +81,7 @@ class AppContext:
         Raises `CassandraUnreachable`.
         """
         with self._lock:
-            now = self.view.now
+            now = self.state.now
             if now is not None and now.services.get("cassandra"):
                 self._connections.drop_session()
             return self._connections.session()

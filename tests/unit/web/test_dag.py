@@ -6,7 +6,7 @@ from penstock.airflow.runs import parse_run
 from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.poller import PartitionProgress
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.produce.delivery_log import AttemptProgress
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (

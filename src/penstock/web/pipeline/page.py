@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from nicegui import ui
 
 from penstock import remedies
-from penstock.monitoring.monitor import Point, View, compute_rate
+from penstock.monitoring.monitor import PipelineState
+from penstock.monitoring.snapshot import Snapshot, compute_rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
 from penstock.web.app_context import AppContext
@@ -71,31 +72,31 @@ class _Shared:
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
-        self._cached: tuple[View, _Parts] | None = None
+        self._cached: tuple[PipelineState, _Parts] | None = None
 
     def parts(self) -> _Parts:
         """Return the current parts. The summary also depends on the snapshot's age."""
-        view = self._context.view
-        if self._cached is None or self._cached[0] is not view:
-            self._cached = view, self._make(view)
-        return self._cached[1]._replace(verdict=_render_summary(view))
+        pipeline = self._context.state
+        if self._cached is None or self._cached[0] is not pipeline:
+            self._cached = pipeline, self._make(pipeline)
+        return self._cached[1]._replace(verdict=_render_summary(pipeline))
 
-    def _make(self, view: View) -> _Parts:
-        stages = describe_stages(view, self._context.settings)
+    def _make(self, pipeline: PipelineState) -> _Parts:
+        stages = describe_stages(pipeline, self._context.settings)
         return _Parts(
             verdict="",
-            path=f'<div class="path">{"".join(_render_stage(stage, view) for stage in stages[:-1])}</div>',
-            branch="".join(_render_stage(stage, view) for stage in stages[-1:]),
-            totals=_render_totals(view),
-            receipt=_render_receipt(view),
-            alerts=_render_alerts(view),
-            rates=_build_rate_series(view),
-            lag=_build_lag_series(view),
+            path=f'<div class="path">{"".join(_render_stage(stage, pipeline) for stage in stages[:-1])}</div>',
+            branch="".join(_render_stage(stage, pipeline) for stage in stages[-1:]),
+            totals=_render_totals(pipeline),
+            receipt=_render_receipt(pipeline),
+            alerts=_render_alerts(pipeline),
+            rates=_build_rate_series(pipeline),
+            lag=_build_lag_series(pipeline),
         )
 
 
-def _render_summary(view: View) -> str:
-    summary = summarize_pipeline(view, time.time())
+def _render_summary(pipeline: PipelineState) -> str:
+    summary = summarize_pipeline(pipeline, time.time())
     command = command_html(summary.command)
     return f'<div class="verdict {summary.tone}"><strong>{escape(summary.text)}</strong> {command}</div>'
 
@@ -134,28 +135,30 @@ class _Pipeline:
                 chart.update()
 
 
-def _sample_points(view: View) -> list[Point]:
-    """Return the points to draw."""
-    return view.points[:: max(1, len(view.points) // _POINTS)]
+def _sample_snapshots(pipeline: PipelineState) -> list[Snapshot]:
+    """Return the snapshots to draw."""
+    return pipeline.snapshots[:: max(1, len(pipeline.snapshots) // _POINTS)]
 
 
-def _build_rate_series(view: View) -> list[dict[str, Any]]:
-    points = _sample_points(view)
+def _build_rate_series(pipeline: PipelineState) -> list[dict[str, Any]]:
+    snapshots = _sample_snapshots(pipeline)
     names = {"kafka": "in", "stored": "stored", "rejected": "rejected"}
     return [
         elements.build_series(
-            name, [(points[at].at_s, compute_rate(points[: at + 1], count)) for at in range(1, len(points))]
+            name, [(snapshots[at].at_s, compute_rate(snapshots[: at + 1], count)) for at in range(1, len(snapshots))]
         )
         for count, name in names.items()
     ]
 
 
-def _build_lag_series(view: View) -> list[dict[str, Any]]:
-    points = _sample_points(view)
+def _build_lag_series(pipeline: PipelineState) -> list[dict[str, Any]]:
+    snapshots = _sample_snapshots(pipeline)
     return [
-        elements.build_series("lag", [(point.at_s, point.lag) for point in points], area=True),
-        elements.build_series("latency p50, ms", [(point.at_s, point.p50_ms) for point in points]) | {"yAxisIndex": 1},
-        elements.build_series("latency p99, ms", [(point.at_s, point.p99_ms) for point in points]) | {"yAxisIndex": 1},
+        elements.build_series("lag", [(snapshot.at_s, snapshot.lag_records) for snapshot in snapshots], area=True),
+        elements.build_series("latency p50, ms", [(snapshot.at_s, snapshot.p50_ms) for snapshot in snapshots])
+        | {"yAxisIndex": 1},
+        elements.build_series("latency p99, ms", [(snapshot.at_s, snapshot.p99_ms) for snapshot in snapshots])
+        | {"yAxisIndex": 1},
     ]
 
 
@@ -164,9 +167,9 @@ def _two_axes() -> dict[str, object]:
     return axes | {"yAxis": [axes["yAxis"], {**axes["yAxis"], "name": "ms", "splitLine": {"show": False}}]}
 
 
-def _render_stage(stage: StageStatus, view: View) -> str:
-    points = _sample_points(view)
-    values = [compute_rate(points[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(points))]
+def _render_stage(stage: StageStatus, pipeline: PipelineState) -> str:
+    snapshots = _sample_snapshots(pipeline)
+    values = [compute_rate(snapshots[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(snapshots))]
     error = _render_error(stage) if stage.error else ""
     lag = f", lag {format_number(stage.waiting)}" if stage.waiting else ""
     state = state_html(stage.state, _LABELS[stage.state])
@@ -188,15 +191,15 @@ def _render_error(stage: StageStatus) -> str:
     return f'<div class="wrong over">last error{when}: {escape(stage.error[:200])}</div>'
 
 
-def _render_totals(view: View) -> str:
-    now = view.now
+def _render_totals(pipeline: PipelineState) -> str:
+    now = pipeline.now
     counts = (
         {}
         if now is None
         else {
             "received": format_number(now.counts.kafka),
             "stored": format_number(now.counts.stored),
-            "lag": format_number(now.lag),
+            "lag": format_number(now.lag_records),
             "dead letters": format_number(now.counts.rejected),
             "latency p50": format_duration(now.p50_ms),
             "latency p99": format_duration(now.p99_ms),
@@ -208,8 +211,8 @@ def _render_totals(view: View) -> str:
     )
 
 
-def _render_receipt(view: View) -> str:
-    receipt = view.receipt
+def _render_receipt(pipeline: PipelineState) -> str:
+    receipt = pipeline.receipt
     if receipt is None:
         command = command_html(remedies.verify())
         return f"<h2>Last receipt</h2><p>No receipt yet. Create one to prove that nothing was lost: {command}</p>"
@@ -226,15 +229,15 @@ def _render_receipt(view: View) -> str:
     )
 
 
-def _render_alerts(view: View) -> str:
+def _render_alerts(pipeline: PipelineState) -> str:
     note = ""
-    if not view.is_watched:
+    if not pipeline.is_watched:
         note = f"<p>Alerting is not running. Start it with: {command_html(remedies.start('watch'))}</p>"
-    if not view.alerts:
+    if not pipeline.alerts:
         return f"<h2>Alerts</h2>{note or '<p>No active alerts.</p>'}"
     lines = "".join(
         f'<li><strong class="{"bad" if alert.severity == "critical" else "warn"}">{escape(alert.name)}</strong> '
         f"{escape(alert.message)}, since {moment_html(alert.since)}<br>{command_html(alert.command)}</li>"
-        for alert in view.alerts
+        for alert in pipeline.alerts
     )
     return f"<h2>Alerts</h2>{note}<ul>{lines}</ul>"

@@ -13,7 +13,7 @@ from penstock.airflow.runs import DagRun, parse_run
 from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.poller import PartitionProgress
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines import started
 from penstock.produce.delivery_log import AttemptProgress

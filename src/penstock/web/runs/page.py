@@ -226,11 +226,11 @@ class _List:
         self._refresh_runs()
 
     def _refresh_runs(self) -> None:
-        view = self._context.view
-        error = view.now.services.get("airflow", "") if view.now else ""
+        state = self._context.state
+        error = state.now.services.get("airflow", "") if state.now else ""
         update_html(self._away, _away(error) if error else "")
-        runs = [run for run in view.runs if _is_in_state(run, self._only)]
-        update_html(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
+        runs = [run for run in state.runs if _is_in_state(run, self._only)]
+        update_html(self._table, _table(runs) if runs else _empty_html(loaded=state.now is not None, only=self._only))
 
 
 def _away(error: str) -> str:

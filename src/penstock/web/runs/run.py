@@ -69,7 +69,7 @@ class RunQueries:
 
     def compute_progress(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""
-        detail, now = self.query_run(run_id)(), self.context.view.now
+        detail, now = self.query_run(run_id)(), self.context.state.now
         is_running = detail.run.is_active and bool(detail.attempts)
         log = self.query_log(run_id, detail.attempts[-1].number)() if is_running else []
         progress = self.query_progress(run_id)() if detail.run.produced is None else None

@@ -16,6 +16,7 @@ from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS
 from penstock.errors import PenstockError
 from penstock.monitoring.services import TIMEOUT_S
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.process.checkpoint import checkpoint_of
 from penstock.sink import cassandra
 from penstock.sink.progress import Progress
@@ -193,7 +194,7 @@ def read_positions(
     for span in spans:
         at, ledger = planned.get(span.partition), recorded.get(span.partition)
         known = at if ledger is None else ledger
-        lag = None if known is None else max(0, span.end - max(known, span.first))
+        lag = PartitionProgress(span.partition, span.first, span.end, known).lag_records
         partitions.append(
             CommittedPosition(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag)
         )

@@ -142,7 +142,7 @@ class _Readers:
 
 
 def _read_positions(context: AppContext) -> Positions:
-    now = context.view.now
+    now = context.state.now
     recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
     return observe_groups.read_positions(context.kafka, context.settings, context.cassandra, recorded)
 
