@@ -1,6 +1,5 @@
 """A service's log: its last lines, search, and following new lines."""
 
-from html import escape
 from urllib.parse import quote, urlencode
 
 from nicegui import ui
@@ -55,7 +54,8 @@ class _LogPage:
             self._follows = ui.switch("Follow", value=True)
         self._status = elements.add_html("", tag="p").classes("quiet").props("role=status aria-live=polite")
         self._shown = ui.log(max_lines=self._lines).classes("log-lines")
-        self._shown.props(f'role=log tabindex=0 aria-label="Log of {escape(self._service)}" aria-live=off')
+        self._shown.props("role=log tabindex=0 aria-live=off")
+        self._shown.props["aria-label"] = f"Log of {self._service}"
         elements.add_copyable(remedies.show_logs(self._service, follow=True), "the command that follows this log")
         await self._read_tail()
         self._visit.every(_FOLLOW_S, self._read_new_lines)
@@ -91,7 +91,7 @@ class _LogPage:
             status = f"No line {scope} contains {search!r}. New matching lines appear here."
         else:
             status = "The log is empty. New lines appear here."
-        self._status.content = escape(status)
+        elements.update_html(self._status, status)
 
     async def _read_new_lines(self) -> None:
         if not self._follows.value:

@@ -1,9 +1,9 @@
 """The start page: the stages from the API to the table, and the state of each."""
 
 import time
-from html import escape
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -14,6 +14,7 @@ from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.elements import (
     command_html,
+    facts_html,
     format_duration,
     format_number,
     moment_html,
@@ -21,6 +22,7 @@ from penstock.web.elements import (
     state_html,
     update_html,
 )
+from penstock.web.markup import NOTHING, html, join
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.pipeline.stages import StageStatus, describe_stages, summarize_pipeline
 
@@ -57,12 +59,12 @@ def register(context: AppContext) -> None:
 class _Parts(NamedTuple):
     """Page content for one snapshot: HTML fragments, and the series of the charts."""
 
-    verdict: str
-    path: str
-    branch: str
-    totals: str
-    receipt: str
-    alerts: str
+    verdict: Markup
+    path: Markup
+    branch: Markup
+    totals: Markup
+    receipt: Markup
+    alerts: Markup
     rates: list[dict[str, Any]]
     lag: list[dict[str, Any]]
 
@@ -84,9 +86,9 @@ class _Shared:
     def _make(self, pipeline: PipelineState) -> _Parts:
         stages = describe_stages(pipeline, self._context.settings)
         return _Parts(
-            verdict="",
-            path=f'<div class="path">{"".join(_render_stage(stage, pipeline) for stage in stages[:-1])}</div>',
-            branch="".join(_render_stage(stage, pipeline) for stage in stages[-1:]),
+            verdict=NOTHING,
+            path=html('<div class="path">{}</div>', join(_render_stage(stage, pipeline) for stage in stages[:-1])),
+            branch=join(_render_stage(stage, pipeline) for stage in stages[-1:]),
             totals=_render_totals(pipeline),
             receipt=_render_receipt(pipeline),
             alerts=_render_alerts(pipeline),
@@ -95,10 +97,10 @@ class _Shared:
         )
 
 
-def _render_summary(pipeline: PipelineState) -> str:
+def _render_summary(pipeline: PipelineState) -> Markup:
     summary = summarize_pipeline(pipeline, time.time())
     command = command_html(summary.command)
-    return f'<div class="verdict {summary.tone}"><strong>{escape(summary.text)}</strong> {command}</div>'
+    return html('<div class="verdict {}"><strong>{}</strong> {}</div>', summary.tone, summary.text, command)
 
 
 class _Pipeline:
@@ -167,31 +169,42 @@ def _two_axes() -> dict[str, object]:
     return axes | {"yAxis": [axes["yAxis"], {**axes["yAxis"], "name": "ms", "splitLine": {"show": False}}]}
 
 
-def _render_stage(stage: StageStatus, pipeline: PipelineState) -> str:
+def _render_stage(stage: StageStatus, pipeline: PipelineState) -> Markup:
     snapshots = _sample_snapshots(pipeline)
     values = [compute_rate(snapshots[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(snapshots))]
     error = _render_error(stage) if stage.error else ""
     lag = f", lag {format_number(stage.waiting)}" if stage.waiting else ""
-    state = state_html(stage.state, _LABELS[stage.state])
-    return (
-        f'<article class="hop {stage.state}" id="hop-{stage.name}">'
-        f'<h3><a href="{_LINKS[stage.name]}">{escape(stage.title)}</a>{state}</h3>'
-        f'<div class="rate">{format_number(stage.rate_s)} <small>records/s</small></div>'
-        f'<div class="told">{format_number(stage.total)} {escape(stage.counts)}{lag}</div>'
-        f'<div class="told">{escape(stage.told)}</div>'
-        f"{sparkline_html(values, f'{stage.title}: records per second over the last fifteen minutes')}{error}</article>"
+    return html(
+        '<article class="hop {state}" id="hop-{name}">'
+        '<h3><a href="{address}">{title}</a>{label}</h3>'
+        '<div class="rate">{rate_s} <small>records/s</small></div>'
+        '<div class="told">{total} {counts}{lag}</div>'
+        '<div class="told">{message}</div>'
+        "{sparkline}{error}</article>",
+        state=stage.state,
+        name=stage.name,
+        address=_LINKS[stage.name],
+        title=stage.title,
+        label=state_html(stage.state, _LABELS[stage.state]),
+        rate_s=format_number(stage.rate_s),
+        total=format_number(stage.total),
+        counts=stage.counts,
+        lag=lag,
+        message=stage.told,
+        sparkline=sparkline_html(values, f"{stage.title}: records per second over the last fifteen minutes"),
+        error=error,
     )
 
 
-def _render_error(stage: StageStatus) -> str:
+def _render_error(stage: StageStatus) -> Markup:
     """Return the error: with the command to run if the stage is down, else with its time."""
     if stage.state == "down":
-        return f'<div class="wrong" role="alert">{escape(stage.error)}</div>{command_html(stage.command)}'
-    when = "" if stage.error_at_s is None else f" {moment_html(stage.error_at_s * 1000)}"
-    return f'<div class="wrong over">last error{when}: {escape(stage.error[:200])}</div>'
+        return html('<div class="wrong" role="alert">{}</div>{}', stage.error, command_html(stage.command))
+    when = "" if stage.error_at_s is None else html(" {}", moment_html(stage.error_at_s * 1000))
+    return html('<div class="wrong over">last error{}: {}</div>', when, stage.error[:200])
 
 
-def _render_totals(pipeline: PipelineState) -> str:
+def _render_totals(pipeline: PipelineState) -> Markup:
     now = pipeline.now
     counts = (
         {}
@@ -205,39 +218,49 @@ def _render_totals(pipeline: PipelineState) -> str:
             "latency p99": format_duration(now.p99_ms),
         }
     )
-    return "".join(
-        f'<div class="card"><strong>{value}</strong><span class="quiet">{name}</span></div>'
+    return join(
+        html('<div class="card"><strong>{}</strong><span class="quiet">{}</span></div>', value, name)
         for name, value in counts.items()
     )
 
 
-def _render_receipt(pipeline: PipelineState) -> str:
+def _render_receipt(pipeline: PipelineState) -> Markup:
     receipt = pipeline.receipt
     if receipt is None:
         command = command_html(remedies.verify())
-        return f"<h2>Last receipt</h2><p>No receipt yet. Create one to prove that nothing was lost: {command}</p>"
+        return html(
+            "<h2>Last receipt</h2><p>No receipt yet. Create one to prove that nothing was lost: {}</p>", command
+        )
     state = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
     labels = {"waiting": "pending"}
     names = ("produced", "stored", "rejected", "waiting", "missing", "rows")
     counts = [(labels.get(name, name), format_number(receipt[name])) for name in names]
     counts += [(name, format_number(receipt[name])) for name in EXCUSED if receipt.get(name)]
-    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in counts)
-    warnings = "".join(f'<p class="warn">{escape(str(warning))}</p>' for warning in receipt.get("warnings", []))
-    return (
-        f"<h2>Last receipt</h2><p>{state_html(*state)} {moment_html(receipt['at'])}</p>"
-        f'<dl class="facts">{cells}</dl>{warnings}'
+    warnings = join(html('<p class="warn">{}</p>', warning) for warning in receipt.get("warnings", []))
+    return html(
+        '<h2>Last receipt</h2><p>{state} {moment}</p><dl class="facts">{cells}</dl>{warnings}',
+        state=state_html(*state),
+        moment=moment_html(receipt["at"]),
+        cells=facts_html(counts),
+        warnings=warnings,
     )
 
 
-def _render_alerts(pipeline: PipelineState) -> str:
-    note = ""
+def _render_alerts(pipeline: PipelineState) -> Markup:
+    note = NOTHING
     if not pipeline.is_watched:
-        note = f"<p>Alerting is not running. Start it with: {command_html(remedies.start('watch'))}</p>"
+        note = html("<p>Alerting is not running. Start it with: {}</p>", command_html(remedies.start("watch")))
     if not pipeline.alerts:
-        return f"<h2>Alerts</h2>{note or '<p>No active alerts.</p>'}"
-    lines = "".join(
-        f'<li><strong class="{"bad" if alert.severity == "critical" else "warn"}">{escape(alert.name)}</strong> '
-        f"{escape(alert.message)}, since {moment_html(alert.since)}<br>{command_html(alert.command)}</li>"
+        return html("<h2>Alerts</h2>{}", note or html("<p>No active alerts.</p>"))
+    lines = join(
+        html(
+            '<li><strong class="{tone}">{name}</strong> {message}, since {since}<br>{command}</li>',
+            tone="bad" if alert.severity == "critical" else "warn",
+            name=alert.name,
+            message=alert.message,
+            since=moment_html(alert.since),
+            command=command_html(alert.command),
+        )
         for alert in pipeline.alerts
     )
-    return f"<h2>Alerts</h2>{note}<ul>{lines}</ul>"
+    return html("<h2>Alerts</h2>{}<ul>{}</ul>", note, lines)

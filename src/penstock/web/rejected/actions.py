@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from html import escape
 from typing import TypeVar
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -15,7 +15,8 @@ from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import PenstockError
 from penstock.web import elements
-from penstock.web.elements import format_number
+from penstock.web.elements import facts_html, format_number, update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext
 from penstock.web.rejected.dead_letter_service import DeadLetterService
 
@@ -109,7 +110,7 @@ class Actions:
     def _build_export_form(self) -> None:
         elements.add_heading("Export", 3)
         elements.add_html(
-            f"JSON lines in the format of <code>{remedies.export_dead_letters()}</code>, for editing in a file.",
+            html("JSON lines in the format of <code>{}</code>, for editing in a file.", remedies.export_dead_letters()),
             tag="p",
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
@@ -123,20 +124,20 @@ class Actions:
         try:
             return await self._visit.ask(question)
         except PenstockError as error:
-            hint = f"<br>{elements.command_html(error.hint)}" if error.hint else ""
-            self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p>{hint}</div>'
+            hint = html("<br>{}", elements.command_html(error.hint)) if error.hint else ""
+            update_html(self._status, html('<div class="trouble" role="alert"><p>{}</p>{}</div>', error.message, hint))
             return None
 
     async def _pending_places(self) -> list[str]:
         """Return the positions of the records that are pending now; if there are none, say so on the page."""
-        self._status.content = "<p>Checking the records …</p>"
+        update_html(self._status, html("<p>Checking the records …</p>"))
         try:
             places = [entry.place for entry in await self._waiting()]
         except PenstockError as error:
-            self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p></div>'
+            update_html(self._status, html('<div class="trouble" role="alert"><p>{}</p></div>', error.message))
             return []
         if not places:
-            self._status.content = "<p>Nothing to do: none of these records is pending.</p>"
+            update_html(self._status, html("<p>Nothing to do: none of these records is pending.</p>"))
         return places
 
     async def _dry_run(self, mending: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
@@ -151,7 +152,7 @@ class Actions:
         result = await self._run_query(lambda: self._letters.redrive(places, repair, as_new=as_new, dry_run=True))
         if result is None:
             return None
-        self._status.content = self._outcome_html(result)
+        update_html(self._status, self._outcome_html(result))
         return places, repair, result
 
     async def send(self, mending: Callable[[], Repair], action: str) -> None:
@@ -167,7 +168,7 @@ class Actions:
             action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
         )
         if result is not None:
-            self._status.content = self._outcome_html(result)
+            update_html(self._status, self._outcome_html(result))
         await self._on_done()
 
     async def _discard_records(self) -> None:
@@ -180,7 +181,7 @@ class Actions:
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
         result = await self._visit.act("discard", _join_positions(places), lambda: self._letters.discard(places, note))
         if result is not None:
-            self._status.content = self._outcome_html(result)
+            update_html(self._status, self._outcome_html(result))
         await self._on_done()
 
     async def _export_records(self) -> None:
@@ -195,14 +196,17 @@ class Actions:
             export.content, f"dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl"
         )
         rest = (
-            f" {format_number(export.left_out)} exceed the limit. Export all: "
-            f"<code>{remedies.export_dead_letters()}</code>"
+            html(
+                " {} exceed the limit. Export all: <code>{}</code>",
+                format_number(export.left_out),
+                remedies.export_dead_letters(),
+            )
             if export.left_out
             else ""
         )
-        self._status.content = f"<p>{format_number(export.records)} records exported.{rest}</p>"
+        update_html(self._status, html("<p>{} records exported.{}</p>", format_number(export.records), rest))
 
-    def _outcome_html(self, result: Redriven | Discarded) -> str:
+    def _outcome_html(self, result: Redriven | Discarded) -> Markup:
         """Return HTML for the result of an action or a dry run: counts, and the records not sent with the reason."""
         is_dry_run = result.dry_run
         labels = {
@@ -217,14 +221,23 @@ class Actions:
             (label, format_number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)
         ]
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
-        lines = "".join(
-            f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
-            f"{escape(labels[record.outcome])}: {escape(self._explain_outcome(record))}</li>"
+        lines = join(
+            html(
+                '<li><a href="/rejected/{path}">{place}</a> {outcome}: {reason}</li>',
+                path=record.place.replace(":", "/"),
+                place=record.place,
+                outcome=labels[record.outcome],
+                reason=self._explain_outcome(record),
+            )
             for record in not_sent
         )
-        cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
         title = "Dry run" if is_dry_run else "Result"
-        return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
+        return html(
+            '<section class="card"><h3>{}</h3><dl class="facts">{}</dl><ul>{}</ul></section>',
+            title,
+            facts_html(counts),
+            lines,
+        )
 
     def _explain_outcome(self, record: Named) -> str:
         """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""

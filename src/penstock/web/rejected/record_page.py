@@ -1,8 +1,8 @@
 """One rejected record: its content, the rules it violates, its origin, and an editor to repair it."""
 
 from functools import partial
-from html import escape
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -13,6 +13,8 @@ from penstock.dead_letters.resolutions import WAITING
 from penstock.errors import NotFound, PenstockError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
+from penstock.web.elements import update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected.actions import Actions
 from penstock.web.rejected.dead_letter_service import DeadLetterService
@@ -71,8 +73,8 @@ class _Record:
         if error is not None:
             with self._trouble:
                 elements.add_error(error)
-        self._cards.content = details_cards_html(account)
-        self._facts.content = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in list_facts(account))
+        update_html(self._cards, details_cards_html(account))
+        update_html(self._facts, elements.facts_html(list_facts(account)))
         return account
 
     async def _refresh_record(self) -> None:
@@ -132,13 +134,13 @@ class _Record:
             problem = await self._visit.ask(partial(self._letters.find_violation, self._letter, mending))
             result = _check_html(problem)
         except PenstockError as error:
-            result = f"<p>{elements.state_html('down', error.message)}</p>"
+            result = html("<p>{}</p>", elements.state_html("down", error.message))
         if typed == (self._text.value or ""):
-            self._checked.content = result
+            update_html(self._checked, result)
 
 
-def _check_html(problem: StillInvalid | None) -> str:
+def _check_html(problem: StillInvalid | None) -> Markup:
     if problem is None:
-        return f"<p>{elements.state_html('ok', 'Valid: it can be redriven')}</p>"
-    rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))
-    return f"<p>{elements.state_html('down', 'Still invalid')}</p><ul>{rules}</ul>"
+        return html("<p>{}</p>", elements.state_html("ok", "Valid: it can be redriven"))
+    rules = join(html("<li>{}</li>", rule) for rule in problem.message.split("; "))
+    return html("<p>{}</p><ul>{}</ul>", elements.state_html("down", "Still invalid"), rules)
