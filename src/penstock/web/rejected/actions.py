@@ -221,22 +221,22 @@ class Actions:
             (label, format_number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)
         ]
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
-        lines = join(
-            html(
-                '<li><a href="/rejected/{path}">{place}</a> {outcome}: {reason}</li>',
-                path=record.place.replace(":", "/"),
-                place=record.place,
-                outcome=labels[record.outcome],
-                reason=self._explain_outcome(record),
-            )
-            for record in not_sent
-        )
+        lines = join(self._record_html(record, labels[record.outcome]) for record in not_sent)
         title = "Dry run" if is_dry_run else "Result"
         return html(
             '<section class="card"><h3>{}</h3><dl class="facts">{}</dl><ul>{}</ul></section>',
             title,
             facts_html(counts),
             lines,
+        )
+
+    def _record_html(self, record: Named, outcome: str) -> Markup:
+        return html(
+            '<li><a href="/rejected/{path}">{place}</a> {outcome}: {reason}</li>',
+            path=record.place.replace(":", "/"),
+            place=record.place,
+            outcome=outcome,
+            reason=self._explain_outcome(record),
         )
 
     def _explain_outcome(self, record: Named) -> str:

@@ -42,18 +42,8 @@ class Batches:
         wanted = visit.query.get("last", "")
         self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
         elements.add_heading("Micro-batches")
-        links = join(
-            (
-                html(
-                    '<a href="/stream?last={0}"{1}>last {0}</a>',
-                    count,
-                    " aria-current=true" if count == self._last else "",
-                )
-                for count in _LASTS
-            ),
-            " ",
-        )
-        elements.add_html(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
+        links = [_link_html(count, is_current=count == self._last) for count in _LASTS]
+        elements.add_html(join(links, " "), tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
         self._empty = elements.add_html("", tag="div")
         with ui.element("div").classes("batches") as self._drawn:
             with ui.element("div").classes("grid"):
@@ -129,6 +119,10 @@ def _build_bar_series(name: str, values: list[int], *, stack: bool = False) -> d
 
 def _build_line_series(name: str, values: list[float]) -> dict[str, Any]:
     return {"name": name, "type": "line", "data": values, "showSymbol": len(values) < 3, "lineStyle": {"width": 2}}
+
+
+def _link_html(count: int, *, is_current: bool) -> Markup:
+    return html('<a href="/stream?last={0}"{1}>last {0}</a>', count, " aria-current=true" if is_current else "")
 
 
 def _legend_html(batches: list[Batch]) -> Markup:
