@@ -24,6 +24,4 @@ def join(parts: Iterable[object], separator: str = "") -> Markup:
 
 def escape_value(value: object) -> object:
     """Return HTML and numbers as they are, which format specifications need, and anything else as escaped text."""
-    if isinstance(value, Markup | int | float):
-        return value
-    return Markup(escape(str(value)))  # noqa: S704 - escaped
+    return value if isinstance(value, Markup | int | float) else escape(str(value))
