@@ -51,11 +51,11 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     settings = config.load()
     topic = pipelines.of(settings).topic
     current = checkpoint.checkpoint_of(settings, topic)
-    place, spans = current.read_position(), topics.fetch_offset_ranges(settings, topic)
-    topic_id = topics.fetch_topic_id(settings, topic) if spans else ""
+    place, ranges = current.read_position(), topics.fetch_offset_ranges(settings, topic)
+    topic_id = topics.fetch_topic_id(settings, topic) if ranges else ""
     origin = current.origin()
-    misfits = checkpoint.find_misfits(place, origin, spans, topic_id)
-    partitions = _list_partitions(place, spans)
+    misfits = checkpoint.find_misfits(place, origin, ranges, topic_id)
+    partitions = _list_partitions(place, ranges)
     if as_json:
         begun = bool(place and place.begun)
         print_json(
@@ -75,9 +75,9 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     raise typer.Exit(1 if misfits else 0)
 
 
-def _list_partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
+def _list_partitions(place: Any, ranges: list[Any]) -> list[CheckpointPartition]:
     first, end = (place.first, place.end) if place else ({}, {})
-    available = {span.partition: span for span in spans}
+    available = {offset_range.partition: offset_range for offset_range in ranges}
     return [
         CheckpointPartition(
             partition,
@@ -159,7 +159,7 @@ def _reset_checkpoint(settings: Any, topic: str, to: To) -> str | None:
     from penstock.errors import PenstockError
     from penstock.process import checkpoint
 
-    ends = {span.partition: span.end for span in topics.fetch_offset_ranges(settings, topic)}
+    ends = {offset_range.partition: offset_range.end for offset_range in topics.fetch_offset_ranges(settings, topic)}
     start = ends if to is To.LATEST else None
     origin = checkpoint.CheckpointOrigin(topic_id=topics.fetch_topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)

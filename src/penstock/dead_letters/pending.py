@@ -155,27 +155,30 @@ class Queue:
         """Return the `letters` that no other command is sending. Marks what an interrupted command sent as redriven."""
         by_identity = {letter.identity: letter for letter in letters}
         lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
-        spans = topics.fetch_offset_ranges(self._settings, self.pipeline.topic)
+        ranges = topics.fetch_offset_ranges(self._settings, self.pipeline.topic)
         for identity, line in list(lines.items()):
             if line.age_s < 2 * self._settings.kafka_timeout_s:
                 self._done.note("in_hand", by_identity.pop(identity), describe_resolution(line))
                 del lines[identity]
-        for identity, place in self._sent_before(lines, spans).items():
+        for identity, place in self._sent_before(lines, ranges).items():
             self._had_sent(by_identity.pop(identity), lines.pop(identity), place)
         claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
-        return Free(by_identity, claims, {span.partition: span.end for span in spans})
+        return Free(by_identity, claims, {offset_range.partition: offset_range.end for offset_range in ranges})
 
     def _had_sent(self, letter: DeadLetter, line: Resolution, place: Position) -> None:
         if not self._done.dry_run:
             self.book.finish({letter.identity: place}, line.claim)
         self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
 
-    def _sent_before(self, lines: dict[str, Resolution], spans: list[OffsetRange]) -> dict[str, Position]:
+    def _sent_before(self, lines: dict[str, Resolution], ranges: list[OffsetRange]) -> dict[str, Position]:
         """Return which records of these claims are in the topic, with their positions."""
         if not lines:
             return {}
         positions: dict[str, Position] = {}
-        wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
+        wanted = [
+            _clip_range(offset_range, min(line.ends.get(offset_range.partition, 0) for line in lines.values()))
+            for offset_range in ranges
+        ]
         for message in topics.read_records(self._settings, self.pipeline.topic, wanted):
             identity = headers.read_text(message, headers.REDRIVEN)
             if identity is not None and identity in lines:
@@ -221,9 +224,13 @@ def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]
     return list(letters.values())
 
 
-def _clip_range(span: OffsetRange, first: int) -> OffsetRange:
-    """Return the part of `span` from `first` on, or all of it if it ends before: the topic was recreated."""
-    return OffsetRange(span.partition, max(first, span.first), span.end) if first <= span.end else span
+def _clip_range(offset_range: OffsetRange, first: int) -> OffsetRange:
+    """Return the part of `offset_range` from `first` on, or all of it if it ends before: the topic was recreated."""
+    return (
+        OffsetRange(offset_range.partition, max(first, offset_range.first), offset_range.end)
+        if first <= offset_range.end
+        else offset_range
+    )
 
 
 @dataclass

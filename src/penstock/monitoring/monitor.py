@@ -97,17 +97,17 @@ class _LedgerTail:
         """Count what was written since the last call; on the first call, everything."""
         if book.epoch_us != self._epoch_us:
             self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
-        for span in topic.spans:
-            end = reached[span.partition]
-            before = self._ends.get(span.partition)
+        for offset_range in topic.ranges:
+            end = reached[offset_range.partition]
+            before = self._ends.get(offset_range.partition)
             if before is None:
-                self.stored += book.stored_in(OffsetRange(span.partition, 0, end))
+                self.stored += book.stored_in(OffsetRange(offset_range.partition, 0, end))
             elif end > before:
-                self._add_entries(book, OffsetRange(span.partition, before, end))
-            self._ends[span.partition] = end
+                self._add_entries(book, OffsetRange(offset_range.partition, before, end))
+            self._ends[offset_range.partition] = end
 
-    def _add_entries(self, book: Ledger, span: OffsetRange) -> None:
-        for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
+    def _add_entries(self, book: Ledger, offset_range: OffsetRange) -> None:
+        for line in list(book.begun_in(offset_range)):  # all or nothing, if Cassandra becomes unavailable
             if not line.job.startswith(REPLAY):
                 self.stored += line.summary.stored
                 self.latencies = merge_histograms([self.latencies, line.summary.latencies])

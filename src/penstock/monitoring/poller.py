@@ -36,17 +36,17 @@ class TopicState(NamedTuple):
     """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
-    spans: list[OffsetRange]
+    ranges: list[OffsetRange]
 
     @property
     def end(self) -> int:
         """Return the sum of the partitions' end offsets: the number of records ever received."""
-        return sum(span.end for span in self.spans)
+        return sum(offset_range.end for offset_range in self.ranges)
 
     @property
     def records(self) -> int:
         """Return the number of offsets that the topic holds."""
-        return sum(span.records for span in self.spans)
+        return sum(offset_range.records for offset_range in self.ranges)
 
 
 def read_topic(client: AdminClient, name: str) -> TopicState:
@@ -67,9 +67,9 @@ def read_topic(client: AdminClient, name: str) -> TopicState:
     )
 
 
-def read_newest_s(client: AdminClient, name: str, spans: Iterable[OffsetRange]) -> float | None:
+def read_newest_s(client: AdminClient, name: str, ranges: Iterable[OffsetRange]) -> float | None:
     """Return the latest record timestamp, in epoch seconds, or None. Raises `KafkaException`."""
-    partitions = [span.partition for span in spans if span.records]
+    partitions = [offset_range.partition for offset_range in ranges if offset_range.records]
     times_ms = [time_ms for _, time_ms in _get_offsets(client, name, partitions, OffsetSpec.max_timestamp()).values()]
     return max((time_ms / 1000 for time_ms in times_ms if time_ms >= 0), default=None)
 
@@ -154,8 +154,13 @@ class Poll(NamedTuple):
     def partitions(self) -> list[PartitionProgress]:
         """Return the progress of each partition of the topic; empty if Kafka could not be queried."""
         reached = self.cassandra.reached or {}
-        spans = self.kafka.topic.spans if self.kafka else []
-        return [PartitionProgress(span.partition, span.first, span.end, reached.get(span.partition)) for span in spans]
+        ranges = self.kafka.topic.ranges if self.kafka else []
+        return [
+            PartitionProgress(
+                offset_range.partition, offset_range.first, offset_range.end, reached.get(offset_range.partition)
+            )
+            for offset_range in ranges
+        ]
 
     @property
     def reached(self) -> int | None:
@@ -215,7 +220,7 @@ class Poller:
             dead_letters = read_topic(client, self._pipeline.dead_letter_topic)
             is_same = before is not None and before.topic == topic
             newest_s = (
-                before.newest_s if before and is_same else read_newest_s(client, self._pipeline.topic, topic.spans)
+                before.newest_s if before and is_same else read_newest_s(client, self._pipeline.topic, topic.ranges)
             )
         except KafkaException as error:
             log.debug("service_unreachable", service="kafka", error=str(error))
@@ -244,7 +249,10 @@ class Poller:
     def _read_reached_offsets(self, session: Session, topic: TopicState) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
         book = self._open_ledger(session, topic.id)
-        return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
+        return {
+            offset_range.partition: offset_range.first if book is None else book.reached(offset_range)
+            for offset_range in topic.ranges
+        }
 
     def _find_change(self, session: Session, topic: TopicState) -> str:
         """Return what shows that the topic was recreated; empty if nothing does.

@@ -60,7 +60,7 @@ class MetricsPoller:
     def _poll_rejects(self, now: Snapshot) -> None:
         if now.counts.rejected is not None and now.counts.rejected != self._rejected:
             topic = read_topic(self._context.kafka, self._context.pipeline.dead_letter_topic)
-            self.dead_letters.count_new(topic.id, topic.spans)
+            self.dead_letters.count_new(topic.id, topic.ranges)
             self._rejected = now.counts.rejected if self.dead_letters.is_done else None
 
     def _poll_batches(self, now: Snapshot) -> None:

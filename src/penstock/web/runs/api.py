@@ -78,6 +78,8 @@ def _describe_run(context: AppContext, detail: RunDetail, log: list[TaskLogLine]
         run=run,
         way=compute_progress(detail, log, progress, now.partitions if now else []),
         attempts=detail.attempts,
-        offsets=[Offsets(span.partition, span.first, span.end - 1) for span in detail.spans],
+        offsets=[
+            Offsets(offset_range.partition, offset_range.first, offset_range.end - 1) for offset_range in detail.ranges
+        ],
         summary=detail.summary,
     )

@@ -127,7 +127,7 @@ class _RunPage:
         update_html(self._attempts, _attempts_html(detail))
         update_html(self._offsets, _offsets_html(detail, self._visit.context.pipeline.topic))
         self._log.offer(detail)
-        self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.spans)
+        self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.ranges)
 
 
 class _Receipt:
@@ -345,11 +345,17 @@ def _attempts_html(detail: RunDetail) -> Markup:
 
 
 def _offsets_html(detail: RunDetail, topic: str) -> Markup:
-    if not detail.spans:
+    if not detail.ranges:
         return html("<h2>Offsets</h2><p>Available when the task has succeeded.</p>")
     rows = [
-        [str(span.partition), *(message_link(topic, span.partition, offset) for offset in (span.first, span.end - 1))]
-        for span in detail.spans
+        [
+            str(offset_range.partition),
+            *(
+                message_link(topic, offset_range.partition, offset)
+                for offset in (offset_range.first, offset_range.end - 1)
+            ),
+        ]
+        for offset_range in detail.ranges
     ]
     table = elements.table_html(f"Offset range of the run in {topic}", ("Partition", "First", "Last"), rows)
     return html("<h2>Offsets</h2>{}", elements.region_html("Offsets", table, "table tight"))

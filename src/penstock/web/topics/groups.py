@@ -185,18 +185,26 @@ def read_positions(
     topic does not exist yet.
     """
     pipeline = pipelines.of(settings)
-    spans = read_ranges(client, settings, pipeline.topic)
+    ranges = read_ranges(client, settings, pipeline.topic)
     problems: list[str] = []
     planned = _read_planned_offsets(settings, pipeline.topic, problems)
     reported = _read_newest_batch(settings, session, problems)
     ended = reported.positions if reported else {}
     partitions = []
-    for span in spans:
-        at, ledger = planned.get(span.partition), recorded.get(span.partition)
+    for offset_range in ranges:
+        at, ledger = planned.get(offset_range.partition), recorded.get(offset_range.partition)
         known = at if ledger is None else ledger
-        lag = PartitionProgress(span.partition, span.first, span.end, known).lag_records
+        lag = PartitionProgress(offset_range.partition, offset_range.first, offset_range.end, known).lag_records
         partitions.append(
-            CommittedPosition(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag)
+            CommittedPosition(
+                offset_range.partition,
+                offset_range.first,
+                offset_range.end,
+                at,
+                ended.get(offset_range.partition),
+                ledger,
+                lag,
+            )
         )
     lags = [position.lag for position in partitions if position.lag is not None]
     return Positions(

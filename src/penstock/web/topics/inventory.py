@@ -61,14 +61,14 @@ def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Offs
     try:
         for attempt in retry_attempts(is_settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
-                spans = read_topic(client, name).spans
+                ranges = read_topic(client, name).ranges
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_EXCEPTION:
             raise translate_error(error, f"reading the offsets of {name}", settings) from error
-        spans = []
-    if not spans:
+        ranges = []
+    if not ranges:
         raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
-    return spans
+    return ranges
 
 
 class Inventory:

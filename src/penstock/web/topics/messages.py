@@ -64,8 +64,8 @@ def register(context: AppContext, inventory: Inventory) -> None:
         browser, renderer = Browser(context.kafka, context.settings, name), _make_renderer(visit)
         seen = await visit.ask(browser.read_message, partition or 0, offset or 0, renderer)
         if seen is None:
-            spans = await visit.ask(browser.read_ranges)
-            _show_no_message(name, f"{partition}:{offset}", spans)
+            ranges = await visit.ask(browser.read_ranges)
+            _show_no_message(name, f"{partition}:{offset}", ranges)
         else:
             _show_message(seen)
 
@@ -159,7 +159,7 @@ class _Summary:
         await self._part.refresh(self._ask, lambda state: _summary_html(*state))
 
 
-def _summary_html(topic: TopicInfo, spans: list[OffsetRange]) -> Markup:
+def _summary_html(topic: TopicInfo, ranges: list[OffsetRange]) -> Markup:
     counts = {
         "records": format_number(topic.records),
         "on disk": format_size(topic.disk_bytes),
@@ -168,8 +168,10 @@ def _summary_html(topic: TopicInfo, spans: list[OffsetRange]) -> Markup:
         "partitions": format_number(topic.partitions),
     }
     counts_html = join(html("<span><strong>{}</strong> {}</span>", value, name) for name, value in counts.items())
-    ranges = ", ".join(f"{span.partition}: {span.first:,} to {span.end:,}" for span in spans)
-    return html('<div class="held">{}</div><p class="quiet mono held-parts">{}</p>', counts_html, ranges)
+    held = ", ".join(
+        f"{offset_range.partition}: {offset_range.first:,} to {offset_range.end:,}" for offset_range in ranges
+    )
+    return html('<div class="held">{}</div><p class="quiet mono held-parts">{}</p>', counts_html, held)
 
 
 class _Form:
@@ -347,9 +349,11 @@ def _show_no_results(name: str, question: MessageQuery) -> None:
         )
 
 
-def _show_no_message(name: str, position: str, spans: list[OffsetRange]) -> None:
+def _show_no_message(name: str, position: str, ranges: list[OffsetRange]) -> None:
     available = ", ".join(
-        f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
+        f"{offset_range.partition}:{offset_range.first} to {offset_range.partition}:{offset_range.end - 1}"
+        for offset_range in ranges
+        if offset_range.records
     )
     elements.add_empty_state(
         f"No message at {position} in {name}.", f"Available: {available or 'none'}. Retention may have deleted it."
