@@ -57,11 +57,11 @@ def read_dead_letters(
         log.warning("foreign_messages", topic=topic, records=foreign)
 
 
-def read_dead_letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) -> dict[str, DeadLetter]:
-    """Return the dead letters at `places`, by place, omitting empty places. Raises `UsageError` for an invalid one."""
+def read_dead_letters_at(settings: Settings, pipeline: Pipeline, positions: Iterable[str]) -> dict[str, DeadLetter]:
+    """Return the dead letters at `positions`, by position. Raises `UsageError` for an invalid one."""
     wanted: dict[int, set[int]] = defaultdict(set)
-    for place in places:
-        partition, offset = _parse_position(place)
+    for position in positions:
+        partition, offset = _parse_position(position)
         wanted[partition].add(offset)
     ranges = [
         OffsetRange(
@@ -76,13 +76,13 @@ def read_dead_letters_at(settings: Settings, pipeline: Pipeline, places: Iterabl
     return {letter.place: letter for letter in letters if letter.offset in wanted[letter.partition]}
 
 
-def _parse_position(place: str) -> tuple[int, int]:
-    if not POSITION.fullmatch(place):
+def _parse_position(position: str) -> tuple[int, int]:
+    if not POSITION.fullmatch(position):
         raise UsageError(
-            f"invalid position {place!r}: expected PARTITION:OFFSET, e.g. 0:17",
+            f"invalid position {position!r}: expected PARTITION:OFFSET, e.g. 0:17",
             hint=remedies.list_dead_letters(resolved=True),
         )
-    partition, _, offset = place.partition(":")
+    partition, _, offset = position.partition(":")
     return int(partition), int(offset)
 
 

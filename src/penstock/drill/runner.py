@@ -22,11 +22,11 @@ READY_AGAIN_S = 30.0
 def run_drill(target: Target, drill: Drill, records: int) -> Result:
     """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
     facts = Facts(drill.name, drill.rejects, asked=records)
-    course = DrillRun(target, drill, facts)
+    run = DrillRun(target, drill, facts)
     try:
-        course.go()
+        run.go()
     except PenstockError as error:
-        facts.failure = f"{course.step}: {error.message}".strip()
+        facts.failure = f"{run.step}: {error.message}".strip()
     return facts.result()
 
 

@@ -93,25 +93,25 @@ class _LedgerTail:
         self.stored = 0
         self.latencies: Histogram = {}
 
-    def read(self, book: Ledger, topic: TopicState, reached: dict[int, int]) -> None:
+    def read(self, ledger: Ledger, topic: TopicState, reached: dict[int, int]) -> None:
         """Count what was written since the last call; on the first call, everything."""
-        if book.epoch_us != self._epoch_us:
-            self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
+        if ledger.epoch_us != self._epoch_us:
+            self._epoch_us, self._ends, self.stored = ledger.epoch_us, {}, 0
         for offset_range in topic.ranges:
             end = reached[offset_range.partition]
             before = self._ends.get(offset_range.partition)
             if before is None:
-                self.stored += book.stored_in(OffsetRange(offset_range.partition, 0, end))
+                self.stored += ledger.stored_in(OffsetRange(offset_range.partition, 0, end))
             elif end > before:
-                self._add_entries(book, OffsetRange(offset_range.partition, before, end))
+                self._add_entries(ledger, OffsetRange(offset_range.partition, before, end))
             self._ends[offset_range.partition] = end
 
-    def _add_entries(self, book: Ledger, offset_range: OffsetRange) -> None:
-        for line in list(book.begun_in(offset_range)):  # all or nothing, if Cassandra becomes unavailable
-            if not line.job.startswith(REPLAY):
-                self.stored += line.summary.stored
-                self.latencies = merge_histograms([self.latencies, line.summary.latencies])
-                self._recent.append(_Stored(line.summary.stored_at_ms / 1000, line.summary.latencies))
+    def _add_entries(self, ledger: Ledger, offset_range: OffsetRange) -> None:
+        for entry in list(ledger.begun_in(offset_range)):  # all or nothing, if Cassandra becomes unavailable
+            if not entry.job.startswith(REPLAY):
+                self.stored += entry.summary.stored
+                self.latencies = merge_histograms([self.latencies, entry.summary.latencies])
+                self._recent.append(_Stored(entry.summary.stored_at_ms / 1000, entry.summary.latencies))
 
     def recent(self, now_s: float) -> Histogram:
         """Return the latencies of the last five minutes."""
@@ -221,10 +221,10 @@ class Monitor:
 
     def _follow_ledger(self, poll: Poll) -> None:
         kafka, stored = poll.kafka, poll.cassandra
-        if kafka is None or stored.reached is None or stored.book is None:
+        if kafka is None or stored.reached is None or stored.ledger is None:
             return
         try:
-            self._ledger_tail.read(stored.book, kafka.topic, stored.reached)
+            self._ledger_tail.read(stored.ledger, kafka.topic, stored.reached)
         except (DriverException, NoHostAvailable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
 

@@ -1,4 +1,4 @@
-"""Poll Kafka's offsets, the ledger and the last receipt. `Poll` is the only place that computes the lag."""
+"""Poll Kafka's offsets, the ledger and the last receipt. `Poll` alone computes the lag."""
 
 import time
 from collections import deque
@@ -81,7 +81,7 @@ def _get_offsets(client: AdminClient, name: str, partitions: list[int], spec: Of
     futures = client.list_offsets(
         {TopicPartition(name, partition): spec for partition in partitions}, request_timeout=TIMEOUT_S
     )
-    answers = {place.partition: future.result() for place, future in futures.items()}
+    answers = {key.partition: future.result() for key, future in futures.items()}
     return {partition: (answer.offset, answer.timestamp) for partition, answer in answers.items()}
 
 
@@ -133,7 +133,7 @@ class CassandraState(NamedTuple):
     reached: dict[int, int] | None = None
     receipt: dict[str, Any] | None = None
     """The last receipt, as stored."""
-    book: Ledger | None = None
+    ledger: Ledger | None = None
     change: str | None = None
     """Evidence that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
@@ -233,10 +233,11 @@ class Poller:
             session = self._connections.session()
             receipt = receipts.read_latest_receipt(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._read_reached_offsets(session, topic)
-            book, change = (
+            open_ledger, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
             )
-            return CassandraState(reached, receipt, book, change, self._find_stuck_batches(session, reached or {}))
+            stuck = self._find_stuck_batches(session, reached or {})
+            return CassandraState(reached, receipt, open_ledger, change, stuck)
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
             self._connections.drop_session()
@@ -248,9 +249,9 @@ class Poller:
 
     def _read_reached_offsets(self, session: Session, topic: TopicState) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
-        book = self._open_ledger(session, topic.id)
+        open_ledger = self._open_ledger(session, topic.id)
         return {
-            offset_range.partition: offset_range.first if book is None else book.reached(offset_range)
+            offset_range.partition: offset_range.first if open_ledger is None else open_ledger.reached(offset_range)
             for offset_range in topic.ranges
         }
 

@@ -81,10 +81,10 @@ class Watch:
 
 
 def _webhook(settings: Settings, history: History) -> Webhook | None:
-    place = history.path.with_name("alerts.webhook")
+    path = history.path.with_name("alerts.webhook")
     if settings.alert_webhook_url.get_secret_value():
-        return Webhook(webhook.build_poster(settings), place, history.read())
-    place.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
+        return Webhook(webhook.build_poster(settings), path, history.read())
+    path.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
     return None
 
 

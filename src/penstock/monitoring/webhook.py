@@ -50,14 +50,14 @@ def build_payload(change: AlertChange) -> dict[str, Any]:
 class Webhook:
     """Posts changes in its own thread, so that an unavailable webhook blocks nothing.
 
-    Delivery: at least once, in order. The number of the last accepted change is kept in the file `place`, so a restart
+    Delivery: at least once, in order. The number of the last accepted change is kept in the file `path`, so a restart
     continues from there. At most a thousand changes are pending; further changes are posted after the next start.
     """
 
-    def __init__(self, post: Post, place: Path, history: Iterable[AlertChange]) -> None:
+    def __init__(self, post: Post, path: Path, history: Iterable[AlertChange]) -> None:
         changes = list(history)
-        self._post, self._place = post, place
-        self._taken = _read_number(place, default=max((change.number for change in changes), default=0))
+        self._post, self._path = post, path
+        self._taken = _read_number(path, default=max((change.number for change in changes), default=0))
         self._pending = deque(change for change in changes if change.number > self._taken)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="webhook")
         self._delivery: Future[None] | None = None
@@ -93,7 +93,7 @@ class Webhook:
 
     def _save_number(self) -> None:
         try:
-            write_atomically(self._place, str(self._taken))
+            write_atomically(self._path, str(self._taken))
         except OSError as error:
             log.warning("webhook_position_write_failed", error=str(error))
 
@@ -103,8 +103,8 @@ class Webhook:
         self._pool.shutdown(wait=True)
 
 
-def _read_number(place: Path, default: int) -> int:
+def _read_number(path: Path, default: int) -> int:
     try:
-        return int(place.read_text(encoding="utf-8"))
+        return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return default

@@ -209,11 +209,11 @@ def test_without_ids_a_new_incarnation_is_found_within_a_minute(make: Any, monke
 
     monkeypatch.setattr(poller, "Incarnation", FakeIncarnation)
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))
-    assert [reader.poll().cassandra.book.epoch_us for _ in range(3)] == [7, 7, 7]
+    assert [reader.poll().cassandra.ledger.epoch_us for _ in range(3)] == [7, 7, 7]
     epochs.append(9)
     clock.now_s += 60
     reader.poll()
-    assert reader.poll().cassandra.book.epoch_us == 9
+    assert reader.poll().cassandra.ledger.epoch_us == 9
     assert len(asked) == 2
 
 

@@ -27,19 +27,19 @@ _BUTTON = "no-caps outline"
 
 
 class Actions:
-    """Actions on a selection. `waiting` returns the records to redrive or discard, `chosen` those to export."""
+    """Actions on a selection. `list_pending` returns the records to redrive or discard, `chosen` those to export."""
 
     def __init__(
         self,
         visit: PageContext,
         letters: DeadLetterService,
-        waiting: Entries,
+        list_pending: Entries,
         name: str,
         again: Callable[[], Awaitable[None]],
         chosen: Entries,
     ) -> None:
         self._visit, self._letters = visit, letters
-        self._waiting, self._chosen, self._on_done = waiting, chosen, again
+        self._list_pending, self._chosen, self._on_done = list_pending, chosen, again
         self._name = name
         """The text to type as confirmation of a discard."""
         self._fields: list[tuple[ui.select, ui.input]] = []
@@ -128,58 +128,60 @@ class Actions:
             update_html(self._status, html('<div class="trouble" role="alert"><p>{}</p>{}</div>', error.message, hint))
             return None
 
-    async def _pending_places(self) -> list[str]:
+    async def _pending_positions(self) -> list[str]:
         """Return the positions of the records that are pending now; if there are none, say so on the page."""
         update_html(self._status, html("<p>Checking the records …</p>"))
         try:
-            places = [entry.place for entry in await self._waiting()]
+            positions = [entry.place for entry in await self._list_pending()]
         except PenstockError as error:
             update_html(self._status, html('<div class="trouble" role="alert"><p>{}</p></div>', error.message))
             return []
-        if not places:
+        if not positions:
             update_html(self._status, html("<p>Nothing to do: none of these records is pending.</p>"))
-        return places
+        return positions
 
-    async def _dry_run(self, mending: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
+    async def _dry_run(self, build_repair: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
         """Do a dry run, and show how many records would be sent and which are still invalid."""
-        places = await self._pending_places()
-        if not places:
+        positions = await self._pending_positions()
+        if not positions:
             return None
-        repair = await self._run_query(mending)
+        repair = await self._run_query(build_repair)
         if repair is None:
             return None
         as_new = self._is_as_new()
-        result = await self._run_query(lambda: self._letters.redrive(places, repair, as_new=as_new, dry_run=True))
+        result = await self._run_query(lambda: self._letters.redrive(positions, repair, as_new=as_new, dry_run=True))
         if result is None:
             return None
         update_html(self._status, self._outcome_html(result))
-        return places, repair, result
+        return positions, repair, result
 
-    async def send(self, mending: Callable[[], Repair], action: str) -> None:
+    async def send(self, build_repair: Callable[[], Repair], action: str) -> None:
         """Do a dry run, ask for confirmation, send the records and show the outcome."""
-        trial = await self._dry_run(mending)
+        trial = await self._dry_run(build_repair)
         if trial is None or not (trial[2].sent or trial[2].superseded):
             return
-        places, repair, expected = trial
+        positions, repair, expected = trial
         as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.context.pipeline.topic)
         if not await elements.ask_confirmation("Redrive?", question, verb="Redrive"):
             return
         result = await self._visit.act(
-            action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
+            action, _join_positions(positions), lambda: self._letters.redrive(positions, repair, as_new=as_new)
         )
         if result is not None:
             update_html(self._status, self._outcome_html(result))
         await self._on_done()
 
     async def _discard_records(self) -> None:
-        places = await self._pending_places()
-        if not places:
+        positions = await self._pending_positions()
+        if not positions:
             return
-        question = f"{format_number(len(places))} records are discarded permanently. They can never be sent."
+        question = f"{format_number(len(positions))} records are discarded permanently. They can never be sent."
         if not await elements.ask_confirmation("Discard?", question, name=self._name, verb="Discard"):
             return
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
-        result = await self._visit.act("discard", _join_positions(places), lambda: self._letters.discard(places, note))
+        result = await self._visit.act(
+            "discard", _join_positions(positions), lambda: self._letters.discard(positions, note)
+        )
         if result is not None:
             update_html(self._status, self._outcome_html(result))
         await self._on_done()
@@ -263,7 +265,7 @@ def _describe_redrive(expected: Redriven, topic: str) -> str:
     return " ".join(parts)
 
 
-def _join_positions(places: list[str]) -> str:
+def _join_positions(positions: list[str]) -> str:
     """Summarize positions for the audit log: the first three, and the number of others."""
-    others = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return f"{', '.join(places[:3])}{others}"
+    others = f" and {len(positions) - 3} more" if len(positions) > 3 else ""
+    return f"{', '.join(positions[:3])}{others}"

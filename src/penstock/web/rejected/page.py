@@ -47,7 +47,7 @@ class _Overview:
 
     def __init__(self, visit: PageContext, letters: DeadLetterService, listing: Listing) -> None:
         self._visit, self._letters = visit, letters
-        self._told = elements.add_html("", tag="div")
+        self._summary = elements.add_html("", tag="div")
         elements.add_html(_filters_html(DeadLetterFilter()), tag="div")
         self._groups = elements.add_html("", tag="div")
         self._show_listing(listing)
@@ -57,7 +57,7 @@ class _Overview:
         self._show_listing(await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra))
 
     def _show_listing(self, listing: Listing) -> None:
-        update_html(self._told, _summary_html(listing))
+        update_html(self._summary, _summary_html(listing))
         update_html(self._groups, _groups(listing) if listing.entries else _empty_html())
 
 
@@ -73,7 +73,7 @@ class _Selection:
     async def build(self) -> None:
         """Build the page."""
         elements.add_link("All groups", "/rejected")
-        self._told = elements.add_html("", tag="div")
+        self._summary = elements.add_html("", tag="div")
         elements.add_html(_filters_html(self._wanted), tag="div")
         elements.add_html(_meaning_html(self._wanted), tag="div")
         self._samples = ui.element("div")
@@ -112,15 +112,15 @@ class _Selection:
     def _show_listing(self, listing: Listing) -> None:
         self._listing = listing
         chosen = listing.select(self._wanted)
-        waiting = sum(listing.state(entry) == WAITING for entry in chosen)
+        pending = sum(listing.state(entry) == WAITING for entry in chosen)
         error = _error_html(listing)
         update_html(
-            self._told,
+            self._summary,
             html(
                 "{}<p><strong>{}</strong> records, {} pending</p>",
                 error,
                 format_number(len(chosen)),
-                format_number(waiting),
+                format_number(pending),
             ),
         )
         update_html(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
@@ -128,14 +128,14 @@ class _Selection:
     async def _show_samples(self) -> None:
         """Show the newest few records, pending ones first, each next to the rules it violates."""
         chosen = sorted(self._listing.select(self._wanted), key=lambda entry: self._listing.state(entry) != WAITING)
-        places = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
-        letters = await self._visit.ask(self._letters.queue.read_letters, places)
-        by_place = {(letter.partition, letter.offset): letter for letter in letters}
+        positions = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
+        letters = await self._visit.ask(self._letters.queue.read_letters, positions)
+        by_position = {(letter.partition, letter.offset): letter for letter in letters}
         self._samples.clear()
         with self._samples:
             if letters:
                 elements.add_heading("Samples and violated rules")
-            for letter in filter(None, map(by_place.get, places)):
+            for letter in filter(None, map(by_position.get, positions)):
                 line = self._listing.lines.get(letter.identity)
                 state = UNKNOWN if self._listing.error else ""
                 details = await self._visit.ask(
@@ -163,7 +163,7 @@ def _error_html(listing: Listing) -> Markup:
 
 
 def _summary_html(listing: Listing) -> Markup:
-    waiting = (
+    pending = (
         UNKNOWN if listing.error else format_number(sum(listing.state(entry) == WAITING for entry in listing.entries))
     )
     older = (
@@ -177,10 +177,10 @@ def _summary_html(listing: Listing) -> Markup:
         )
     )
     return html(
-        "{error}<p><strong>{count}</strong> dead letters, {waiting} pending.{older}</p>",
+        "{error}<p><strong>{count}</strong> dead letters, {pending} pending.{older}</p>",
         error=_error_html(listing),
         count=format_number(len(listing.entries)),
-        waiting=waiting,
+        pending=pending,
         older=older,
     )
 

@@ -54,7 +54,7 @@ class _Record:
         self._cards = elements.add_html("", tag="div")
         elements.add_heading("Details")
         self._facts = elements.add_html("", tag="dl").classes("facts card")
-        account = await self._show_record()
+        details = await self._show_record()
         self._acts = Actions(
             self._visit,
             self._letters,
@@ -63,27 +63,27 @@ class _Record:
             self._refresh_record,
             self._list_selected,
         )
-        if account.state == WAITING:
+        if details.state == WAITING:
             await self._build_editor()
             self._acts.build()
 
     async def _show_record(self) -> DeadLetterDetails:
-        account, error = await self._visit.ask(self._letters.describe, self._letter, personal=not self._visit.masks)
+        details, error = await self._visit.ask(self._letters.describe, self._letter, personal=not self._visit.masks)
         self._trouble.clear()
         if error is not None:
             with self._trouble:
                 elements.add_error(error)
-        update_html(self._cards, details_cards_html(account))
-        update_html(self._facts, elements.facts_html(list_facts(account)))
-        return account
+        update_html(self._cards, details_cards_html(details))
+        update_html(self._facts, elements.facts_html(list_facts(details)))
+        return details
 
     async def _refresh_record(self) -> None:
         await self._show_record()
 
     async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the record if it is still pending."""
-        account, _ = await self._visit.ask(self._letters.describe, self._letter, personal=False)
-        return [summarize(self._letter)] if account.state == WAITING else []
+        details, _ = await self._visit.ask(self._letters.describe, self._letter, personal=False)
+        return [summarize(self._letter)] if details.state == WAITING else []
 
     async def _list_selected(self) -> list[DeadLetterSummary]:
         return [summarize(self._letter)]
@@ -130,8 +130,8 @@ class _Record:
         """Show which rules the text still violates, as it is typed."""
         typed = self._text.value or ""
         try:
-            mending = self._letters.parse_edit(self._letter, typed)
-            problem = await self._visit.ask(partial(self._letters.find_violation, self._letter, mending))
+            repair = self._letters.parse_edit(self._letter, typed)
+            problem = await self._visit.ask(partial(self._letters.find_violation, self._letter, repair))
             result = _check_html(problem)
         except PenstockError as error:
             result = html("<p>{}</p>", elements.state_html("down", error.message))

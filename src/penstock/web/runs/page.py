@@ -50,7 +50,7 @@ class _Schedule:
         self._paused: bool | None = None
         with ui.element("section").classes("card"):
             elements.add_heading(f"DAG {DAG_ID}")
-            self._told = elements.add_html("", tag="div").props("role=status")
+            self._status = elements.add_html("", tag="div").props("role=status")
             with ui.element("div").classes("row-bar"):
                 self._switch = ui.button("Pause", on_click=self._on_click).props("outline no-caps")
                 self._switch.disable()
@@ -69,7 +69,7 @@ class _Schedule:
             schedule = await self._visit.ask(self._schedule)
         except PenstockError as error:
             update_html(
-                self._told, html("<p>{}</p><p>{}</p>", state_html("down", "Airflow is unavailable"), error.message)
+                self._status, html("<p>{}</p><p>{}</p>", state_html("down", "Airflow is unavailable"), error.message)
             )
             self._switch.disable()
             self._paused = None
@@ -78,7 +78,7 @@ class _Schedule:
             self._paused = schedule.paused
             self._switch.text = "Unpause" if schedule.paused else "Pause"
             self._switch.enable()
-        update_html(self._told, _schedule_html(schedule))
+        update_html(self._status, _schedule_html(schedule))
 
     async def _on_click(self) -> None:
         pause = not self._paused

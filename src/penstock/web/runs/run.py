@@ -103,7 +103,7 @@ class _RunPage:
             elements.add_html(html('<a href="/runs">All runs</a>'))
             elements.add_copyable(self._id, "the run's id")
         self._away = elements.add_html("", tag="div").props("role=status")
-        self._way = elements.add_html("", tag="div").props('role=group aria-label="Progress of the records"')
+        self._progress = elements.add_html("", tag="div").props('role=group aria-label="Progress of the records"')
         with ui.element("div").classes("grid run-parts"):
             self._facts = elements.add_html("", tag="section").classes("card")
             self._attempts = elements.add_html("", tag="section").classes("card")
@@ -122,7 +122,7 @@ class _RunPage:
             update_html(self._away, html('<div class="trouble"><p>{}</p></div>', error.message))
             return
         update_html(self._away, "")
-        update_html(self._way, _progress_html(progress, detail))
+        update_html(self._progress, _progress_html(progress, detail))
         update_html(self._facts, _facts_html(detail))
         update_html(self._attempts, _attempts_html(detail))
         update_html(self._offsets, _offsets_html(detail, self._visit.context.pipeline.topic))
@@ -137,17 +137,17 @@ class _Receipt:
         self._visit, self._dag, self._id = visit, dag, run_id
         with ui.element("section").classes("card receipt"):
             elements.add_heading("Receipt")
-            self._told = elements.add_html(_UNASKED, tag="div").props("role=status")
+            self._status = elements.add_html(_UNASKED, tag="div").props("role=status")
             self._button = ui.button("Create receipt", on_click=self._make).props("outline no-caps")
 
     async def _make(self) -> None:
         self._button.disable()
-        update_html(self._told, html("<p>Checking every record …</p>"))
+        update_html(self._status, html("<p>Checking every record …</p>"))
         try:
             receipt = await self._visit.ask(lambda: self._dag.create_receipt(self._id, self._visit.context.cassandra()))
-            update_html(self._told, _receipt_html(receipt))
+            update_html(self._status, _receipt_html(receipt))
         except PenstockError as error:
-            update_html(self._told, html('<p class="bad">{}</p>{}', error.message, elements.command_html(error.hint)))
+            update_html(self._status, html('<p class="bad">{}</p>{}', error.message, elements.command_html(error.hint)))
         finally:
             self._button.enable()
 
@@ -199,7 +199,7 @@ class _TaskLog:
             self._search.props("outlined dense clearable debounce=300").classes("search")
             self._follow = ui.switch("Follow", value=True)
             self._follow.set_visibility(False)
-            self._told = elements.add_html("").classes("quiet").props("role=status")
+            self._status = elements.add_html("").classes("quiet").props("role=status")
         self._shown = elements.add_html("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
         self.offer(detail)
         visit.every(REFRESH_S, self._refresh_content)
@@ -242,7 +242,7 @@ class _TaskLog:
         try:
             self._lines = await self._visit.ask(self._queries.query_log(self._id, attempt))
         except PenstockError as error:
-            update_html(self._told, html('<span class="bad">{}</span>', error.message))
+            update_html(self._status, html('<span class="bad">{}</span>', error.message))
             return
         self._read = attempt
         self._show_lines()
@@ -253,7 +253,7 @@ class _TaskLog:
         search = (self._search.value or "").lower()
         matches = [line for line in self._lines if search in line.text.lower()]
         update_html(
-            self._told,
+            self._status,
             f"{format_number(len(matches))} of {format_number(len(self._lines))} lines{_limit_note(len(matches))}",
         )
         update_html(

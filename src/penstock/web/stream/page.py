@@ -64,7 +64,7 @@ class _Stream:
         self._visit, self._streaming = visit, streaming
         self._control = _Control(visit, streaming, job)
         with ui.element("div").classes("grid stream-top"):
-            self._place = elements.add_html("", tag="section").classes("card")
+            self._offsets = elements.add_html("", tag="section").classes("card")
             self._spark = elements.add_html("", tag="section").classes("card")
         self._away = elements.add_html("", tag="div").props("role=status")
         self._batches = Batches(visit)
@@ -74,7 +74,7 @@ class _Stream:
     async def _refresh_page(self) -> None:
         state = await self._visit.ask(self._streaming.read_state)
         self._control.show(state)
-        update_html(self._place, _place_html(state, self._visit.context.pipeline.topic))
+        update_html(self._offsets, _offsets_html(state, self._visit.context.pipeline.topic))
         update_html(self._spark, _spark_html(state.spark))
         try:
             facts = await self._visit.ask(self._streaming.facts)
@@ -161,7 +161,7 @@ def _verdict_html(query: QueryStatus, doing: str) -> Markup:
     )
 
 
-def _place_html(state: StreamState, topic: str) -> Markup:
+def _offsets_html(state: StreamState, topic: str) -> Markup:
     if not state.partitions:
         return html("<h2>Offsets and lag</h2><p>The topic&rsquo;s offsets are unknown.</p>")
     rows = [

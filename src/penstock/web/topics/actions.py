@@ -202,11 +202,11 @@ class _Compose:
             "Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send"
         )
 
-    def _show_sent(self, place: Position | None) -> None:
-        if place is None:
+    def _show_sent(self, position: Position | None) -> None:
+        if position is None:
             return
-        address = elements.message_path(self._topic, *place)
-        link = html('<a href="{}">{} {}</a>', address, self._topic, place)
+        address = elements.message_path(self._topic, *position)
+        link = html('<a href="{}">{} {}</a>', address, self._topic, position)
         update_html(self._status, html('<div class="verdict">Kafka acknowledged it: {}</div>', link))
 
 

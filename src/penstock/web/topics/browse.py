@@ -351,14 +351,14 @@ def _gone_on(whole: list[OffsetRange], question: MessageQuery) -> list[OffsetRan
     """Return what is left to search after `question.go_on`. Raises `UsageError` if that is malformed."""
     try:
         pairs = [pair.partition(":") for pair in question.go_on.split(",")]
-        places = {int(partition): int(offset) for partition, _, offset in pairs}
+        offsets = {int(partition): int(offset) for partition, _, offset in pairs}
     except ValueError:
         raise UsageError(
             f"invalid go_on={question.go_on[:100]!r}: expected PARTITION:OFFSET[,...], from the previous response"
         ) from None
     ranges: list[OffsetRange] = []
     for offset_range in whole:
-        at = min(offset_range.end, max(offset_range.first, places.get(offset_range.partition, offset_range.first)))
+        at = min(offset_range.end, max(offset_range.first, offsets.get(offset_range.partition, offset_range.first)))
         first, end = (offset_range.first, at) if question.start == "newest" else (at, offset_range.end)
         ranges.append(OffsetRange(offset_range.partition, first, end))
     return ranges

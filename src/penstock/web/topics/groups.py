@@ -128,10 +128,10 @@ def _fetch_committed(client: AdminClient, names: Iterable[str]) -> dict[str, lis
     return {name: [offset for offset in answer.topic_partitions if offset.offset >= 0] for name, answer in answers}
 
 
-def _fetch_end_offsets(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+def _fetch_end_offsets(client: AdminClient, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    asked = {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions}
     answers = _collect_results(client.list_offsets(asked, request_timeout=TIMEOUT_S)) if asked else {}
-    return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
+    return {(partition.topic, partition.partition): answer.offset for partition, answer in answers.items()}
 
 
 def _build_group(
@@ -220,19 +220,19 @@ def read_positions(
 
 def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -> dict[int, int]:
     try:
-        place = checkpoint_of(settings, topic).read_position()
+        position = checkpoint_of(settings, topic).read_position()
     except (PenstockError, OSError) as error:
         problems.append(f"cannot read the checkpoint: {getattr(error, 'message', error)}")
         return {}
-    return place.first if place else {}
+    return position.first if position else {}
 
 
 def _read_newest_batch(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
     pipeline = pipelines.of(settings)
     try:
         with cassandra.translate_errors(settings):
-            book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-            return next(iter(book.batches(1)), None)
+            progress = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+            return next(iter(progress.batches(1)), None)
     except PenstockError as error:
         problems.append(f"cannot read the newest batch: {error.message}")
     return None

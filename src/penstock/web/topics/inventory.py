@@ -128,8 +128,8 @@ class Inventory:
             self._sizes = fetch_sizes(
                 self._settings, [(broker.host, broker.port) for broker in listed.brokers.values()]
             )
-        places = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
-        firsts, ends = (self._fetch_offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        keys = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
+        firsts, ends = (self._fetch_offsets(keys, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         self._record_end_offsets(
             {topic: end for topic in partitions if (end := _sum_offsets(ends, topic, partitions)) is not None}
         )
@@ -138,13 +138,13 @@ class Inventory:
             infos, key=lambda info: (info.is_internal, info.role != "pipeline", info.role != "rejected", info.name)
         )
 
-    def _fetch_offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def _fetch_offsets(self, keys: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         """Return the offset of each partition that has a leader."""
-        asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
+        asked = self._client.list_offsets(dict.fromkeys(keys, spec), request_timeout=TIMEOUT_S) if keys else {}
         offsets: dict[tuple[str, int], int] = {}
-        for place, future in asked.items():
+        for key, future in asked.items():
             try:
-                offsets[place.topic, place.partition] = future.result().offset
+                offsets[key.topic, key.partition] = future.result().offset
             except KafkaException:
                 continue
         return offsets
