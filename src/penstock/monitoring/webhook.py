@@ -57,8 +57,8 @@ class Webhook:
     def __init__(self, post: Post, path: Path, history: Iterable[AlertChange]) -> None:
         changes = list(history)
         self._post, self._path = post, path
-        self._taken = _read_number(path, default=max((change.number for change in changes), default=0))
-        self._pending = deque(change for change in changes if change.number > self._taken)
+        self._accepted = _read_number(path, default=max((change.number for change in changes), default=0))
+        self._pending = deque(change for change in changes if change.number > self._accepted)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="webhook")
         self._delivery: Future[None] | None = None
         self._is_unavailable = self._is_closing = False
@@ -74,7 +74,7 @@ class Webhook:
     def _deliver_pending(self) -> None:
         while self._pending and not self._is_closing:
             try:
-                self._post_one(self._pending[0])
+                self._post_change(self._pending[0])
             except Unreachable as error:
                 if not self._is_unavailable:
                     log.warning("webhook_unavailable", error=error.message, pending=len(self._pending))
@@ -83,17 +83,17 @@ class Webhook:
             if self._is_unavailable:
                 log.info("webhook_recovered", pending=len(self._pending))
             self._is_unavailable = False
-            self._taken = self._pending.popleft().number
+            self._accepted = self._pending.popleft().number
             self._save_number()
 
-    def _post_one(self, change: AlertChange) -> None:
+    def _post_change(self, change: AlertChange) -> None:
         for attempt in retry_attempts(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
                 self._post(build_payload(change))
 
     def _save_number(self) -> None:
         try:
-            write_atomically(self._path, str(self._taken))
+            write_atomically(self._path, str(self._accepted))
         except OSError as error:
             log.warning("webhook_position_write_failed", error=str(error))
 

@@ -155,7 +155,7 @@ class _Verification:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._auditor = Auditor(settings, session, open_loader)
         self._differences: list[Difference] = []
-        self._found = 0
+        self._differences_found = 0
         self._free_offsets = 0
         """Offsets without a record that have not excused a run yet."""
 
@@ -205,7 +205,7 @@ class _Verification:
     def _add_differences(self, kind: str, audit: Audit) -> None:
         """Add the differences of a kind that the reconciliation found."""
         self._differences += [_build_difference(kind, named) for named in audit.named.get(kind, [])]
-        self._found += audit.differences[kind]
+        self._differences_found += audit.differences[kind]
 
     def _find_recreation(self) -> list[dict[str, Any]]:
         change = self._auditor.change
@@ -222,7 +222,7 @@ class _Verification:
         unaccepted = [difference for difference in differing if not self._auditor.evidence.accepts(kind, difference)]
         self._differences += [_build_difference(kind, difference) for difference in unaccepted[: self._named_at_most]]
         self._accepted[kind] += len(differing) - len(unaccepted)
-        self._found += len(unaccepted)
+        self._differences_found += len(unaccepted)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
         """Compare the number of records that each successful run reports with Kafka.
@@ -290,7 +290,7 @@ class _Verification:
             topic=self._pipeline.topic,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             since=None if self._since is None else self._since.isoformat(),
-            balanced=self._found == 0,
+            balanced=self._differences_found == 0,
             **totals,
             refused=audit.refused,
             queue=queue,
@@ -305,7 +305,7 @@ class _Verification:
             warnings=warnings,
             partitions=list(audit.balances.values()),
             differences=self._differences,
-            differences_found=self._found,
+            differences_found=self._differences_found,
             seconds=round(time.monotonic() - began, 1),
             accepted_differences={kind: count for kind, count in self._accepted.items() if count},
             lifetimes=self._auditor.evidence.lifetimes,

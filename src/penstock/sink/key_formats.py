@@ -64,11 +64,11 @@ class KeyFormats:
                 _ASSUMED, {offset_range.partition: topic_ledger.reached(offset_range) for offset_range in ranges_now()}
             )
 
-    def note(self, found: Mapping[KeyShape, Starts], summaries: Iterable[BatchSummary]) -> None:
+    def note(self, proofs: Mapping[KeyShape, Starts], summaries: Iterable[BatchSummary]) -> None:
         """Write the proofs found in a batch. In partitions without evidence they apply from the end of the batch."""
-        if found:
+        if proofs:
             ends = self._find_end_offsets(summaries)
-            for shape, starts in found.items():
+            for shape, starts in proofs.items():
                 self._insert_proof(shape, {**ends, **starts})
                 log.info("key_format_proven", topic=self._ledger.topic, shape=shape)
 

@@ -27,7 +27,7 @@ _BUTTON = "no-caps outline"
 
 
 class Actions:
-    """Actions on a selection. `list_pending` returns the records to redrive or discard, `chosen` those to export."""
+    """Actions on a selection. `list_pending` returns what can be redriven or discarded, `list_selected` what is exported."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class Actions:
         letters: DeadLetterService,
         list_pending: Entries,
         name: str,
-        again: Callable[[], Awaitable[None]],
-        chosen: Entries,
+        on_done: Callable[[], Awaitable[None]],
+        list_selected: Entries,
     ) -> None:
         self._visit, self._letters = visit, letters
-        self._list_pending, self._chosen, self._on_done = list_pending, chosen, again
+        self._list_pending, self._list_selected, self._on_done = list_pending, list_selected, on_done
         self._name = name
         """The text to type as confirmation of a discard."""
         self._fields: list[tuple[ui.select, ui.input]] = []
@@ -189,7 +189,7 @@ class Actions:
     async def _export_records(self) -> None:
         if self._visit.masks:
             return
-        entries = await self._chosen()
+        entries = await self._list_selected()
         subject = _join_positions([entry.place for entry in entries])
         export = await self._visit.act("export dead letters", subject, lambda: self._letters.export(entries))
         if export is None:

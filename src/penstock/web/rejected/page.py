@@ -65,17 +65,17 @@ class _Selection:
     """The records of one group, or those that match a filter."""
 
     def __init__(
-        self, visit: PageContext, letters: DeadLetterService, listing: Listing, wanted: DeadLetterFilter
+        self, visit: PageContext, letters: DeadLetterService, listing: Listing, chosen_filter: DeadLetterFilter
     ) -> None:
-        self._visit, self._letters, self._wanted = visit, letters, wanted
+        self._visit, self._letters, self._filter = visit, letters, chosen_filter
         self._listing = listing
 
     async def build(self) -> None:
         """Build the page."""
         elements.add_link("All groups", "/rejected")
         self._summary = elements.add_html("", tag="div")
-        elements.add_html(_filters_html(self._wanted), tag="div")
-        elements.add_html(_meaning_html(self._wanted), tag="div")
+        elements.add_html(_filters_html(self._filter), tag="div")
+        elements.add_html(_meaning_html(self._filter), tag="div")
         self._samples = ui.element("div")
         Actions(
             self._visit,
@@ -91,15 +91,15 @@ class _Selection:
         self._visit.every(_EVERY_S, self._refresh_listing)
 
     def _get_confirm_name(self) -> str:
-        return self._wanted.reason or "discard"
+        return self._filter.reason or "discard"
 
     async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the records of the selection that are pending now."""
         listing = await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra, 0.0)
-        return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
+        return [entry for entry in listing.select(self._filter) if listing.state(entry) == WAITING]
 
     async def _list_selected(self) -> list[DeadLetterSummary]:
-        return self._listing.select(self._wanted)
+        return self._listing.select(self._filter)
 
     async def _reload_listing(self) -> None:
         """Reload after an action."""
@@ -111,7 +111,7 @@ class _Selection:
 
     def _show_listing(self, listing: Listing) -> None:
         self._listing = listing
-        chosen = listing.select(self._wanted)
+        chosen = listing.select(self._filter)
         pending = sum(listing.state(entry) == WAITING for entry in chosen)
         error = _error_html(listing)
         update_html(
@@ -127,7 +127,7 @@ class _Selection:
 
     async def _show_samples(self) -> None:
         """Show the newest few records, pending ones first, each next to the rules it violates."""
-        chosen = sorted(self._listing.select(self._wanted), key=lambda entry: self._listing.state(entry) != WAITING)
+        chosen = sorted(self._listing.select(self._filter), key=lambda entry: self._listing.state(entry) != WAITING)
         positions = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
         letters = await self._visit.ask(self._letters.queue.read_letters, positions)
         by_position = {(letter.partition, letter.offset): letter for letter in letters}

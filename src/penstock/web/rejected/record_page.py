@@ -55,7 +55,7 @@ class _Record:
         elements.add_heading("Details")
         self._facts = elements.add_html("", tag="dl").classes("facts card")
         details = await self._show_record()
-        self._acts = Actions(
+        self._actions = Actions(
             self._visit,
             self._letters,
             self._list_pending,
@@ -65,7 +65,7 @@ class _Record:
         )
         if details.state == WAITING:
             await self._build_editor()
-            self._acts.build()
+            self._actions.build()
 
     async def _show_record(self) -> DeadLetterDetails:
         details, error = await self._visit.ask(self._letters.describe, self._letter, personal=not self._visit.masks)
@@ -113,7 +113,7 @@ class _Record:
         self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
         self._checked = elements.add_html("", tag="div").props("role=status aria-live=polite")
         ui.button(
-            "Redrive the edited record", on_click=lambda: self._acts.send(self._build_repair, "repair and redrive")
+            "Redrive the edited record", on_click=lambda: self._actions.send(self._build_repair, "repair and redrive")
         ).props("no-caps")
         await self._check_text()
 

@@ -236,7 +236,7 @@ class _List:
             " ",
         )
         elements.add_html(links, tag="nav").classes("filters").props('aria-label="Filter by state"')
-        self._away = elements.add_html("", tag="div").props("role=status")
+        self._unavailable = elements.add_html("", tag="div").props("role=status")
         self._table = elements.add_html("", tag="div").classes("table tight")
         self._table.props('tabindex=0 role=region aria-label="Runs"')
         visit.every(REFRESH_S, self._refresh_runs)
@@ -245,12 +245,12 @@ class _List:
     def _refresh_runs(self) -> None:
         state = self._context.state
         error = state.now.services.get("airflow", "") if state.now else ""
-        update_html(self._away, _away(error) if error else "")
+        update_html(self._unavailable, _unavailable_html(error) if error else "")
         runs = [run for run in state.runs if _is_in_state(run, self._only)]
         update_html(self._table, _table(runs) if runs else _empty_html(loaded=state.now is not None, only=self._only))
 
 
-def _away(error: str) -> Markup:
+def _unavailable_html(error: str) -> Markup:
     return html(
         '<div class="trouble"><p>Airflow is unavailable. Showing its last known state.</p><p>{}</p>{}</div>',
         error,

@@ -74,7 +74,7 @@ class RunQueries:
         The result is None if the log is kept on another machine.
         """
         folder = delivery_log.folder_of(self.context.settings)
-        return self._get_cached(("journal", run_id), partial(delivery_log.read_progress, folder, run_id))
+        return self._get_cached(("progress", run_id), partial(delivery_log.read_progress, folder, run_id))
 
     def compute_progress(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""
@@ -102,7 +102,7 @@ class _RunPage:
         with ui.element("div").classes("row-bar"):
             elements.add_html(html('<a href="/runs">All runs</a>'))
             elements.add_copyable(self._id, "the run's id")
-        self._away = elements.add_html("", tag="div").props("role=status")
+        self._unavailable = elements.add_html("", tag="div").props("role=status")
         self._progress = elements.add_html("", tag="div").props('role=group aria-label="Progress of the records"')
         with ui.element("div").classes("grid run-parts"):
             self._facts = elements.add_html("", tag="section").classes("card")
@@ -119,9 +119,9 @@ class _RunPage:
             detail = await self._visit.ask(self._queries.query_run(self._id))
             progress = await self._visit.ask(self._queries.compute_progress, self._id)
         except PenstockError as error:
-            update_html(self._away, html('<div class="trouble"><p>{}</p></div>', error.message))
+            update_html(self._unavailable, html('<div class="trouble"><p>{}</p></div>', error.message))
             return
-        update_html(self._away, "")
+        update_html(self._unavailable, "")
         update_html(self._progress, _progress_html(progress, detail))
         update_html(self._facts, _facts_html(detail))
         update_html(self._attempts, _attempts_html(detail))

@@ -37,7 +37,7 @@ _STATES = {
     "stopped": "down",
     "unknown": "unknown",
 }
-_WORDS = {"waiting": "waiting to restart"}
+_LABELS = {"waiting": "waiting to restart"}
 _TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
 
 
@@ -66,7 +66,7 @@ class _Stream:
         with ui.element("div").classes("grid stream-top"):
             self._offsets = elements.add_html("", tag="section").classes("card")
             self._spark = elements.add_html("", tag="section").classes("card")
-        self._away = elements.add_html("", tag="div").props("role=status")
+        self._unavailable = elements.add_html("", tag="div").props("role=status")
         self._batches = Batches(visit)
         self._failures = _Failures(visit)
         visit.every(REFRESH_S, self._refresh_page)
@@ -79,9 +79,9 @@ class _Stream:
         try:
             facts = await self._visit.ask(self._streaming.facts)
         except PenstockError as error:
-            update_html(self._away, html('<div class="trouble"><p>{}</p></div>', error.message))
+            update_html(self._unavailable, html('<div class="trouble"><p>{}</p></div>', error.message))
             return
-        update_html(self._away, "")
+        update_html(self._unavailable, "")
         self._batches.show(facts)
         self._failures.show(facts.failures, state.query.state == "running" or has_recovered(facts))
 
@@ -149,13 +149,13 @@ def _show_links(pages: dict[str, str]) -> None:
 
 
 def _verdict_html(query: QueryStatus, doing: str) -> Markup:
-    word = doing or _WORDS.get(query.state, query.state)
+    label = doing or _LABELS.get(query.state, query.state)
     who = html("{}, since {}", query.owner, moment_html(query.since)) if query.owner else ""
     return html(
         '<div class="verdict {tone}"><strong>{state}</strong>'
         '<span>{message}</span><span class="quiet">{who}</span></div>',
         tone=_TONES[query.state],
-        state=state_html(_STATES[query.state], word),
+        state=state_html(_STATES[query.state], label),
         message=query.told,
         who=who,
     )

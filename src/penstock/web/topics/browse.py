@@ -34,7 +34,7 @@ _FIRST_RECORDS = 20
 _CHUNK_RECORDS = 2000
 _CHUNK_BYTES = 8 * 1024 * 1024
 _SPARSE_OFFSETS = 50_000
-_FOUND_BYTES = 32 * 1024 * 1024
+_MOST_HIT_BYTES = 32 * 1024 * 1024
 _MISSING = object()
 _FETCHES = {
     "queued.min.messages": 1000,
@@ -320,7 +320,7 @@ def _merge_walks(
     heapq.heapify(heads)
     hits: list[Message] = []
     looked = hits_bytes = 0
-    while heads and len(hits) < most and looked < SEARCHED_RECORDS and hits_bytes < _FOUND_BYTES:
+    while heads and len(hits) < most and looked < SEARCHED_RECORDS and hits_bytes < _MOST_HIT_BYTES:
         _, at = heapq.heappop(heads)
         message = walks[at].take()
         looked += 1

@@ -35,7 +35,7 @@ from penstock.web.topics.message_html import (
 _STARTS = {"newest": "newest", "offset": "offset", "time": "time"}
 _TAIL_S = 1.0
 _TAIL_RECORDS = 100
-_TAIL_KEPT = 500
+_MOST_TAIL_MESSAGES = 500
 
 
 def register(context: AppContext, inventory: Inventory) -> None:
@@ -238,10 +238,10 @@ class _LiveTail:
         self._visit = visit
         self._browser = Browser(visit.context.kafka, visit.context.settings, name)
         self._make_renderer = renderer
-        self._wanted = MessageSearch(question, renderer)
+        self._matches = MessageSearch(question, renderer)
         self._partition = question.partition
         self._polled: list[OffsetRange] = []
-        self._kept: list[tuple[ui.html, int]] = []
+        self._batches: list[tuple[ui.html, int]] = []
         self._address = _address(name, question)
         self._timer: ui.timer | None = None
         with ui.element("div").classes("row-bar"):
@@ -266,7 +266,7 @@ class _LiveTail:
         is_on = self._timer.active
         self._button.props(f"icon={'pause' if is_on else 'play_arrow'}")
         self._button.text = "Pause" if is_on else "Resume"
-        if is_on and not self._kept:
+        if is_on and not self._batches:
             update_html(self._status, "Waiting for messages…")
         if not is_on:
             update_html(self._status, "Paused. New messages appear when you resume.")
@@ -286,21 +286,21 @@ class _LiveTail:
             update_html(
                 self._status, f"Skipped {skipped:,} messages that arrived too fast to show. Search for them below."
             )
-        elif messages or not self._kept:
+        elif messages or not self._batches:
             update_html(self._status, "" if messages else "Waiting for messages…")
         if messages:
             self._prepend_messages(messages)
 
     def _is_match(self, message: Any) -> bool:
-        return self._partition in (None, message.partition()) and self._wanted(message)
+        return self._partition in (None, message.partition()) and self._matches(message)
 
     def _prepend_messages(self, messages: list[ShownMessage]) -> None:
         with self._list:
             batch = elements.add_html(join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
         batch.move(target_index=0)
-        self._kept.append((batch, len(messages)))
-        while sum(count for _, count in self._kept) > _TAIL_KEPT and len(self._kept) > 1:
-            self._kept.pop(0)[0].delete()
+        self._batches.append((batch, len(messages)))
+        while sum(count for _, count in self._batches) > _MOST_TAIL_MESSAGES and len(self._batches) > 1:
+            self._batches.pop(0)[0].delete()
 
 
 async def _show_results(visit: PageContext, name: str, question: MessageQuery, renderer: MessageRenderer) -> None:
