@@ -27,7 +27,7 @@ _BUTTON = "no-caps outline"
 
 
 class Actions:
-    """Actions on a selection. `list_pending` returns what can be redriven or discarded, `list_selected` what is exported."""
+    """Actions on a selection: `list_pending` returns what to redrive or discard, `list_selected` what to export."""
 
     def __init__(
         self,
