@@ -57,7 +57,7 @@ def redrive_versions(target: Target) -> Iterator[None]:
 
 def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
     """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
-    before = target.spans()
+    before = target.ranges()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
     load.Direct(target, NAME).send_at((user, 0) for user in changed)
     if waits:
@@ -66,7 +66,7 @@ def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = Tru
 
 def _wait_for_all(target: Target, before: list[OffsetRange]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
-    spans = find_new_offset_ranges(before, target.spans())
+    spans = find_new_offset_ranges(before, target.ranges())
     wait_until(
         lambda: record_checks.check_stored(target.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
     )

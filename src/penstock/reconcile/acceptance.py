@@ -65,8 +65,8 @@ def accept_differences(
 ) -> None:
     """Store differences as accepted. Later receipts count them separately."""
     pipeline = pipelines.of(settings)
-    keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
-    if book is None:
+    keyspace, ledger = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
+    if ledger is None:
         raise UsageError(
             f"no Spark job has read {pipeline.topic} yet: there is nothing to accept",
             hint=remedies.show_status("spark-job"),
@@ -79,14 +79,15 @@ def accept_differences(
         )
         for difference in differences
     ]
-    accepted.write_accepted(session, keyspace, pipeline.topic, book.epoch_us, entries)
+    accepted.write_accepted(session, keyspace, pipeline.topic, ledger.epoch_us, entries)
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
 
 def list_accepted(settings: Settings, session: Session) -> list[Accepted]:
     """Return the differences accepted for the current topic incarnation, oldest first."""
-    pipeline, book = pipelines.of(settings), Auditor(settings, session).book
-    if book is None:
+    pipeline, ledger = pipelines.of(settings), Auditor(settings, session).book
+    if ledger is None:
         return []
-    entries = accepted.read_accepted(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    keyspace = cassandra.keyspace_of(settings, pipeline)
+    entries = accepted.read_accepted(session, keyspace, pipeline.topic, ledger.epoch_us)
     return sorted(entries, key=lambda entry: entry.at)

@@ -94,8 +94,8 @@ class Evidence:
     @cached_property
     def queue_firsts(self) -> dict[int, int]:
         """Return the log start of each partition of the dead-letter topic."""
-        spans = topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
-        return {span.partition: span.first for span in spans}
+        ranges = topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
+        return {offset_range.partition: offset_range.first for offset_range in ranges}
 
     def described(self) -> list[str]:
         """Return the evidence that was read, as sentences."""

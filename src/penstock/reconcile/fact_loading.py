@@ -79,7 +79,9 @@ class LineFinder:
 class FactOrigin(Protocol):
     """The source of records and rows: `auditor.Auditor`."""
 
-    def record_columns(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]: ...  # noqa: D102
+    def record_columns(  # noqa: D102
+        self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None, /
+    ) -> Iterator[Columns]: ...
     def row_columns(self) -> Iterator[Columns]: ...  # noqa: D102
 
 
@@ -89,8 +91,8 @@ class Loader(Protocol):
     @property
     def tables(self) -> Tables: ...  # noqa: D102
 
-    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`; count only those of the run `run_id`, or all if it is None.
+    def load_records(self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `ranges`; count only those of the run `run_id`, or all if it is None.
 
         Return the ids of the runs that produced them. Their indexes are the runs' numbers in the engine.
         """
@@ -106,11 +108,11 @@ class LocalLoader:
     tables: Tables
     origin: FactOrigin
 
-    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`, as `Loader` specifies."""
+    def load_records(self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `ranges`, as `Loader` specifies."""
         numbers: dict[str | None, int] = {None: NO_RUN}
         runs: list[str] = []
-        for columns in merge_columns(self.origin.record_columns(spans, finder, run_id)):
+        for columns in merge_columns(self.origin.record_columns(ranges, finder, run_id)):
             for run in set(columns[RUN]) - numbers.keys():
                 numbers[run] = len(runs)
                 runs.append(run)

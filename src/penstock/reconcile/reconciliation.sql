@@ -11,7 +11,7 @@
 -- Section: inputs
 
 -- The offset ranges to verify, and how far the ledger reaches in their partitions.
-CREATE TABLE spans (partition_id INT, first_position BIGINT, end_position BIGINT, reached BIGINT);
+CREATE TABLE ranges (partition_id INT, first_position BIGINT, end_position BIGINT, reached BIGINT);
 
 -- The records that Kafka holds in the ranges. `id` is null if the record cannot be decoded. `key_text` has the bytes of
 -- the key as characters; it is null if there is no key, or if the key is the id as text (`has_id_key`). A record that
@@ -95,7 +95,7 @@ SELECT r.*, d.identity, CASE
     ELSE 'read'
   END AS state
 FROM records r
-JOIN spans s ON r.partition_id = s.partition_id
+JOIN ranges s ON r.partition_id = s.partition_id
 LEFT JOIN dead_letters d ON r.partition_id = d.partition_id AND r.position = d.position;
 
 -- The records that are versions of an id.
@@ -367,9 +367,9 @@ WHERE i.newest_us IS NOT NULL OR r.id IS NOT NULL;
 -- Section: compaction
 
 -- The ranges of a compacted topic that lack records.
-CREATE VIEW compacted_spans AS
+CREATE VIEW compacted_ranges AS
 SELECT s.partition_id, s.first_position, s.end_position, c.stored_until_ms
-FROM spans s
+FROM ranges s
 JOIN compaction c ON TRUE
 LEFT JOIN (SELECT partition_id, COUNT(*) AS held FROM records GROUP BY partition_id) r
   ON s.partition_id = r.partition_id
@@ -383,7 +383,7 @@ SELECT id, partition_id, MAX(position) AS position FROM versions GROUP BY id, pa
 CREATE VIEW unread_keys AS
 SELECT s.partition_id, s.key_text, s.has_id_key, CASE WHEN s.has_id_key THEN s.id END AS id, MAX(s.position) AS position
 FROM seen s
-JOIN compacted_spans c ON s.partition_id = c.partition_id
+JOIN compacted_ranges c ON s.partition_id = c.partition_id
 WHERE (s.id IS NULL OR s.identity IS NOT NULL) AND (s.has_id_key OR s.key_text IS NOT NULL)
 GROUP BY s.partition_id, s.key_text, s.has_id_key, CASE WHEN s.has_id_key THEN s.id END;
 
@@ -397,10 +397,10 @@ SELECT
   c.held, c.letters, COALESCE(p.letters, 0) AS pruned,
   CASE WHEN k.partition_id IS NULL THEN 0 ELSE GREATEST(0, l.records - c.held) END AS compacted
 FROM stream_lines l
-JOIN spans s ON l.partition_id = s.partition_id
+JOIN ranges s ON l.partition_id = s.partition_id
 JOIN line_contents c ON l.line = c.line
 LEFT JOIN (SELECT line, COUNT(*) AS letters FROM pruned GROUP BY line) p ON l.line = p.line
-LEFT JOIN compacted_spans k ON l.partition_id = k.partition_id
+LEFT JOIN compacted_ranges k ON l.partition_id = k.partition_id
 WHERE l.first_position >= s.first_position AND l.end_position <= s.end_position;
 
 -- Lines that still lack dead letters, in the order in which they may be excused.
@@ -416,7 +416,7 @@ SELECT partition_id, position, is_bound,
   SUM(tombstones) OVER (PARTITION BY partition_id ORDER BY position, tombstones ROWS UNBOUNDED PRECEDING) AS tombstones
 FROM (
   SELECT r.partition_id, r.position, 1 AS tombstones, FALSE AS is_bound
-  FROM records r JOIN compacted_spans s ON r.partition_id = s.partition_id
+  FROM records r JOIN compacted_ranges s ON r.partition_id = s.partition_id
   WHERE r.is_deletion
   UNION ALL
   SELECT DISTINCT b.partition_id, b.position, 0, TRUE
@@ -431,7 +431,7 @@ FROM (
 CREATE TABLE gone_tombstones AS
 SELECT w.partition_id, SUM(GREATEST(0, w.deleted - (e.tombstones - f.tombstones))) AS tombstones
 FROM whole_lines w
-JOIN compacted_spans s ON w.partition_id = s.partition_id AND w.stored_at_ms <= s.stored_until_ms
+JOIN compacted_ranges s ON w.partition_id = s.partition_id AND w.stored_at_ms <= s.stored_until_ms
 JOIN tombstones_before f ON w.partition_id = f.partition_id AND w.first_position = f.position AND f.is_bound
 JOIN tombstones_before e ON w.partition_id = e.partition_id AND w.end_position = e.position AND e.is_bound
 GROUP BY w.partition_id;
@@ -444,7 +444,7 @@ CREATE TABLE compacted_rows AS
 SELECT i.id, i.row_partition AS partition_id, i.row_position AS position,
   i.waiting = 0 AND COALESCE(u.position, -1) < i.row_position AS is_lost
 FROM ids i
-JOIN compacted_spans s
+JOIN compacted_ranges s
   ON i.row_partition = s.partition_id AND i.row_position >= s.first_position AND i.row_position < s.end_position
 LEFT JOIN last_versions v ON i.id = v.id AND i.row_partition = v.partition_id
 LEFT JOIN unread u ON i.id = u.id AND i.row_partition = u.partition_id
@@ -463,7 +463,7 @@ FROM (
   UNION ALL
   SELECT partition_id, position, 'deleted since' FROM settled WHERE line < 0 AND outcome = 'stored'
 ) g
-JOIN spans s ON g.partition_id = s.partition_id AND g.position < s.reached
+JOIN ranges s ON g.partition_id = s.partition_id AND g.position < s.reached
 JOIN records r ON g.partition_id = r.partition_id AND g.position = r.position;
 
 -- The versions of ids that occur in several partitions or layouts of the topic, grouped by both.
@@ -642,7 +642,7 @@ CREATE TABLE unexplained AS
 SELECT b.partition_id, b.position, b.record_key
 FROM bare b
 LEFT JOIN deleted_and_gone d ON b.partition_id = d.partition_id
-LEFT JOIN spans s ON b.partition_id = s.partition_id
+LEFT JOIN ranges s ON b.partition_id = s.partition_id
 WHERE b.has_row OR d.partition_id IS NULL OR b.position >= COALESCE(s.end_position, 0);
 
 -- Difference `lost`: Kafka acknowledged a record, or a row came from it, and Kafka has another record there or none.
@@ -663,7 +663,7 @@ CREATE TABLE foreign_rows AS
 SELECT i.row_partition AS partition_id, i.row_position AS position, i.id,
   'a row says that it came from here, and no record there has its id' AS why
 FROM ids i
-LEFT JOIN spans s ON i.row_partition = s.partition_id
+LEFT JOIN ranges s ON i.row_partition = s.partition_id
 LEFT JOIN (SELECT DISTINCT id FROM restored) r ON i.id = r.id
 LEFT JOIN compacted_rows c ON i.id = c.id
 WHERE i.row_us IS NOT NULL

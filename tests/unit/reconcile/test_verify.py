@@ -169,12 +169,12 @@ def test_records_rejected_at_the_source_are_counted_by_time(topic):
     assert topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC)).refused == 1
     late = topic.verify(since=datetime.now(UTC) + timedelta(hours=1))
     assert (late.refused, late.queue["waiting"]) == (0, 0)
-    assert topic.verify(spans=[OffsetRange(0, 0, 5)]).refused == 0
+    assert topic.verify(ranges=[OffsetRange(0, 0, 5)]).refused == 0
 
 
 def test_no_ranges_are_not_all_ranges(topic):
     """A range without a partition balances as such."""
-    assert topic.verify(spans=[]).produced == 0
+    assert topic.verify(ranges=[]).produced == 0
 
 
 def test_nulls_stay_counted_after_retention_deletes_their_records(topic, monkeypatch):
@@ -295,16 +295,16 @@ def test_ranges_are_balanced_on_their_own(tmp_path):
     topic.acknowledge("r1")
     topic.carry_out()
     del topic.tables.rows[0], topic.tables.rows[1]
-    receipt = topic.verify(spans=[OffsetRange(0, 1, 4)])
+    receipt = topic.verify(ranges=[OffsetRange(0, 1, 4)])
     assert (list_differences(receipt), receipt.produced, receipt.stored, receipt.acknowledged.records) == ([], 3, 3, 3)
     assert [partition.partition for partition in receipt.partitions] == [0]
     del topic.tables.rows[4]
-    assert list_differences(topic.verify(spans=[OffsetRange(0, 1, 4)])) == [("missing", 0, 2, "4")]
+    assert list_differences(topic.verify(ranges=[OffsetRange(0, 1, 4)])) == [("missing", 0, 2, "4")]
 
 
 def test_receipts_of_the_whole_topic_are_kept(topic):
     """As JSON, for comparison with the next one; those of a range are not, nor without a ledger."""
-    topic.verify(spans=[OffsetRange(0, 0, 5)])
+    topic.verify(ranges=[OffsetRange(0, 0, 5)])
     topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC))
     assert topic.tables.kept["receipts"] == {}
     receipt = topic.verify()
@@ -535,7 +535,7 @@ def test_a_failing_batch_of_another_checkpoint_that_the_ledger_passed_is_over(to
 def test_given_offsets_are_verified_whatever_the_stream_does(topic):
     """The receipt of a replay covers only the replay."""
     write_failing(topic, 2, 5, 3600, "")
-    assert topic.verify(spans=topic.spans()).balanced
+    assert topic.verify(ranges=topic.spans()).balanced
 
 
 def write_failing(topic: Carried, first: int, end: int, failed_s: float, checkpoint: str) -> None:

@@ -41,7 +41,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """The API on that topic; its context's audit_log keeps the actions."""
     monkeypatch.setattr(topics, "Browser", FakeBrowser)
     settings = read(home="unused")
-    context = contexts.context(settings, contexts.view())
+    context = contexts.context(settings, contexts.state())
     context.registry, context.noted = FakeSchemas(), []
     context.audit_log = SimpleNamespace(record=lambda *entry: context.noted.append(entry))
     app = FastAPI()

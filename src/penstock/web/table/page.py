@@ -1,9 +1,9 @@
 """The Cassandra table: rows, paged in token order; the nodes; the definition. A row's page has its trace."""
 
-from html import escape
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -14,6 +14,7 @@ from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.components import Draw, add_deferred, copy_button, fill_section
 from penstock.web.elements import format_number, format_size, state_html
+from penstock.web.markup import NOTHING, html, join
 from penstock.web.page_layout import PageContext, page
 from penstock.web.query_cache import QueryCache
 from penstock.web.table import row
@@ -54,26 +55,25 @@ def _add_search() -> None:
 def _add_nodes(visit: PageContext, kept: QueryCache[Nodes]) -> None:
     part = ui.element("div")
     with part:
-        shown = elements.add_html("<p class=quiet>Loading …</p>", tag="div")
+        shown = elements.add_html(html("<p class=quiet>Loading …</p>"), tag="div")
     trouble = ui.element("div")
 
     async def refresh() -> None:
         try:
             content = _nodes_html(await visit.ask(kept))
         except PenstockError as error:
-            content = ""
+            content = NOTHING
             if not trouble.default_slot.children:
                 with trouble:
                     elements.add_error(error)
         else:
             trouble.clear()
-        if shown.content != content:
-            shown.content = content
+        elements.update_html(shown, content)
 
     visit.every(_REFRESH_S, refresh)
 
 
-def _nodes_html(nodes: Nodes) -> str:
+def _nodes_html(nodes: Nodes) -> Markup:
     responding = [node for node in nodes.nodes if not node.error]
     cards = {
         "row writes since node start": format_number(_sum_known(responding, "writes")),
@@ -82,18 +82,20 @@ def _nodes_html(nodes: Nodes) -> str:
         "table size on disk": _disk_size(nodes, responding),
         "disk usage of all tables": format_size(_sum_known(responding, "node_bytes")),
     }
-    cards_html = "".join(
-        f'<div class="card"><strong>{escape(value)}</strong><span class="quiet">{escape(name)}</span></div>'
+    cards_html = join(
+        html('<div class="card"><strong>{}</strong><span class="quiet">{}</span></div>', value, name)
         for name, value in cards.items()
     )
     note = ""
     if nodes.files is None:
-        note = "<p class=quiet>For the number of SSTables, run <code>nodetool tablestats</code> on each node.</p>"
+        note = html("<p class=quiet>For the number of SSTables, run <code>nodetool tablestats</code> on each node.</p>")
     elif not nodes.files.sstables:
-        note = "<p class=quiet>No SSTables yet: rows are in the memtable and the commit log until they are flushed.</p>"
+        note = html(
+            "<p class=quiet>No SSTables yet: rows are in the memtable and the commit log until they are flushed.</p>"
+        )
     heads = ["Node", "State", "Datacenter, rack", "Writes", "Reads", "Compactions", "Disk usage"]
     rows = elements.table_html("Cassandra nodes; reads and writes of this table", heads, map(_node_row, nodes.nodes))
-    return f'<div class="big">{cards_html}</div>{note}{elements.region_html("Nodes", rows)}'
+    return html('<div class="big">{}</div>{}{}', cards_html, note, elements.region_html("Nodes", rows))
 
 
 def _disk_size(nodes: Nodes, responding: list[Node]) -> str:
@@ -111,24 +113,23 @@ def _sum_known(nodes: list[Node], name: str) -> float | None:
 def _node_row(node: Node) -> list[str]:
     state = state_html("down", node.error) if node.error else state_html("ok", f"up, {node.version}")
     compactions = f"{format_number(node.compactions_active)} active, {format_number(node.compactions_pending)} pending"
-    compactions += f", {format_number(node.compactions_done)} done" + "".join(
-        f"<br>{_task_html(task)}" for task in node.tasks
-    )
-    place = f"{escape(node.datacenter)}, {escape(node.rack)}"
+    compactions += f", {format_number(node.compactions_done)} done"
+    tasks = join(html("<br>{}", _describe_task(task)) for task in node.tasks)
+    place = f"{node.datacenter}, {node.rack}"
     return [
-        escape(node.address),
+        node.address,
         state,
         place,
         format_number(node.writes),
         format_number(node.reads),
-        compactions,
+        html("{}{}", compactions, tasks),
         format_size(node.node_bytes),
     ]
 
 
-def _task_html(task: Task) -> str:
+def _describe_task(task: Task) -> str:
     share = f"{100 * task.done / task.total:.0f} %" if task.total else "started"
-    return f"{escape(task.kind)} {share}"
+    return f"{task.kind} {share}"
 
 
 async def _load_rows(visit: PageContext) -> Draw:
@@ -149,7 +150,7 @@ def _parse_size(text: str) -> int:
 def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> None:
     if not rows_page.rows:
         if after:
-            elements.add_html('<p>No more rows. <a href="/table">First page</a></p>', tag="div")
+            elements.add_html(html('<p>No more rows. <a href="/table">First page</a></p>'), tag="div")
         else:
             todo = "A run fetches records, and the stream stores them."
             elements.add_empty_state("The table is empty.", todo, remedies.run_pipeline(records=500))
@@ -169,15 +170,15 @@ def _add_paging(rows_page: Page, after: str, count: int) -> None:
     parameters = {} if count == PAGE_ROWS else {"size": count}
     links = []
     if after:
-        links.append(f'<a href="/table{"?" + urlencode(parameters) if parameters else ""}">First page</a>')
+        links.append(html('<a href="/table{}">First page</a>', "?" + urlencode(parameters) if parameters else ""))
     if rows_page.next:
         links.append(
-            f'<a href="/table?{escape(urlencode({"page": rows_page.next, **parameters}))}" rel="next">Next page</a>'
+            html('<a href="/table?{}" rel="next">Next page</a>', urlencode({"page": rows_page.next, **parameters}))
         )
-        links.append(f"<span class=quiet>about {100 * rows_page.passed:.0f} % of the table so far</span>")
+        links.append(html("<span class=quiet>about {:.0f} % of the table so far</span>", 100 * rows_page.passed))
     else:
-        links.append("<span class=quiet>last page</span>" if after else "<span class=quiet>all rows</span>")
-    elements.add_html(" ".join(links), tag="div").classes("row-bar")
+        links.append(html("<span class=quiet>last page</span>") if after else html("<span class=quiet>all rows</span>"))
+    elements.add_html(join(links, " "), tag="div").classes("row-bar")
 
 
 def _has_position(rows_page: Page) -> bool:
@@ -196,7 +197,7 @@ def _order_columns(visit: PageContext, columns: list[str]) -> list[str]:
 
 def _render_row(visit: PageContext, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
     key = columns[names[0]]
-    linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
+    linked = MASK if key == MASK else html('<a href="/table/rows/{}">{}</a>', quote(str(key), safe=""), key)
     position = [row.message_link(visit.context.pipeline.topic, columns)] if with_place else []
     return [linked, *position, *(row.value_html(columns[name]) for name in names[1:])]
 
@@ -208,6 +209,6 @@ async def _load_definition(visit: PageContext) -> Draw:
         with ui.element("details").classes("text"):
             elements.add_html("CREATE TABLE statement", tag="summary")
             copy_button(definition, "the table's definition")
-            elements.add_html(escape(definition), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
+            elements.add_html(definition, tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
 
     return draw
