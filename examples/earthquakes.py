@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta
+from penstock.contract.primary_key import PrimaryKey, day_of
 
 from penstock.contract.record import KEY, Record
-from penstock.contract.table import PrimaryKey, day_of
 from penstock.pipelines.definition import Pipeline
 
 

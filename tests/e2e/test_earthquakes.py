@@ -1,7 +1,6 @@
 """The example of a time series: earthquakes in a table by day, the newest first, each proven by `verify`."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from penstock.contract.identity import identity_of
 
 from penstock import pipelines
 from penstock.broker.kafka import create_producer
@@ -42,15 +42,15 @@ def read_days(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 def delete_quake(settings: Settings, at: int) -> None:
     """Send a tombstone of an earthquake, with the key that its producer gave it."""
-    quake = pipelines.of(settings).from_source(build_feature(at))
-    key = json.dumps({"id": quake.id, "time": quake.time.isoformat()}).encode()
+    pipeline = pipelines.of(settings)
+    quake = pipeline.from_source(build_feature(at))
     client = create_producer(settings)
-    client.produce(pipelines.of(settings).topic, value=None, key=key)
+    client.produce(pipeline.topic, value=None, key=identity_of(pipeline.record).key_of(quake))
     assert client.flush(60) == 0
 
 
 def test_earthquakes_are_stored_by_day(zookeeper_stack: Stack, quakes_api: str, tmp_path: Path, free_port: int) -> None:
-    """Every feature of the API is a row of its day, the newest first; tombstones delete; `verify` balances and names a loss."""
+    """Every feature is a row of its day, the newest first; tombstones delete; `verify` balances, and names a lost row."""
     by_time = sorted((build_feature(at) for at in range(COUNT)), key=lambda feature: -feature["properties"]["time"])
     with carry(
         zookeeper_stack, FILE, quakes_api, tmp_path, free_port + 1, records=COUNT, PENSTOCK_SOURCE_BATCH_RECORDS="400"
