@@ -25,7 +25,7 @@ from tests.conftest import ROOT, Stack
 def carry(
     stack: Stack, pipeline: Path, api: str, work: Path, free_port: int, *, records: int, **more: str
 ) -> Iterator[tuple[Settings, "subprocess.Popen[bytes]"]]:
-    """Yield the pipeline's settings and a Spark job that runs, once it stored all `records` that a run of the DAG sent."""
+    """Yield the settings and a running Spark job, once it stored all `records` that a run of the DAG sent."""
     environment = {
         "PENSTOCK_PIPELINE": str(pipeline),
         "PENSTOCK_SPARK_CHECKPOINT": str(work / "checkpoint"),

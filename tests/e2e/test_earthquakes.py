@@ -50,7 +50,7 @@ def delete_quake(settings: Settings, at: int) -> None:
 
 
 def test_earthquakes_are_stored_by_day(zookeeper_stack: Stack, quakes_api: str, tmp_path: Path, free_port: int) -> None:
-    """Every feature is a row of its day, the newest first; tombstones delete; `verify` balances, and names a lost row."""
+    """Every feature is a row of its day, the newest first; tombstones delete; `verify` names a lost row."""
     by_time = sorted((build_feature(at) for at in range(COUNT)), key=lambda feature: -feature["properties"]["time"])
     with carry(
         zookeeper_stack, FILE, quakes_api, tmp_path, free_port + 1, records=COUNT, PENSTOCK_SOURCE_BATCH_RECORDS="400"
