@@ -29,6 +29,7 @@ from penstock.produce.send import Delivered, Sender
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
 
+_RANDOM = random.SystemRandom()
 _YEAR_MS = 365 * 86_400_000
 _PATTERNS = 1000
 """Number of distinct users. Further ones are copies of these with new ids."""
@@ -88,7 +89,7 @@ def _find_maker(field: Field, record: type[Record]) -> Callable[[], Any] | None:
     """Return a function that makes up a value of a KEY field; None for one of a few, which is not enough for ids."""
     if field.kind in (INT, BIGINT):
         rules = json_schema(record)["properties"][field.name]
-        return partial(random.randint, rules.get("minimum", 0), rules.get("maximum", 2**31 - 1))
+        return partial(_RANDOM.randint, rules.get("minimum", 0), rules.get("maximum", 2**31 - 1))
     makers: dict[str, Callable[[], Any]] = {
         UUID.cql: uuid.uuid4,
         DATE.cql: lambda: _make_moment().date(),
@@ -98,7 +99,7 @@ def _find_maker(field: Field, record: type[Record]) -> Callable[[], Any] | None:
 
 
 def _make_moment() -> datetime:
-    return from_epoch_ms(now_ms() - random.randrange(_YEAR_MS))
+    return from_epoch_ms(now_ms() - _RANDOM.randrange(_YEAR_MS))
 
 
 def _check_new_id(identity: Identity, user: Record) -> None:

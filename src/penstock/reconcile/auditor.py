@@ -145,7 +145,8 @@ class Auditor:
     def _read_ids(self, values: Iterable[bytes | None]) -> list[str | None]:
         """Return the id of each record, None if it cannot be decoded."""
         records = list(map(self._decoder.decode, values))
-        ids = iter(self._identity.texts_of([self._identity.of(item) for item in records if not isinstance(item, Fault)]))
+        valid = [self._identity.of(record) for record in records if not isinstance(record, Fault)]
+        ids = iter(self._identity.texts_of(valid))
         return [None if isinstance(record, Fault) else next(ids) for record in records]
 
     def sent_of(self, message: Message) -> Sent:
