@@ -50,7 +50,7 @@ def rows(
 
 
 def row(
-    record_id: Annotated[list[str], typer.Argument(metavar="ID...", help="The record's id.")],
+    record_id: Annotated[list[str], typer.Argument(metavar="ID", help="The record's id.")],
     as_json: AsJson = False,
 ) -> None:
     """Show the row with an id. Exit 1 if there is none.

@@ -112,7 +112,7 @@ def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
 
 
 def trace(
-    record_id: Annotated[list[str], typer.Argument(metavar="ID...", help="The record's id.")],
+    record_id: Annotated[list[str], typer.Argument(metavar="ID", help="The record's id.")],
     as_json: AsJson = False,
 ) -> None:
     """Trace a record stage by stage. Exit 1 if no record has the id, or one is missing.
