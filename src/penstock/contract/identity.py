@@ -6,7 +6,7 @@ moments are in UTC, whatever their zone was.
 """
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache, cached_property
 from operator import attrgetter
@@ -27,12 +27,14 @@ MAX_KEY_BYTES = 65_535
 _CHARACTER_BYTES = 4
 _KEY_CHARACTERS = MAX_KEY_BYTES // _CHARACTER_BYTES
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_JSON = msgspec.json.Encoder()
 _EXAMPLE = "Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]"
 
 
 def format_moment(moment: datetime) -> str:
     """Return a moment in UTC as RFC 3339 with three decimals: `2026-01-31T12:00:00.000Z`."""
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    text = _JSON.encode(moment.astimezone(UTC)).decode()  # in a third of the time of `isoformat`
+    return f"{text[1:20]}.{text[21:24] if text[20] == '.' else '000'}Z"
 
 
 _FORMS: tuple[tuple[FieldKind, Callable[[Any], str]], ...] = (
@@ -46,6 +48,7 @@ _FORMS: tuple[tuple[FieldKind, Callable[[Any], str]], ...] = (
 )
 """The types that can identify a record, and how the text of a key writes them."""
 _NUMBERS = (INT, BIGINT)
+_TEXTS = (TEXT, SYMBOL)
 _CHECKED = (TEXT, BIGINT, DATE, TIMESTAMP)
 """The types with rules that msgspec lacks."""
 _SIZES = {UUID_KIND.cql: 16, INT.cql: 4, BIGINT.cql: 8, DATE.cql: 4, TIMESTAMP.cql: 8}
@@ -78,6 +81,7 @@ class Identity:
         self._text_form = find_form(self.fields[0].kind)
         self._members = sorted((field.name, at) for at, field in enumerate(self.fields))
         self._member_forms = [int if field.kind in _NUMBERS else find_form(field.kind) for field in self.fields]
+        self._template = _build_template(self.fields)
         # Strict, or a moment might be a number of seconds in digits; but a whole number is one.
         self._conversions = [(self._hints[field.column], field.kind not in _NUMBERS) for field in self.fields]
         self._has_checks = any(field.kind in _CHECKED for field in self.fields)
@@ -123,6 +127,24 @@ class Identity:
         forms = self._member_forms
         return msgspec.json.encode({name: forms[at](record_id[at]) for name, at in self._members}).decode()
 
+    def texts_of(self, record_ids: Sequence[Any]) -> list[str]:
+        """Return the texts of many identities, as `text_of`, for speed."""
+        if not record_ids:
+            return []
+        columns = [record_ids] if self.is_single else zip(*record_ids, strict=True)
+        return self.join_texts(
+            [map(find_form(field.kind), column) for field, column in zip(self.fields, columns, strict=True)]
+        )
+
+    def join_texts(self, columns: Sequence[Iterable[str]]) -> list[str]:
+        """Return the texts of many identities whose values are given as text, a column for each field as declared."""
+        if self.is_single:
+            return list(columns[0])
+        quoted = (
+            _quote_texts(columns[at]) if self.fields[at].kind in _TEXTS else columns[at] for _, at in self._members
+        )
+        return list(map(self._template.__mod__, zip(*quoted, strict=True)))
+
     def of_text(self, text: str) -> Any:
         """Return the identity that a text represents; the JSON object may have its fields in any order.
 
@@ -137,6 +159,13 @@ class Identity:
         if not isinstance(members, dict):
             raise ValueError(f"expected {self.described}")  # noqa: TRY004  a value error
         return self.of_members(members)
+
+    def normalize_text(self, text: str) -> str:
+        """Return the one text of the identity that a text represents; a text that represents none as it is."""
+        try:
+            return self.text_of(self.of_text(text))
+        except ValueError:
+            return text
 
     def of_members(self, members: Mapping[str, Any]) -> Any:
         """Return the identity in decoded values, JSON or Avro, by their names in messages: exactly those of its fields.
@@ -205,6 +234,19 @@ class Identity:
                 f"{MAX_KEY_BYTES:,} bytes, which cannot be a key; remove it"
             )
         return max(sizes)
+
+
+def _build_template(key: Sequence[Field]) -> str:
+    """Return the text of an identity of several fields, with `%s` for the value of each; texts have their quotes."""
+    members = []
+    for field in sorted(key, key=lambda field: field.name):
+        name = msgspec.json.encode(field.name).decode().replace("%", "%%")
+        members.append(f"{name}:%s" if field.kind in (*_NUMBERS, *_TEXTS) else f'{name}:"%s"')
+    return f"{{{','.join(members)}}}"
+
+
+def _quote_texts(texts: Iterable[str]) -> Iterable[str]:
+    return map(bytes.decode, map(_JSON.encode, texts))
 
 
 @cache
