@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta
-from penstock.contract.primary_key import PrimaryKey, day_of
 
+from penstock.contract.primary_key import PrimaryKey, day_of
 from penstock.contract.record import KEY, Record
 from penstock.pipelines.definition import Pipeline
 

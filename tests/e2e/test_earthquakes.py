@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.contract.identity import identity_of
 
 from penstock import pipelines
 from penstock.broker.kafka import create_producer
 from penstock.config import Settings
+from penstock.contract.identity import identity_of
 from penstock.sink import cassandra
 from tests.conftest import ROOT, Stack
 from tests.e2e.carrying import carry, wait_until_stored
