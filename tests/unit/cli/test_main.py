@@ -69,7 +69,7 @@ def test_an_invalid_id_exits_with_2(penstock):
     """An invalid id is a usage error, without a query."""
     code, _, err = penstock("row", "no-uuid")
     assert code == 2
-    assert err == "penstock: invalid id 'no-uuid': Invalid UUID\n  try: ./penstock rows\n"
+    assert err.startswith("penstock: invalid id 'no-uuid'")
 
 
 def test_an_invalid_setting_exits_with_2(penstock, monkeypatch):

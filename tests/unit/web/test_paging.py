@@ -64,8 +64,13 @@ class Held:
         return self.table.key_values(record_id)[: len(self.table.partition)]
 
     def answer(self, query, values):
+        if "system_schema.tables" in query:
+            return []
         if "system_schema.columns" in query:
-            return [{"column_name": name, "type": kind, "kind": "regular"} for name, kind in self.table.columns.items()]
+            return [
+                {"column_name": name, "type": kind, "kind": "regular", "position": -1, "clustering_order": "none"}
+                for name, kind in self.table.columns.items()
+            ]
         limit = re.search(r" LIMIT (\d+)$", query)
         kept = [row for row in self.rows if self.matches(row, query, values)]
         return [self.convert(*row) for row in kept[: int(limit[1]) if limit else None]]

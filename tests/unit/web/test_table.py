@@ -46,10 +46,18 @@ class Held:
         self.session = FakeSession(self.answer)
 
     def answer(self, query, values):
+        if "system_schema.tables" in query:
+            return []
         if "system_schema.columns" in query:
             kinds = {"id": "partition_key"}
             return [
-                {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+                {
+                    "column_name": name,
+                    "type": kind,
+                    "kind": kinds.get(name, "regular"),
+                    "position": -1,
+                    "clustering_order": "none",
+                }
                 for name, kind in self.columns.items()
             ]
         if query.startswith("DESCRIBE"):
@@ -178,8 +186,13 @@ def test_names_are_quoted_where_necessary(settings):
     row = {"order": "o", "unit_price": 1.0, "soldBy": "ann", 'odd"': 1}
 
     def answer(query, _values):
+        if "system_schema.tables" in query:
+            return []
         if "system_schema" in query:
-            return [{"column_name": name, "type": "text", "kind": "regular"} for name in row]
+            return [
+                {"column_name": name, "type": "text", "kind": "regular", "position": -1, "clustering_order": "none"}
+                for name in row
+            ]
         return [row]
 
     session = FakeSession(answer)

@@ -17,7 +17,7 @@ from penstock.contract.table import KeyColumn, Table
 from penstock.errors import UsageError
 
 TOKENS = 2**64
-_TOKEN = re.compile(r"(?P<token>-?[0-9]{1,19})(?::(?P<skipped>[0-9]{1,9}))?")
+_TOKEN = re.compile(r"(-?[0-9]{1,19})(?::([0-9]{1,9}))?")
 
 
 class Piece(NamedTuple):
@@ -42,7 +42,7 @@ class Paging:
         if not after:
             return [Piece()]
         if match := _TOKEN.fullmatch(after):
-            return list(self._split_at_token(after, int(match["token"]), int(match["skipped"] or 0)))
+            return list(self._split_at_token(after, int(match[1]), int(match[2] or 0)))
         if not self._table.clustering:
             raise _build_error(after)
         try:
