@@ -111,12 +111,13 @@ def render_insert(table: Table) -> str:
 def render_write_times(table: Table) -> tuple[str, int, list[str]]:
     """Return a CQL sum of the write times of all columns that are never null, their number, and the other columns.
 
-    The key has no write time. A sum is a single value to transfer and compare, instead of one per column.
+    The key has no write time. A sum is a single value to transfer and compare, instead of one per column. The column of
+    a renamed field is null in rows that were stored before.
     """
     key = {column.column for column in table.key}
     others = [field for field in (*fields(table.row), *fields(Arrival)) if field.column not in key]
-    required = [field.column for field in others if not field.nullable]
-    nullable = [field.column for field in others if field.nullable]
+    required = [field.column for field in others if not (field.nullable or field.aliases)]
+    nullable = [field.column for field in others if field.nullable or field.aliases]
     return " + ".join(f"WRITETIME({quote_name(column)})" for column in required), len(required), nullable
 
 

@@ -150,7 +150,7 @@ _JSON_TYPES = {
 _NOTES = {"description", "x-personal"}
 _NO_RULES = _NOTES | {"type", "format", "anyOf", "default", "title", "x-key", "x-required", "x-alias-of", REMOVED}
 _NO_RULES |= {"contentEncoding", "x-precision", "x-scale", ANY_FORM, "$ref", "required"}
-_NO_RULES |= {"properties", "items", "prefixItems", "additionalProperties", "uniqueItems"}
+_NO_RULES |= {"properties", "items", "prefixItems", "additionalItems", "additionalProperties", "uniqueItems"}
 
 
 def _describe_properties(schema: Schema, root: Schema, depth: int) -> dict[str, FieldSchema]:

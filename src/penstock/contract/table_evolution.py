@@ -22,7 +22,7 @@ class TableDefinition:
     """A table as Cassandra has it, or should have it. No columns: there is no table.
 
     `columns` are types by name; `static` columns have one value per partition; `derivations` say how columns of the key
-    are derived, or nothing; `types` are the fields of user types, in order.
+    are derived, or nothing; `types` are the fields of user types.
     """
 
     columns: Mapping[str, str]
@@ -162,23 +162,17 @@ def _format_key(table: TableDefinition) -> str:
 
 
 def _compare_types(table: TableDefinition, needed: TableDefinition) -> Iterator[Change]:
-    """Yield the changes of user types. A value has its type's fields by position, so their order counts."""
+    """Yield the changes of user types. The order of their fields does not count: rows are written in Cassandra's."""
     for name, members in needed.types.items():
-        existing = table.types.get(name)
-        if existing is None:
-            continue  # it is created
-        for (column, kind), (known, known_kind) in zip(members.items(), existing.items(), strict=False):
-            if column != known:
-                why = f"type `{name}` has the field `{known}` where the record has `{column}`: keep the order of the"
-                why += " fields, and add others at the end"
+        existing = table.types.get(name, members)  # one that does not exist is created
+        for column, kind in members.items():
+            known = existing.get(column)
+            if known is None:
+                why = f"field `{column}` {kind} of type `{name}` is new; null in existing rows"
+                yield Change.of(f"{name}.{column}", ChangeKind.ADDED_OPTIONAL, why)
+            elif simplify_type(kind) != simplify_type(known):
+                why = f"`{column}` of type `{name}` is {known}, the record needs {kind}: use another field name"
                 yield Change.of(f"{name}.{column}", ChangeKind.TYPE_CHANGED, why)
-                break
-            if simplify_type(kind) != simplify_type(known_kind):
-                why = f"`{column}` of type `{name}` is {known_kind}, the record needs {kind}: use another field name"
-                yield Change.of(f"{name}.{column}", ChangeKind.TYPE_CHANGED, why)
-        for column, kind in list(members.items())[len(existing) :]:
-            why = f"field `{column}` {kind} of type `{name}` is new; null in existing rows"
-            yield Change.of(f"{name}.{column}", ChangeKind.ADDED_OPTIONAL, why)
 
 
 def find_missing_members(table: TableDefinition, declared: Table) -> list[tuple[str, str, str]]:
@@ -187,7 +181,8 @@ def find_missing_members(table: TableDefinition, declared: Table) -> list[tuple[
         (name, column, kind)
         for name, members in define_table(declared).types.items()
         if name in table.types
-        for column, kind in list(members.items())[len(table.types[name]) :]
+        for column, kind in members.items()
+        if column not in table.types[name]
     ]
 
 

@@ -3,6 +3,7 @@ from struct import unpack
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 import pytest
 from cassandra.metadata import cql_keywords_reserved
 from hypothesis import given
@@ -12,7 +13,7 @@ from msgspec import Meta, structs
 from penstock.contract import cql
 from penstock.contract.cql import RESERVED
 from penstock.contract.fields import fields, to_epoch_ms
-from penstock.contract.record import KEY, Arrival, Record
+from penstock.contract.record import KEY, Alias, Arrival, Record
 from penstock.contract.table import build_table
 from penstock.pipelines.users import User
 from tests.unit.framed import TYPES, values_in
@@ -80,6 +81,16 @@ def test_arrival_and_write_timestamp_follow_the_record(timestamp_ms, partition, 
     cells = encoded(Reading(sensor=7, celsius=1.5), timestamp_ms, partition, offset, epoch_us)
     values = [unpack(kind, cell)[0] for kind, cell in zip((">i", ">d", ">q", ">i", ">q", ">q"), cells, strict=True)]
     assert values == [7, 1.5, timestamp_ms, partition, offset, epoch_us + offset]
+
+
+def test_the_column_of_a_renamed_field_may_be_null():
+    """Rows that were stored before have no write time in it, and are complete nevertheless."""
+    hints = {"sensor": Annotated[int, Meta(extra=KEY)], "degrees": Annotated[float, Alias("celsius")], "place": str}
+    record = msgspec.defstruct("One", list(hints.items()), bases=(Record,), frozen=True, kw_only=True)
+    sum_of_times, required, others = cql.render_write_times(build_table("ks", "t", record))
+    assert (others, required) == (["degrees"], 4)
+    assert "WRITETIME(place)" in sum_of_times
+    assert "degrees" not in sum_of_times
 
 
 @given(st.lists(everything(), max_size=6))

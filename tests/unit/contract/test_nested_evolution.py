@@ -44,6 +44,7 @@ IN_JSON = {
     "map of records": (values(PLACE), values(GROWN), ChangeKind.ADDED_OPTIONAL, "it[].zip"),
     "tuple": (first(TEXT, SMALL), first(TEXT, BIG), ChangeKind.WIDENED, "it[1]"),
     "longer tuple": (first(TEXT), first(TEXT, TEXT), ChangeKind.TYPE_CHANGED, "it"),
+    "tuple, draft-07": (items([TEXT, SMALL]), items([TEXT, BIG]), ChangeKind.WIDENED, "it[1]"),
     "any JSON": (TEXT, {}, ChangeKind.TYPE_CHANGED, "it"),
     "union": ({"type": ["integer", "string"]}, {"type": ["integer", "boolean"]}, ChangeKind.TYPE_CHANGED, "it"),
     "choice": ({"anyOf": [TEXT, BIG]}, {"anyOf": [TEXT, {"type": "boolean"}]}, ChangeKind.TYPE_CHANGED, "it"),
