@@ -71,9 +71,12 @@ class Held:
                 {"column_name": name, "type": kind, "kind": "regular", "position": -1, "clustering_order": "none"}
                 for name, kind in self.table.columns.items()
             ]
-        limit = re.search(r" LIMIT (\d+)$", query)
+        limit = re.search(r" LIMIT (\d+|\?)$", query)
+        most = None
+        if limit:
+            *values, most = [*values, int(limit[1])] if limit[1] != "?" else values
         kept = [row for row in self.rows if self.matches(row, query, values)]
-        return [self.convert(*row) for row in kept[: int(limit[1]) if limit else None]]
+        return [self.convert(*row) for row in kept[:most]]
 
     def matches(self, row, query, values):
         token, key = row
@@ -141,8 +144,8 @@ def test_a_page_continues_within_a_partition(settings):
     assert reader.read_page(page.next, rows=1).ids == ['{"at":"2026-01-31T23:00:00.000Z","sensor":"s0"}']
     queries = [query.partition(" WHERE ")[2] for query, _ in held.session.executed if "FROM lab" in query]
     assert queries == [
-        "sensor = ? AND at_day = ? AND at < ? LIMIT 2",
-        "token(sensor, at_day) > token(?, ?) LIMIT 1",
+        "sensor = ? AND at_day = ? AND at < ? LIMIT ?",
+        "token(sensor, at_day) > token(?, ?) LIMIT ?",
     ]
 
 

@@ -89,9 +89,11 @@ class TableReader:
 
     def _read_piece(self, query: str, piece: Piece, count: int) -> list[Mapping[str, Any]]:
         """Return the first `count` rows of a part of the table."""
-        limited = f"{query}{piece.where} LIMIT {piece.skipped + count}"
-        rows = self._session.execute(self._session.prepare(limited) if piece.values else limited, piece.values or None)
-        return list(islice(rows, piece.skipped, None))
+        limit = piece.skipped + count
+        if piece.values:
+            select = self._session.prepare(f"{query}{piece.where} LIMIT ?")
+            return list(self._session.execute(select, (*piece.values, limit)))
+        return list(islice(self._session.execute(f"{query}{piece.where} LIMIT {limit}"), piece.skipped, None))
 
     def _list_ids(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return format_ids([[row[column] for row in rows] for column in self._identity.columns], self._identity)
