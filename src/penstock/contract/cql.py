@@ -28,6 +28,8 @@ RESERVED = frozenset(
 )
 """Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
 
+_DEFAULT_TTL = "default_time_to_live"
+
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
 
 
@@ -70,10 +72,13 @@ def _render_key(table: Table) -> str:
 
 
 def _render_options(table: Table) -> str:
-    if not any(column.is_descending for column in table.clustering):
-        return ""
-    order = (f"{quote_name(column.column)} {'DESC' if column.is_descending else 'ASC'}" for column in table.clustering)
-    return f" WITH CLUSTERING ORDER BY ({', '.join(order)})"
+    options = []
+    if any(column.is_descending for column in table.clustering):
+        order = (f"{quote_name(key.column)} {'DESC' if key.is_descending else 'ASC'}" for key in table.clustering)
+        options.append(f"CLUSTERING ORDER BY ({', '.join(order)})")
+    if table.ttl_s:
+        options.append(f"{_DEFAULT_TTL} = {table.ttl_s}")
+    return f" WITH {' AND '.join(options)}" if options else ""
 
 
 def render_key_condition(table: Table, value: str = "?") -> str:
@@ -91,11 +96,21 @@ def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     return f"ALTER TABLE {quote_table(keyspace, table)} ADD {quote_name(column)} {kind}"
 
 
+def render_set_ttl(table: Table) -> str:
+    """Return the statement that gives an existing table its declared TTL; existing rows keep theirs."""
+    return f"ALTER TABLE {render_name(table)} WITH {_DEFAULT_TTL} = {table.ttl_s or 0}"
+
+
 def render_insert(table: Table) -> str:
-    """Return the upsert of one row; its last value is the write timestamp in microseconds."""
+    """Return the upsert of one row; its last value is the write timestamp in microseconds.
+
+    If a field makes the row expire, the TTL in seconds follows (`encode_ttl`).
+    """
     names = [quote_name(column) for column in table.columns]
     values = ", ".join("?" for _ in names)
-    return f"INSERT INTO {render_name(table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
+    return f"INSERT INTO {render_name(table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?" + (
+        " AND TTL ?" if table.expiry else ""
+    )
 
 
 def render_write_times(table: Table) -> tuple[str, int, list[str]]:
@@ -160,6 +175,11 @@ def build_encoder(table: Table, *, leaves_unset: bool = False) -> Encode:
         return map(b"".join, zip(*chain.from_iterable(map(framed, values)), strict=True))
 
     return encode
+
+
+def encode_ttl(ttl_s: int) -> bytes:
+    """Return the TTL of a row as it appears in a message; 0: the row does not expire."""
+    return _LENGTHS[4] + INT.encode(ttl_s)
 
 
 def _build_getter(table: Table, column: KeyColumn) -> Callable[[Record], Any]:

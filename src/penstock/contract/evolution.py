@@ -33,9 +33,10 @@ class ChangeKind(StrEnum):
     RENAMED = "renamed"
     DESCRIBED = "described"
     ENCODING_CHANGED = "encoding_changed"
+    TTL_CHANGED = "ttl_changed"
 
 
-ALLOWED = frozenset({ChangeKind.ADDED_OPTIONAL, ChangeKind.RULE_LOOSENED, ChangeKind.DESCRIBED})
+ALLOWED = frozenset({ChangeKind.ADDED_OPTIONAL, ChangeKind.RULE_LOOSENED, ChangeKind.DESCRIBED, ChangeKind.TTL_CHANGED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,12 +180,21 @@ def _tables_of_others(keyspace: str) -> dict[str, str]:
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Check that the pipeline's table has every column that a row needs. Raises `PenstockError` naming missing ones."""
+    """Check that the pipeline's table has every column that a row needs, and the declared TTL.
+
+    Raises `PenstockError`, naming what it has not.
+    """
     lacking = cassandra.find_missing_columns(session, settings, pipeline)
     if lacking:
         raise PenstockError(
             f"missing or mistyped columns in the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: "
             + ", ".join(lacking),
+            hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
+        )
+    ttl_change = cassandra.find_ttl_change(session, settings, pipeline)
+    if ttl_change is not None:
+        raise PenstockError(
+            f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: {ttl_change.why}",
             hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
         )
 

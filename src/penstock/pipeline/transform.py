@@ -72,6 +72,7 @@ def _materialise_rows(good: DataFrame, pipeline: Pipeline, shift_us: int | None)
     rows = _with_shift(good, pipeline, shift_us).persist()
     try:
         _check_positions(rows, good)
+        _check_expiry(rows, good, pipeline)
     except BaseException:
         rows.unpersist()
         raise
@@ -106,6 +107,20 @@ def _check_positions(rows: DataFrame, good: DataFrame) -> None:
     if unknown:
         raise ValueError(
             f"transform returned a row at {unknown[0][0]}:{unknown[0][1]}, which is not a record of the batch"
+        )
+
+
+def _check_expiry(rows: DataFrame, good: DataFrame, pipeline: Pipeline) -> None:
+    """Raise `ValueError` unless each row has its record's value in the field by which rows expire, if one does."""
+    if not isinstance(pipeline.ttl, str):
+        return
+    before = good.select(*_POSITION, functions.col(pipeline.ttl).alias("_before"))
+    is_same = functions.col(pipeline.ttl).eqNullSafe(functions.col("_before"))
+    changed = rows.join(before, list(_POSITION)).where(~is_same).select(*_POSITION).take(1)
+    if changed:
+        raise ValueError(
+            f"transform changed {pipeline.ttl} of the record at {changed[0][0]}:{changed[0][1]}, by which rows expire: "
+            "keep it unchanged, or compute it in from_source"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from msgspec import inspect
 
 from penstock.contract import cql, names, rules, schemas
+from penstock.contract.expiry import check_ttl
 from penstock.contract.fields import field_of
 from penstock.contract.identity import identity_of
 from penstock.contract.keys import KEY_FORMATS
@@ -33,6 +34,7 @@ def find_problems(pipeline: Pipeline) -> list[str]:
     if record_problems:
         return problems + record_problems
     problems += _iter_errors("row", lambda: _check_row(pipeline))
+    problems += _iter_errors("ttl", lambda: check_ttl(pipeline.record, pipeline.stored, pipeline.ttl))
     return [*problems, *_of_order(pipeline), *_of_key(pipeline)]
 
 

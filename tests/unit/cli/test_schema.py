@@ -76,7 +76,7 @@ class World:
     def __init__(self) -> None:
         self.standing, self.done = SubjectStatus(7, 1, []), []
         self.columns, self.key = dict(COLUMNS), "id"
-        self.away = None
+        self.away, self.ttl_s = None, 0
 
     def session(self, _settings):
         session = FakeSession(self._answer)
@@ -87,6 +87,8 @@ class World:
             self.done.append(query)
             return []
         assert values == ("spark_streams", "created_users")
+        if "default_time_to_live" in query:
+            return [{"ttl_s": self.ttl_s, "altered_us": 1}] if self.columns else []
         kinds = {self.key: "partition_key"}
         return [
             {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
