@@ -15,12 +15,13 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.config import Settings
+from penstock.contract.expiry import NEVER_MS, expiry_of
 from penstock.contract.fault import Fault
 from penstock.contract.identity import identity_of
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
-from penstock.contract.record import Headers
+from penstock.contract.record import Headers, Record
 from penstock.contract.rules import latest_past
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter, index_first_copies
@@ -29,6 +30,7 @@ from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuse_evidence import Evidence
+from penstock.reconcile.excuses import find_expired_from_ms
 from penstock.reconcile.fact_loading import (
     Columns,
     LineFinder,
@@ -63,6 +65,7 @@ class Auditor:
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._identity = identity_of(self._pipeline.record)
         self._key = self._identity.columns[0]
+        self._expiry = expiry_of(self._pipeline.record, self._pipeline.ttl)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self._table = TableRows(settings, session, self._pipeline, self)
@@ -132,17 +135,30 @@ class Auditor:
         if any(map(headers.read_order, held)):
             return None
         key, count = self._key, len(messages)
-        records = map(self._decoder.decode, values)
+        decoded = map(self._decoder.decode, values)
+        records = decoded if self._expiry is None else list(decoded)
+        times_ms = [message.timestamp()[1] for message in messages]
         facts = [
             [message.partition() for message in messages],
             [message.offset() for message in messages],
-            [message.timestamp()[1] for message in messages],
+            times_ms,
             [message.key() for message in messages],
             [None if isinstance(record, Fault) else getattr(record, key) for record in records],
             [False] * count,
             [headers.find_text(pairs, headers.RUN) for pairs in held],
         ]
-        return arrange_record_columns(facts, [[part] * count for part in rank], [0] * count, finder, run_id)
+        expiries_ms = [NEVER_MS] * count
+        if self._expiry is not None:
+            expiries_ms = list(map(self._compute_expired_from_ms, records, times_ms))
+        ranks = [[part] * count for part in rank]
+        return arrange_record_columns(facts, ranks, [0] * count, expiries_ms, finder, run_id)
+
+    def _compute_expired_from_ms(self, decoded: Any, timestamp_ms: int) -> int:
+        """Return from when the row of a record that was decoded to `decoded` may be gone by a field."""
+        if self._expiry is None or not isinstance(decoded, Record):
+            return NEVER_MS
+        expires_ms = self._expiry.compute_ms(decoded, timestamp_ms)
+        return NEVER_MS if expires_ms == NEVER_MS else find_expired_from_ms(expires_ms, timestamp_ms)
 
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
@@ -162,6 +178,7 @@ class Auditor:
             headers.find_text(held, headers.RUN),
             rank,
             digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
+            self._compute_expired_from_ms(decoded, message.timestamp()[1]),
         )
 
     def _compute_rank(self, message: Message, held: Headers, decoded: Any) -> Rank | Fault:
