@@ -112,7 +112,7 @@ class Tables:
             "sensor": sensor,
             "kafka_partition": partition,
             "kafka_offset": offset,
-            "ingested_at": datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None),  # as the driver reads it
+            "ingested_at value": datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None),  # as the driver reads it
             "written_us": written_us,
             "write times": None if written_us is None else written_us * REQUIRED,
         }
@@ -437,6 +437,11 @@ class Rows:
         self.older = sum(row.writer == RowAuthor.OLDER for row in every)
         self.foreign = [row.id for row in every if row.writer == RowAuthor.UNKNOWN]
         self.changed = {row.id: row.changed_us for row in every if row.writer == RowAuthor.HAND or row.is_mixed}
+
+
+def looked_up(auditor: Auditor, sensors: Iterable[int]) -> Iterator[Row]:
+    """The rows of sensors, by lookups."""
+    return (row._replace(id=int(row.id)) for row in auditor.rows_of(map(str, sensors)))
 
 
 def scanned(auditor: Auditor) -> Iterator[Row]:

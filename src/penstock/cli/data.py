@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -49,22 +50,27 @@ def rows(
 
 
 def row(
-    record_id: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    record_id: Annotated[list[str], typer.Argument(metavar="ID...", help="The record's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the row with an id. Exit 1 if there is none."""
+    """Show the row with an id. Exit 1 if there is none.
+
+    An id of several fields is typed as one argument for each, in the record's order, or as the JSON object that is its
+    Kafka key.
+    """
     from penstock import config, pipelines
     from penstock.contract import cql
-    from penstock.contract.identity import identity_of
     from penstock.errors import PenstockError
-    from penstock.reconcile.trace import parse_id
+    from penstock.reconcile.typed_id import parse_id
+    from penstock.sink.cassandra import declared_table
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    key = cql.quote_name(identity_of(pipeline.stored).columns[0])
-    selected = _select_rows(settings, f"WHERE {key} = %s", (parse_id(pipeline, record_id),), 1)
+    table = declared_table(settings, pipeline)
+    key = table.key_values(parse_id(pipeline, *record_id))
+    selected = _select_rows(settings, f" WHERE {cql.render_key_condition(table)}", key, 1)
     if not selected:
-        raise PenstockError(f"no row with id {record_id}", hint="./penstock rows, ./penstock verify")
+        raise PenstockError(f"no row with id {' '.join(record_id)}", hint="./penstock rows, ./penstock verify")
     if as_json:
         print_json(selected[0])
     else:
@@ -77,7 +83,7 @@ def print_rows(settings: Any, limit: int) -> None:
     if not selected:
         typer.echo("the table is empty; to fill it: ./penstock run", err=True)
         return
-    heads = [name for name in _SHOWN if name in selected[0]] or list(selected[0])
+    heads = _SHOWN if selected[0].keys() >= set(_SHOWN) else list(selected[0])
     typer.echo(format_table(heads, [[row[head] for head in heads] for row in selected]))
 
 
@@ -88,7 +94,14 @@ def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int)
     from penstock.sink.cells import format_row
 
     pipeline = pipelines.of(settings)
-    name = cql.quote_table(cassandra.keyspace_of(settings, pipeline), pipeline.table)
-    query = f"SELECT * FROM {name} {where} LIMIT {limit}"
+    table = cassandra.declared_table(settings, pipeline)
+    query = f"SELECT * FROM {cql.render_name(table)}{where} LIMIT {limit}"
     with cassandra.open_session(settings) as session:
-        return [format_row(row, pipeline.stored) for row in session.execute(query, values or None)]
+        selected = session.execute(session.prepare(query), values) if values else session.execute(query)
+        return [format_row(_order_columns(row, table.columns), pipeline.stored) for row in selected]
+
+
+def _order_columns(row: Mapping[str, Any], declared: Iterable[str]) -> dict[str, Any]:
+    """Return the columns of a row in the record's own order, followed by those of other programs."""
+    own = {name: row[name] for name in declared if name in row}
+    return own | {name: value for name, value in row.items() if name not in own}

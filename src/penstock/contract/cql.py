@@ -74,8 +74,12 @@ def _render_key(table: Table) -> str:
 def _render_options(table: Table) -> str:
     options = []
     if any(column.is_descending for column in table.clustering):
-        order = (f"{quote_name(key.column)} {'DESC' if key.is_descending else 'ASC'}" for key in table.clustering)
+        order = [
+            f"{quote_name(column.column)} {'DESC' if column.is_descending else 'ASC'}" for column in table.clustering
+        ]
         options.append(f"CLUSTERING ORDER BY ({', '.join(order)})")
+    if table.derivations:
+        options.append(f"comment = '{table.derivations}'")
     if table.ttl_s:
         options.append(f"{_DEFAULT_TTL} = {table.ttl_s}")
     return f" WITH {' AND '.join(options)}" if options else ""

@@ -6,7 +6,7 @@ moments are in UTC, whatever their zone was.
 """
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from operator import attrgetter
@@ -27,12 +27,14 @@ MAX_KEY_BYTES = 65_535
 _CHARACTER_BYTES = 4
 _KEY_CHARACTERS = MAX_KEY_BYTES // _CHARACTER_BYTES
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_JSON = msgspec.json.Encoder()
 _EXAMPLE = "Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]"
 
 
 def format_moment(moment: datetime) -> str:
     """Return a moment in UTC as RFC 3339 with three decimals: `2026-01-31T12:00:00.000Z`."""
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    text = _JSON.encode(moment.astimezone(UTC)).decode()  # in a third of the time of `isoformat`
+    return f"{text[1:20]}.{text[21:24] if text[20] == '.' else '000'}Z"
 
 
 _FORMS: tuple[tuple[FieldKind, Callable[[Any], str]], ...] = (
@@ -46,6 +48,7 @@ _FORMS: tuple[tuple[FieldKind, Callable[[Any], str]], ...] = (
 )
 """The types that can identify a record, and how the text of a key writes them."""
 _NUMBERS = (INT, BIGINT)
+_TEXTS = (TEXT, SYMBOL)
 _SIZES = {UUID_KIND.cql: 16, INT.cql: 4, BIGINT.cql: 8, DATE.cql: 4, TIMESTAMP.cql: 8}
 
 
@@ -68,18 +71,25 @@ class Identity:
         self._hints = typing.get_type_hints(record, include_extras=True)
         self.max_bytes = {field.column: self._find_max_bytes(field) for field in self.fields}
         """Size of the largest value of each field in Cassandra."""
-        self._forms = [find_form(field.kind) for field in self.fields]
         self.columns = tuple(field.column for field in self.fields)
         self.names = tuple(field.name for field in self.fields)
         self.is_single = len(self.fields) == 1
         self.of: Callable[[Record], Any] = attrgetter(*self.columns)
         """Return the identity of a record."""
+        self._text_form = find_form(self.fields[0].kind)
+        self._members = sorted((field.name, at) for at, field in enumerate(self.fields))
+        self._member_forms = [int if field.kind in _NUMBERS else find_form(field.kind) for field in self.fields]
+        self._template = _build_template(self.fields)
+        self._key_struct = self._build_key_struct()
+        self._check_texts, self._check_values = build_text_check(self._key_struct), build_value_check(self._key_struct)
+        self._check_forms = build_form_check(self._key_struct)
+
+    def _build_key_struct(self) -> type[Record]:
+        """Return a record with the identity's fields alone, by which their rules are checked."""
         members = [(column, self._hints[column]) for column in self.columns]
         names = dict(zip(self.columns, self.names, strict=True))
         alone = msgspec.defstruct("Key", members, bases=(Record,), rename=names, frozen=True, kw_only=True)
-        self._key_struct = typing.cast(type[Record], alone)
-        self._check_texts, self._check_values = build_text_check(self._key_struct), build_value_check(self._key_struct)
-        self._check_forms = build_form_check(self._key_struct)
+        return typing.cast(type[Record], alone)
 
     @property
     def described(self) -> str:
@@ -104,15 +114,29 @@ class Identity:
         """Return the one text of an identity, as penstock's producer writes it to Kafka keys.
 
         Of one field: its value; dates and moments in ISO 8601, moments in UTC with milliseconds. Of several: a JSON
-        object without spaces, of their values by their names in messages, in declared order.
+        object without spaces, of their values by their names in messages, sorted by name. So the key of a record, and
+        its partition, stay the same if the fields are declared in another order.
         """
         if self.is_single:
-            return self._forms[0](record_id)
-        members = {
-            field.name: value if field.kind in _NUMBERS else form(value)
-            for field, form, value in zip(self.fields, self._forms, record_id, strict=True)
-        }
-        return msgspec.json.encode(members).decode()
+            return self._text_form(record_id)
+        forms = self._member_forms
+        return msgspec.json.encode({name: forms[at](record_id[at]) for name, at in self._members}).decode()
+
+    def texts_of(self, record_ids: Sequence[Any]) -> list[str]:
+        """Return the texts of many identities, as `text_of`, for speed."""
+        if not record_ids:
+            return []
+        columns = [record_ids] if self.is_single else zip(*record_ids, strict=True)
+        return self.join_texts(
+            [map(find_form(field.kind), column) for field, column in zip(self.fields, columns, strict=True)]
+        )
+
+    def join_texts(self, columns: Sequence[Iterable[str]]) -> list[str]:
+        """Return the texts of many identities whose values are given as text, a column for each field as declared."""
+        if self.is_single:
+            return list(columns[0])
+        quoted = (_quote_texts(columns[at]) if self.fields[at].kind in _TEXTS else columns[at] for _, at in self._members)
+        return list(map(self._template.__mod__, zip(*quoted, strict=True)))
 
     def of_text(self, text: str) -> Any:
         """Return the identity that a text represents; the JSON object may have its fields in any order.
@@ -189,6 +213,19 @@ class Identity:
                 f"{MAX_KEY_BYTES:,} bytes, which cannot be a key; remove it"
             )
         return max(sizes)
+
+
+def _build_template(key: Sequence[Field]) -> str:
+    """Return the text of an identity of several fields, with `%s` for the value of each; texts have their quotes."""
+    members = []
+    for field in sorted(key, key=lambda field: field.name):
+        name = msgspec.json.encode(field.name).decode().replace("%", "%%")
+        members.append(f"{name}:%s" if field.kind in (*_NUMBERS, *_TEXTS) else f'{name}:"%s"')
+    return f"{{{','.join(members)}}}"
+
+
+def _quote_texts(texts: Iterable[str]) -> Iterable[str]:
+    return map(bytes.decode, map(_JSON.encode, texts))
 
 
 @cache

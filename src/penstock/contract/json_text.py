@@ -47,6 +47,8 @@ def parse_json(text: str) -> Any:
         raise ValueError("duplicate field name in JSON") from None
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"invalid JSON: {error}") from None
 
 
 def _find_duplicate(pairs: list[tuple[str, Any]]) -> str:

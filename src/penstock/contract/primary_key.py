@@ -108,7 +108,7 @@ def _find_wrong_forms(primary_key: PrimaryKey) -> Iterator[str]:
                 yield f"{part} {entry}: {remedy}"
             elif isinstance(entry, str):
                 yield from _find_wrong_name(part, entry)
-    if primary_key.partition == ():
+    if primary_key.partition in ((), []):
         yield 'the partition is empty; write `partition=("id",)` with a KEY field'
 
 
@@ -168,7 +168,9 @@ def _find_column_problems(primary_key: PrimaryKey, row: type[Record]) -> Iterato
             yield f"{name} is marked KEY, but is no column of the primary key: add it to clustering, or to partition"
     others = {field.column.lower() for field in fields(row)} | OWN_COLUMNS
     for entry in derived:
-        if entry.column.lower() in others:
+        if not isinstance(entry.column, str):
+            yield f"{entry}: the column {entry.column!r} is not a text; write {_write_with_column(entry)}"
+        elif entry.column.lower() in others:
             yield f"{entry}: there is a column {entry.column!r} already; write {_write_with_column(entry)}"
         else:
             yield from _find_word_problem(entry)

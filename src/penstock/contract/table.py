@@ -15,6 +15,8 @@ from penstock.contract.record import Arrival, Record
 
 _INTO: dict[Unit, FieldKind] = {"day": DATE, "hour": TIMESTAMP, "month": DATE, "bucket": INT}
 """The types of derived columns."""
+DERIVES = "penstock derives "
+"""Start of the comment of a table with derived columns."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class KeyColumn:
     kind: FieldKind
     source: int
     derive: Callable[[Any], Any] | None = None
+    derivation: str = ""
+    """How it is declared to be derived: `day_of("at")`."""
     is_descending: bool = False
 
     def value_of(self, values: tuple[Any, ...]) -> Any:
@@ -71,6 +75,15 @@ class Table:
             **{field.column: field.kind.cql for field in fields(Arrival)},
         }
 
+    @property
+    def derivations(self) -> str:
+        """Return how columns are derived, for the table's comment; empty if none is.
+
+        A table keeps its derivations: rows of another one would be in other partitions, where no deletion finds them.
+        """
+        pairs = ", ".join(f"{column.column} = {column.derivation}" for column in self.derived)
+        return f"{DERIVES}{pairs}" if pairs else ""
+
     def key_values(self, record_id: Any) -> tuple[Any, ...]:
         """Return the values of the primary key's columns, in order, for the row of an identity."""
         values = self.identity.values_of(record_id)
@@ -115,7 +128,8 @@ def _resolve_partition(entry: str | Derived, identity: Identity) -> KeyColumn:
         at = identity.columns.index(entry)
         return KeyColumn(entry, identity.fields[at].kind, at)
     at = identity.columns.index(entry.field)
-    return KeyColumn(entry.column, _INTO[entry.unit], at, _build_derivation(entry, identity.fields[at].kind))
+    derive = _build_derivation(entry, identity.fields[at].kind)
+    return KeyColumn(entry.column, _INTO[entry.unit], at, derive, str(entry))
 
 
 def _resolve_clustering(entry: str, identity: Identity) -> KeyColumn:

@@ -180,22 +180,28 @@ def _tables_of_others(keyspace: str) -> dict[str, str]:
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Check that the pipeline's table has every column that a row needs, and the declared TTL.
+    """Check that the pipeline's table has every column that a row needs, derives its own as declared, and the TTL.
 
-    Raises `PenstockError`, naming what it has not.
+    Raises `PenstockError` naming what is missing or other.
     """
+    table = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
     lacking = cassandra.find_missing_columns(session, settings, pipeline)
     if lacking:
         raise PenstockError(
-            f"missing or mistyped columns in the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: "
-            + ", ".join(lacking),
+            f"missing or mistyped columns in the table {table}: {', '.join(lacking)}",
             hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
+        )
+    if other := cassandra.find_other_derivations(session, settings, pipeline):
+        raise PenstockError(
+            f"the table {table} has other derived columns than the pipeline's primary_key: {other!r}. Rows would be "
+            "written to other partitions. Nothing was written",
+            hint="set primary_key as it was; or give the pipeline another table, "
+            f"{remedies.restart('spark-job')}, then {remedies.replay()}",
         )
     ttl_change = cassandra.find_ttl_change(session, settings, pipeline)
     if ttl_change is not None:
         raise PenstockError(
-            f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: {ttl_change.why}",
-            hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
+            f"the table {table}: {ttl_change.why}", hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}"
         )
 
 

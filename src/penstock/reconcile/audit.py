@@ -44,13 +44,13 @@ class DeadLetterCopy(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A record in Kafka. `id` is None if it cannot be decoded."""
+    """A record in Kafka. `id` is the text of its identity (`Identity.text_of`), None if it cannot be decoded."""
 
     partition: int
     offset: int
     timestamp_ms: int
     key: bytes | None
-    id: Any
+    id: str | None
     is_deletion: bool
     run: str | None
     rank: Rank = FIRST_RANK
@@ -104,9 +104,9 @@ class RowAuthor(StrEnum):
 
 
 class Row(NamedTuple):
-    """A row of the table."""
+    """A row of the table. `id` is the text of its identity."""
 
-    id: Any
+    id: str
     writer: RowAuthor
     place: RowPlace | None = None
     """Set if the topic wrote the row."""

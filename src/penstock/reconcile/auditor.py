@@ -64,7 +64,6 @@ class Auditor:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._identity = identity_of(self._pipeline.record)
-        self._key = self._identity.columns[0]
         self._expiry = expiry_of(self._pipeline.record, self._pipeline.ttl)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
@@ -134,16 +133,14 @@ class Auditor:
             return None
         if any(map(headers.read_order, held)):
             return None
-        key, count = self._key, len(messages)
-        decoded = map(self._decoder.decode, values)
-        records = decoded if self._expiry is None else list(decoded)
+        count, records = len(messages), list(map(self._decoder.decode, values))
         times_ms = [message.timestamp()[1] for message in messages]
         facts = [
             [message.partition() for message in messages],
             [message.offset() for message in messages],
             times_ms,
             [message.key() for message in messages],
-            [None if isinstance(record, Fault) else getattr(record, key) for record in records],
+            self._read_ids(records),
             [False] * count,
             [headers.find_text(pairs, headers.RUN) for pairs in held],
         ]
@@ -160,6 +157,13 @@ class Auditor:
         expires_ms = self._expiry.compute_ms(decoded, timestamp_ms)
         return NEVER_MS if expires_ms == NEVER_MS else find_expired_from_ms(expires_ms, timestamp_ms)
 
+    def _read_ids(self, records: list[Record | Fault]) -> list[str | None]:
+        """Return the id of each record, None if it cannot be decoded."""
+        ids = iter(
+            self._identity.texts_of([self._identity.of(item) for item in records if not isinstance(item, Fault)])
+        )
+        return [None if isinstance(record, Fault) else next(ids) for record in records]
+
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
         is_deletion, held = message.value() is None, message.headers() or []
@@ -167,13 +171,13 @@ class Auditor:
         rank = self._compute_rank(message, held, decoded)
         if isinstance(rank, Fault):
             decoded, rank = rank, FIRST_RANK
-        record_id = None if isinstance(decoded, Fault) else decoded if is_deletion else getattr(decoded, self._key)
+        record_id = None if isinstance(decoded, Fault) else decoded if is_deletion else self._identity.of(decoded)
         return Sent(
             message.partition(),
             message.offset(),
             message.timestamp()[1],
             message.key(),
-            record_id,
+            None if record_id is None else self._identity.text_of(record_id),
             is_deletion and record_id is not None,
             headers.find_text(held, headers.RUN),
             rank,
@@ -215,7 +219,7 @@ class Auditor:
         """Yield the rows of the whole table, or those with a token in `tokens`, as `TableRows.columns`."""
         return self._table.columns(tokens)
 
-    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
+    def rows_of(self, ids: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
         return self._table.rows_of(ids)
 
@@ -258,15 +262,15 @@ class Auditor:
             reconciliation = Reconciliation(loader, self, self.evidence, scope)
             yield reconciliation.carry_out(), reconciliation
 
-    def id_of_key(self, key: bytes) -> Any:
+    def id_of_key(self, key: bytes) -> str | None:
         """Return the id that a message's key represents, or None if it represents no id."""
         record_id = self._decoder.deleted(key, self.proofs.by_now)
-        return None if isinstance(record_id, Fault) else record_id
+        return None if isinstance(record_id, Fault) else self._identity.text_of(record_id)
 
-    def id_of_text(self, text: str) -> Any:
-        """Return the id that a text represents, as listed or in the delivery log; None if it represents no id."""
+    def id_of_text(self, text: str) -> str | None:
+        """Return the id that a text represents, as in the delivery log; None if it represents no id."""
         try:
-            return self._identity.of_text(text)
+            return self._identity.text_of(self._identity.of_text(text))
         except ValueError:
             return None
 

@@ -171,16 +171,15 @@ def arrange_record_columns(
     """
     partitions, offsets, times_ms, keys, ids, deletions, runs = facts
     layouts, shifts_us, proven, kept, tie_digests = ranks
-    names = [None if record_id is None else str(record_id) for record_id in ids]
-    are_ids = [  # outside ASCII, the bytes of a name differ from its characters
-        name is not None and key is not None and key == name.encode() and name.isascii()
-        for key, name in zip(keys, names, strict=True)
+    are_ids = [  # outside ASCII, the bytes of an id differ from its characters
+        record_id is not None and key is not None and key == record_id.encode() and record_id.isascii()
+        for key, record_id in zip(keys, ids, strict=True)
     ]
     texts = [None if is_id or key is None else text(key) for key, is_id in zip(keys, are_ids, strict=True)]
     counted = [run_id is None or run == run_id for run in runs]
     orders_us = list(map(add, shifts_us, offsets))
     lines = list(map(finder.find, partitions, offsets))
-    columns = [partitions, offsets, times_ms, names, texts, are_ids, deletions, counted]
+    columns = [partitions, offsets, times_ms, ids, texts, are_ids, deletions, counted]
     return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines, expiries_ms]
 
 
@@ -189,7 +188,7 @@ def row_columns(chunk: Sequence[Row]) -> Columns:
     ids, writers, places, mixed, changed_us = zip(*chunk, strict=True)
     partitions, offsets, orders_us = zip(*map(_place_columns, places), strict=True)
     changed_at = [None if moment_us is None else _format_time(moment_us) for moment_us in changed_us]
-    return [list(map(str, ids)), list(map(str, writers)), partitions, offsets, orders_us, mixed, changed_at]
+    return [ids, list(map(str, writers)), partitions, offsets, orders_us, mixed, changed_at]
 
 
 def text(key: bytes) -> str:

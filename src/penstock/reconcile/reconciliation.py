@@ -16,7 +16,7 @@ from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCo
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.excuse_evidence import Evidence
 from penstock.reconcile.excuses import Pruning, find_pruned
-from penstock.reconcile.fact_loading import LineFinder, Loader, Tables, append_rows, text
+from penstock.reconcile.fact_loading import LineFinder, Loader, Tables, append_rows, chunks, text
 
 _LOOK_UP_IDS = 5_000
 
@@ -42,11 +42,11 @@ class Sources(Protocol):
 
     def coverage(self, span: OffsetRange) -> Coverage: ...  # noqa: D102
     def letter_copies(self) -> Iterator[DeadLetterCopy]: ...  # noqa: D102
-    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
+    def rows_of(self, ids: Iterable[str]) -> Iterator[Row]: ...  # noqa: D102
     def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
     def later_deletions(self, spans: list[OffsetRange]) -> Iterator[Sent]: ...  # noqa: D102
-    def id_of_key(self, key: bytes) -> Any: ...  # noqa: D102
-    def id_of_text(self, text: str) -> Any: ...  # noqa: D102
+    def id_of_key(self, key: bytes) -> str | None: ...  # noqa: D102
+    def id_of_text(self, text: str) -> str | None: ...  # noqa: D102
 
 
 @dataclass
@@ -110,21 +110,15 @@ class Reconciliation:
             )
 
     def _look_up(self, ids: Iterable[str]) -> Iterator[Row]:
-        """Yield the rows of ids, which are given as text."""
-        known: list[Any] = []
-        for name in ids:
-            known.append(self.sources.id_of_text(name))
-            if len(known) == _LOOK_UP_IDS:
-                yield from self.sources.rows_of(known)
-                known = []
-        yield from self.sources.rows_of(known)
+        for chunk in chunks(ids, _LOOK_UP_IDS):
+            yield from self.sources.rows_of(chunk)
 
     def _compare_facts(self) -> None:
         engine = self.engine
         engine.run("outcomes")
         engine.run("lines")
         if engine.has("absent"):
-            later = ((str(sent.id), sent.order_us) for sent in self.sources.later_deletions(self.spans))
+            later = ((sent.id, sent.order_us) for sent in self.sources.later_deletions(self.spans))
             engine.append("later_deletions", later)
         engine.run("explained")
         if engine.has("explained", "outcome IS NULL"):
@@ -164,7 +158,7 @@ class Reconciliation:
             key = record_id.encode() if has_id_key else key_text.encode("latin-1")
             decoded_id = self.sources.id_of_key(key)
             if decoded_id is not None:
-                yield str(decoded_id), partition, position
+                yield decoded_id, partition, position
 
     def _pruned_letters(self) -> Iterator[tuple[int, int]]:
         for line, letters in self._iter_rows("short_lines"):
@@ -176,12 +170,10 @@ class Reconciliation:
     def _load_gone(self) -> None:
         """Load the ids of acknowledged records that are gone, and which of them have rows that were not read."""
         positions = ((*place, self.sources.id_of_text(key)) for *place, key in self._iter_rows("gone"))
-        self.engine.append(
-            "gone_ids", ((*place, None if record_id is None else str(record_id)) for *place, record_id in positions)
-        )
+        self.engine.append("gone_ids", positions)
         if not self.scope.is_whole:
             ids = (row[0] for row in self.engine.rows("SELECT DISTINCT id FROM gone_ids WHERE id IS NOT NULL"))
-            self.engine.append("gone_rows", ((str(row.id),) for row in self._look_up(ids) if row.place is not None))
+            self.engine.append("gone_rows", ((row.id,) for row in self._look_up(ids) if row.place is not None))
 
     def _build_result(self, covered: dict[int, Coverage]) -> Audit:
         audit = Audit({span.partition: Balance(*_get_bounds(span)) for span in self.spans}, covered)

@@ -24,6 +24,7 @@ from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.evolution import Change, Table
+from penstock.contract.table import DERIVES
 from penstock.contract.table import Table as DeclaredTable
 from penstock.contract.ttl_change import compare_ttl
 from penstock.errors import CassandraUnreachable, PenstockError
@@ -292,6 +293,18 @@ def find_missing_columns(session: Session, settings: Settings, pipeline: Pipelin
     """
     columns, declared = table_of(session, settings, pipeline).columns, declared_table(settings, pipeline).columns
     return [f"{name} {kind}" for name, kind in declared.items() if columns.get(name) != kind]
+
+
+def find_other_derivations(session: Session, settings: Settings, pipeline: Pipeline) -> str:
+    """Return how the existing table derives columns, if not as declared; empty if it does, or does not say.
+
+    A table that penstock created says it in its comment.
+    """
+    declared = declared_table(settings, pipeline)
+    query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    row = session.execute(query, (declared.keyspace, declared.name)).one()
+    comment = (row and row.get("comment")) or ""
+    return comment if comment.startswith(DERIVES) and comment != declared.derivations else ""
 
 
 def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

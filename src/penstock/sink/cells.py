@@ -1,17 +1,22 @@
 """Columns as cassandra-driver reads them, in the form that commands and pages show."""
 
-from collections.abc import Callable, Mapping
-from datetime import date, time, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
+import msgspec
 from cassandra.util import Date, Time
 
 from penstock.codec.fields import to_message_value
-from penstock.contract.fields import fields
+from penstock.contract.fields import DATE, TIMESTAMP, FieldKind, fields
+from penstock.contract.identity import Identity
 from penstock.contract.record import Record
 
+_JSON = msgspec.json.Encoder()
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1), timedelta(milliseconds=1)  # noqa: DTZ001  as the driver reads it
+_FIRST_DAY = date(1970, 1, 1).toordinal()
 _AS_IN_MESSAGES = (Decimal, bytes, date, time, timedelta)
 
 
@@ -46,3 +51,37 @@ def _format_moment(value: Date | Time) -> str:
         return str(to_message_value(value.date() if isinstance(value, Date) else value.time()))
     except (ValueError, OverflowError):
         return str(value)
+
+
+def format_ids(columns: Sequence[Iterable[Any]], identity: Identity) -> list[str]:
+    """Return the identities of rows, as `Identity.text_of` writes them, from a column of cells for each KEY field.
+
+    A moment is a `datetime` as the driver reads it, or a number of milliseconds.
+    """
+    return identity.join_texts(
+        [map(_find_key_form(field.kind), cells) for field, cells in zip(identity.fields, columns, strict=True)]
+    )
+
+
+def _find_key_form(kind: FieldKind) -> Callable[[Any], str]:
+    if kind is DATE:
+        return _format_key_day
+    return _format_key_moment if kind is TIMESTAMP else str
+
+
+def _format_key_day(day: Date) -> str:
+    try:
+        return date.fromordinal(day.days_from_epoch + _FIRST_DAY).isoformat()
+    except (ValueError, OverflowError):  # another program wrote the row: no record has such an id
+        return str(day)
+
+
+def _format_key_moment(moment: datetime | int) -> str:
+    """Return the text of a moment in a key. The driver computes with floats: far from 1970, it is off by microseconds."""
+    ms = moment if isinstance(moment, int) else round((moment - _EPOCH) / _MILLISECOND)
+    seconds, rest_ms = divmod(ms, 1000)
+    try:
+        text = _JSON.encode(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError):  # another program wrote the row: no record has such an id
+        return f"{ms} ms"
+    return f"{text[1:20].decode()}.{rest_ms:03}Z"

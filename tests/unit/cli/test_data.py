@@ -21,7 +21,8 @@ from tests.unit.fakes import FakeSession
 from tests.unit.records import Scalars
 
 ID = "91c38129-e067-4af8-8705-7d8376747cef"
-ROW = {"id": UUID(ID), "first_name": "Åse", "post_code": "0150", "nationality": "NO", "phone": None, "kafka_offset": 3}
+POSITION = {"kafka_partition": 1, "kafka_offset": 3}
+ROW = {"id": UUID(ID), "first_name": "Åse", "last_name": "Li", "post_code": "0150", "phone": None, "nationality": "NO"} | POSITION
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def test_rows_shows_the_main_columns(table):
     result = run("rows", "--limit", "5")
     assert result.exit_code == 0
     heads, line = result.stdout.splitlines()
-    assert heads.split() == ["id", "first_name", "post_code", "nationality", "kafka_offset"]
-    assert line.split() == [ID, "Åse", "0150", "NO", "3"]
-    assert session.executed == [("SELECT * FROM spark_streams.created_users  LIMIT 5", ())]
+    assert heads.split() == ["id", "first_name", "last_name", "post_code", "nationality", "kafka_partition", "kafka_offset"]
+    assert line.split() == [ID, "Åse", "Li", "0150", "NO", "1", "3"]
+    assert session.executed == [("SELECT * FROM spark_streams.created_users LIMIT 5", ())]
     assert session.cluster.is_shutdown
 
 
@@ -74,11 +75,11 @@ def test_without_rows_the_output_says_what_to_do(table):
 
 
 def test_one_row_is_shown_by_column(table):
-    """`row ID` prints one column per line. The id is a bound parameter."""
-    session = table(ROW)
+    """`row ID` prints one column per line, in the record's order. The id is a bound parameter."""
+    session = table({name: ROW[name] for name in sorted(ROW)})
     lines = run("row", ID).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["column", *ROW]
-    assert session.executed[0] == ("SELECT * FROM spark_streams.created_users WHERE id = %s LIMIT 1", (UUID(ID),))
+    assert session.executed[0] == ("SELECT * FROM spark_streams.created_users WHERE id = ? LIMIT 1", (UUID(ID),))
     assert msgspec.json.decode(run("row", ID, "--json").stdout)["first_name"] == "Åse"
 
 
@@ -118,7 +119,7 @@ def test_names_in_row_queries_are_quoted(table, monkeypatch):
     monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)
     session = table({"order": 7})
     assert run("row", "7").exit_code == 0
-    assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = %s LIMIT 1', (7,))]
+    assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = ? LIMIT 1', (7,))]
 
 
 def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkeypatch):

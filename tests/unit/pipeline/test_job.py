@@ -382,6 +382,7 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
             around.happened.append("give back")
 
     monkeypatch.setattr(job.cassandra, "find_missing_columns", lambda *_: [])
+    monkeypatch.setattr(job.cassandra, "find_other_derivations", lambda *_: "")
     monkeypatch.setattr(job.cassandra, "sync_lag_s", lambda _session: 0.01)
     monkeypatch.setattr(job.lease, "Lease", new_lease)
     monkeypatch.setattr(job.lease, "hold_lease", held)
@@ -583,6 +584,15 @@ def test_a_table_without_a_column_stops_the_job(around, monkeypatch):
     ) as caught:
         around.run()
     assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
+    assert around.happened == []
+
+
+def test_a_table_with_other_derived_columns_stops_the_job(around, monkeypatch):
+    """Its rows are in other partitions: a deletion would not find them."""
+    monkeypatch.setattr(job.cassandra, "find_other_derivations", lambda *_: 'penstock derives b = bucket("id", 8)')
+    with pytest.raises(PenstockError, match=r"other derived columns .*: 'penstock derives b = bucket") as caught:
+        around.run()
+    assert caught.value.hint.startswith("set primary_key as it was; or give the pipeline another table, ./penstock re")
     assert around.happened == []
 
 

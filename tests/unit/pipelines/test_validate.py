@@ -12,9 +12,11 @@ from msgspec import Meta
 import penstock
 from penstock.contract import names
 from penstock.contract.keys import KEY_FORMATS
+from penstock.contract.primary_key import PrimaryKey, day_of
 from penstock.contract.record import KEY, Record
 from penstock.pipelines.users import PIPELINE
 from penstock.pipelines.validate import find_problems
+from tests.unit.keyed import SAMPLES
 from tests.unit.records import READINGS, Everything, Reading, Scalars
 
 Id = Annotated[UUID, Meta(extra=KEY)]
@@ -163,6 +165,69 @@ def test_a_row_must_have_the_key_of_the_record(row):
     """The result of a transform is still identified by the record's key, of the same type."""
     (problem,) = find_problems(replace(READINGS, row=row))
     assert problem.startswith("row: ")
+
+
+class Swapped(Record, frozen=True, kw_only=True):
+    """The identity of a sample in another order."""
+
+    at: Annotated[datetime, Meta(tz=True, extra=KEY)]
+    sensor: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]
+
+
+class Part(Record, frozen=True, kw_only=True):
+    """A part of the identity of a sample."""
+
+    sensor: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True)]
+
+
+@pytest.mark.parametrize("row", [Swapped, Part])
+def test_a_row_must_have_all_key_fields_of_the_record_in_order(row):
+    """A deletion has the record's identity, and must find the row of a transform by it."""
+    (problem,) = find_problems(replace(SAMPLES, primary_key=None, row=row))
+    assert problem == (
+        f"row: {row.__name__} must have the key of Sample: mark `sensor` (text), `at` (timestamp) with KEY in both, "
+        "in this order, and no other field"
+    )
+
+
+class Hour(Record, frozen=True, kw_only=True):
+    """A row of a transform, with the identity of a sample."""
+
+    sensor: Annotated[str, Meta(min_length=1, max_length=200, extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True, extra=KEY)]
+    fahrenheit: float
+
+
+def test_a_pipeline_of_several_key_fields_is_accepted():
+    """With a primary key of its own, without, and with another row."""
+    assert find_problems(SAMPLES) == []
+    assert find_problems(replace(SAMPLES, primary_key=None)) == []
+    assert find_problems(replace(SAMPLES, row=Hour)) == []
+
+
+def test_every_problem_of_a_primary_key_is_named():
+    """With what to write instead; columns are those of the row."""
+    wrong = PrimaryKey(("nope", day_of("sensor")), ("at",))
+    assert [problem.split()[:2] for problem in find_problems(replace(SAMPLES, primary_key=wrong))] == [
+        ["primary_key:", "Sample"],
+        ["primary_key:", 'day_of("sensor"):'],
+        ["primary_key:", "sensor"],
+    ]
+    own = PrimaryKey(("sensor", day_of("at", column="fahrenheit")), ("at",))
+    assert find_problems(replace(SAMPLES, primary_key=own)) == []
+    (problem,) = find_problems(replace(SAMPLES, primary_key=own, row=Hour))
+    assert problem.startswith("primary_key: day_of(\"at\"): there is a column 'fahrenheit' already")
+    (problem,) = find_problems(replace(SAMPLES, primary_key="sensor"))
+    assert problem == "primary_key: 'sensor' is not a PrimaryKey; write `PrimaryKey(partition=(\"id\",))`"
+
+
+def test_ids_of_several_fields_are_no_text():
+    """A declared format that no key can have would dead-letter every tombstone."""
+    assert find_problems(replace(SAMPLES, key_format="text")) == [
+        "key_format: 'text' is for ids of one field; write \"json\": keys of several fields are JSON objects"
+    ]
+    assert find_problems(replace(SAMPLES, key_format="json")) == []
 
 
 def test_the_fields_of_a_row_are_checked_too():

@@ -12,6 +12,7 @@ from penstock.errors import CassandraUnreachable, PenstockError, StoreFailed
 from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession, created
+from tests.unit.keyed import SAMPLES
 
 COLUMNS = PIPELINE.build_table("ks").columns
 """The types of the columns of a user's table."""
@@ -303,3 +304,29 @@ def test_a_row_that_a_transform_widened_is_what_counts():
 
     wider = replace(PIPELINE, row=Row)
     assert cassandra.find_missing_columns(session_with(COLUMNS), read(), wider) == ["full_name text"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "is_other"),
+    [
+        ('penstock derives at_day = day_of("at")', False),
+        ('penstock derives at_day = day_of("at"), b = bucket("sensor", 8)', True),
+        ("penstock derives ", True),
+        ("", False),
+        (None, False),
+        ("our readings", False),
+    ],
+)
+def test_a_table_says_how_its_columns_are_derived(comment, is_other):
+    """In its comment. A comment of somebody else's says nothing about it."""
+    session = FakeSession(lambda query, _: [{"comment": comment}] if "comment" in query else [])
+    other = cassandra.find_other_derivations(session, read(), SAMPLES)
+    assert other == (comment if is_other else "")
+    assert cassandra.find_other_derivations(FakeSession(), read(), SAMPLES) == ""
+
+
+def test_columns_that_are_no_longer_derived_are_found():
+    """A pipeline without derived columns cannot write to a table that has some."""
+    session = FakeSession(lambda *_: [{"comment": 'penstock derives at_day = day_of("at")'}])
+    plain = replace(SAMPLES, primary_key=None)
+    assert cassandra.find_other_derivations(session, read(), plain) == 'penstock derives at_day = day_of("at")'
