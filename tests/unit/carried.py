@@ -110,6 +110,7 @@ class Tables:
         """Set a row, whatever was there; `at_ms` is Kafka's timestamp."""
         self.rows[sensor] = {
             "sensor": sensor,
+            "ttl_s": None,
             "kafka_partition": partition,
             "kafka_offset": offset,
             "ingested_at value": datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None),  # as the driver reads it

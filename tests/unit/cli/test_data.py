@@ -1,5 +1,6 @@
 import os
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
@@ -22,15 +23,22 @@ from tests.unit.records import Scalars
 
 ID = "91c38129-e067-4af8-8705-7d8376747cef"
 POSITION = {"kafka_partition": 1, "kafka_offset": 3}
-ROW = {"id": UUID(ID), "first_name": "Åse", "last_name": "Li", "post_code": "0150", "phone": None, "nationality": "NO"} | POSITION
+ROW = {
+    "id": UUID(ID),
+    "first_name": "Åse",
+    "last_name": "Li",
+    "post_code": "0150",
+    "phone": None,
+    "nationality": "NO",
+} | POSITION
 
 
 @pytest.fixture
 def table(monkeypatch):
-    """Set the table's rows or the error of a query, and return the session."""
+    """Set the table's rows and their TTL, or the error of a query, and return the session."""
 
-    def make(*rows, error=None):
-        session = FakeSession(lambda *_: list(rows), error)
+    def make(*rows, error=None, ttl_s=None):
+        session = FakeSession(lambda query, _: [{"ttl_s": ttl_s}] if "TTL(" in query else list(rows), error)
         monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
         return session
 
@@ -47,7 +55,15 @@ def test_rows_shows_the_main_columns(table):
     result = run("rows", "--limit", "5")
     assert result.exit_code == 0
     heads, line = result.stdout.splitlines()
-    assert heads.split() == ["id", "first_name", "last_name", "post_code", "nationality", "kafka_partition", "kafka_offset"]
+    assert heads.split() == [
+        "id",
+        "first_name",
+        "last_name",
+        "post_code",
+        "nationality",
+        "kafka_partition",
+        "kafka_offset",
+    ]
     assert line.split() == [ID, "Åse", "Li", "0150", "NO", "1", "3"]
     assert session.executed == [("SELECT * FROM spark_streams.created_users LIMIT 5", ())]
     assert session.cluster.is_shutdown
@@ -81,6 +97,15 @@ def test_one_row_is_shown_by_column(table):
     assert [line.split()[0] for line in lines] == ["column", *ROW]
     assert session.executed[0] == ("SELECT * FROM spark_streams.created_users WHERE id = ? LIMIT 1", (UUID(ID),))
     assert msgspec.json.decode(run("row", ID, "--json").stdout)["first_name"] == "Åse"
+
+
+def test_a_row_that_expires_says_when(table):
+    """It is said on stderr, so that the row's JSON stays that of its columns."""
+    table(ROW, ttl_s=3600)
+    result = run("row", ID, "--json")
+    assert msgspec.json.decode(result.stdout).keys() == ROW.keys()
+    said = result.stderr.removeprefix("the row expires at ").strip()
+    assert 3590 < (datetime.fromisoformat(said) - datetime.now(UTC)).total_seconds() <= 3600
 
 
 def test_a_missing_row_is_an_error(table):
@@ -119,7 +144,12 @@ def test_names_in_row_queries_are_quoted(table, monkeypatch):
     monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)
     session = table({"order": 7})
     assert run("row", "7").exit_code == 0
-    assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = ? LIMIT 1', (7,))]
+    condition = """FROM lab."Items" WHERE "order" = ?"""
+    assert [query.partition(" FROM")[0] for query, _ in session.executed] == [
+        "SELECT *",
+        "SELECT TTL(kafka_offset) AS ttl_s",
+    ]
+    assert all(condition in query and values == (7,) for query, values in session.executed)
 
 
 def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkeypatch):
