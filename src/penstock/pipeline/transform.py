@@ -82,7 +82,8 @@ def _materialise_rows(good: DataFrame, pipeline: Pipeline, shift_us: int | None)
 def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
     """Apply the pipeline's transform, and add the shift of its record to each row again."""
     rows = _run_transform(good, pipeline)
-    missing = [name for name in _KEPT if name not in rows.columns]
+    kept = (*_KEPT, pipeline.ttl) if isinstance(pipeline.ttl, str) else _KEPT
+    missing = [name for name in kept if name not in rows.columns]
     if missing:
         raise ValueError(f"transform returned rows without {' and '.join(missing)}: keep these columns unchanged")
     if shift_us is not None:
