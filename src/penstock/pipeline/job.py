@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import FrameType
 
 from cassandra.cluster import Session
@@ -40,6 +41,7 @@ from penstock.retry import wait_until
 from penstock.sink import (
     accepted,
     cassandra,
+    expiring,
     failing_batches,
     incarnation,
     key_formats,
@@ -203,6 +205,9 @@ def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> Non
         raise PenstockError(
             f"the table {table}: {ttl_change.why}", hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}"
         )
+    declared = cassandra.declared_table(settings, pipeline)
+    if problem := expiring.find_ttl_problem(session, declared, datetime.now(UTC)):
+        raise PenstockError(f"the table {table}: {problem}")
 
 
 def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session: Session, settings: Settings) -> None:

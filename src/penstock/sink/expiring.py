@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from cassandra.cluster import Session
@@ -10,14 +10,14 @@ from cassandra.cluster import Session
 from penstock.contract.batch import Deletion, Row
 from penstock.contract.cql import encode_ttl
 from penstock.contract.expiry import MAX_TTL_S, NEVER_MS, Expiry, compute_ttl_s
-from penstock.contract.fields import from_epoch_ms
+from penstock.contract.fields import from_epoch_ms, to_epoch_ms
 from penstock.contract.identity import Identity
+from penstock.contract.table import Table
 from penstock.contract.violation import Rule, Violation
 
-_DAY_S = 86_400
-_LAST_2038 = datetime(2038, 1, 19, tzinfo=UTC)
-_LAST_2106 = datetime(2106, 2, 7, tzinfo=UTC)
-"""The days on which Cassandra's expiration dates end: 31 or 32 bits of seconds."""
+_LAST_2038 = datetime(2038, 1, 18, tzinfo=UTC)
+_LAST_2106 = datetime(2106, 2, 6, tzinfo=UTC)
+"""A day before Cassandra's expiration dates end, at 31 or 32 bits of seconds: clocks differ."""
 
 
 def read_clock_ms() -> int:
@@ -56,7 +56,7 @@ class ExpiringRows:
         after its expiry results in the same table.
         """
         result = SortedRows([], [], [])
-        limit_ms = min(now_ms + (MAX_TTL_S - 1) * 1000, (int(self._last.timestamp()) - _DAY_S) * 1000)
+        limit_ms = min(now_ms + (MAX_TTL_S - 1) * 1000, to_epoch_ms(self._last))
         for row in rows:
             record, timestamp_ms, partition, offset = row
             expires_ms = self._expiry.compute_ms(record, timestamp_ms)
@@ -87,7 +87,20 @@ class ExpiringRows:
 
 
 def read_last_expiration(session: Session) -> datetime:
-    """Return the server's last expiration date, to the day: 2106 if it stores no format of Cassandra 4, else 2038."""
+    """Return the last moment at which the server can expire a row: in 2106 if it has left Cassandra 4, else in 2038."""
     query = "SELECT value FROM system_views.settings WHERE name = 'storage_compatibility_mode'"
     row = session.execute(query).one()
     return _LAST_2106 if row is not None and row["value"] == "NONE" else _LAST_2038
+
+
+def find_ttl_problem(session: Session, table: Table, now: datetime) -> str:
+    """Return why the server would refuse every row with the table's TTL; empty if it does not."""
+    if not table.ttl_s:
+        return ""
+    last, ends = read_last_expiration(session), now + timedelta(seconds=table.ttl_s)
+    if ends <= last:
+        return ""
+    return (
+        f"its TTL of {table.ttl_s} s ends on {ends.date()}, and Cassandra can expire rows until {last.date()}; "
+        "write a shorter ttl, or set storage_compatibility_mode to NONE once no node is older than Cassandra 5"
+    )

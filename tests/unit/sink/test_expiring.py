@@ -14,7 +14,7 @@ from penstock.contract.batch import Decoded, Deletion
 from penstock.contract.expiry import MAX_TTL_S
 from penstock.contract.table import build_table
 from penstock.contract.violation import Rule, Violation
-from penstock.sink.expiring import read_clock_ms
+from penstock.sink.expiring import find_ttl_problem, read_clock_ms
 from penstock.sink.rows import RowWriter
 from tests.unit.fakes import FakeSession
 from tests.unit.framed import statements_in
@@ -159,6 +159,28 @@ def test_other_tables_are_written_as_before(ttl):
     ((_, values),) = statements_in(table.batches[0])
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
     assert not any("compatibility" in query for query, _ in table.executed)
+
+
+@pytest.mark.parametrize(
+    ("mode", "years", "fits"),
+    [("NONE", 19, True), ("CASSANDRA_4", 11, True), ("CASSANDRA_4", 12, False), ("UPGRADING", 12, False)],
+)
+def test_a_ttl_that_the_server_would_refuse_for_every_row_is_a_problem(mode, years, fits):
+    """It is known before the first batch fails: with the server's last date, and what to change."""
+    table = build_table("lab", "readings", Reading, ttl=years * YEAR)
+    problem = find_ttl_problem(Table(mode), table, NOW)
+    assert (problem == "") is fits
+    assert fits or problem.startswith(
+        "its TTL of 378432000 s ends on 2038-11-27, and Cassandra can expire rows until 2038-01-18"
+    )
+
+
+def test_a_table_without_a_ttl_of_its_own_is_no_problem():
+    """The server is not asked."""
+    session = Table()
+    for ttl in (None, "lasts"):
+        assert find_ttl_problem(session, build_table("lab", "sessions", Session, ttl=ttl), NOW) == ""
+    assert session.executed == []
 
 
 def test_the_clock_is_the_time_of_day():
