@@ -8,7 +8,7 @@ moments are in UTC, whatever their zone was.
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -49,6 +49,8 @@ _FORMS: tuple[tuple[FieldKind, Callable[[Any], str]], ...] = (
 """The types that can identify a record, and how the text of a key writes them."""
 _NUMBERS = (INT, BIGINT)
 _TEXTS = (TEXT, SYMBOL)
+_CHECKED = (TEXT, BIGINT, DATE, TIMESTAMP)
+"""The types with rules that msgspec lacks."""
 _SIZES = {UUID_KIND.cql: 16, INT.cql: 4, BIGINT.cql: 8, DATE.cql: 4, TIMESTAMP.cql: 8}
 
 
@@ -80,11 +82,12 @@ class Identity:
         self._members = sorted((field.name, at) for at, field in enumerate(self.fields))
         self._member_forms = [int if field.kind in _NUMBERS else find_form(field.kind) for field in self.fields]
         self._template = _build_template(self.fields)
-        self._key_struct = self._build_key_struct()
-        self._check_texts, self._check_values = build_text_check(self._key_struct), build_value_check(self._key_struct)
-        self._check_forms = build_form_check(self._key_struct)
+        # Strict, or a moment might be a number of seconds in digits; but a whole number is one.
+        self._conversions = [(self._hints[field.column], field.kind not in _NUMBERS) for field in self.fields]
+        self._has_checks = any(field.kind in _CHECKED for field in self.fields)
 
-    def _build_key_struct(self) -> type[Record]:
+    @cached_property
+    def _key_struct(self) -> type[Record]:
         """Return a record with the identity's fields alone, by which their rules are checked."""
         members = [(column, self._hints[column]) for column in self.columns]
         names = dict(zip(self.columns, self.names, strict=True))
@@ -108,6 +111,8 @@ class Identity:
 
     def key_of(self, record: Record) -> bytes:
         """Return the Kafka key of a record: the text of its identity."""
+        if self.is_single:
+            return self._text_form(self.of(record)).encode()
         return self.text_of(self.of(record)).encode()
 
     def text_of(self, record_id: Any) -> str:
@@ -144,7 +149,7 @@ class Identity:
         Raises `ValueError` if a value breaks a rule of the record.
         """
         if self.is_single:
-            return self.of_members({self.names[0]: text})
+            return self.of_members({self.names[0]: text}) if self._has_checks else self._convert(0, text)
         try:
             members = parse_json(text)
         except ValueError as error:
@@ -160,23 +165,30 @@ class Identity:
         """
         if members.keys() != set(self.names):
             raise ValueError(f"expected {self.described}")
-        values = [self._convert(field, members[field.name]) for field in self.fields]
-        key = self._key_struct(**dict(zip(self.columns, values, strict=True)))
-        broken = self._check_texts(key) + self._check_values(key, _NEVER)
-        if self._check_forms is not None:
-            broken += self._check_forms(members)
-        if broken:
-            raise ValueError("; ".join(dict.fromkeys(map(str, broken))))
+        values = [self._convert(at, members[name]) for at, name in enumerate(self.names)]
+        if self._has_checks:
+            self._validate(values, members)
         return self.of_values(values)
 
-    def _convert(self, field: Field, value: Any) -> Any:
-        is_text = isinstance(value, str | UUID)
+    def _validate(self, values: list[Any], members: Mapping[str, Any]) -> None:
+        """Raise `ValueError` with the rules of the record that msgspec lacks and the identity breaks."""
+        struct = self._key_struct
+        key, check_forms = struct(**dict(zip(self.columns, values, strict=True))), build_form_check(struct)
+        broken = build_text_check(struct)(key) + build_value_check(struct)(key, _NEVER)
+        if check_forms is not None:
+            broken += check_forms(members)
+        if broken:
+            raise ValueError("; ".join(dict.fromkeys(map(str, broken))))
+
+    def _convert(self, at: int, value: Any) -> Any:
+        """Return a decoded value as that of the field number `at`."""
+        hint, is_strict = self._conversions[at]
         try:
-            if is_text:  # strict, or a moment may also be a number of seconds in digits
-                return msgspec.convert(str(value), self._hints[field.column], strict=field.kind not in _NUMBERS)
-            return msgspec.convert(value, self._hints[field.column])
+            if isinstance(value, str | UUID):
+                return msgspec.convert(str(value), hint, strict=is_strict)
+            return msgspec.convert(value, hint)
         except msgspec.ValidationError as error:
-            raise ValueError(str(error) if self.is_single else f"{field.name}: {error}") from None
+            raise ValueError(str(error) if self.is_single else f"{self.names[at]}: {error}") from None
 
     def _find_max_bytes(self, field: Field) -> int:
         """Return the size of the largest value of a key field. Raises `TypeError` if the field cannot be a key."""

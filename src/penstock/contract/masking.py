@@ -3,12 +3,14 @@
 Only fields that the contract knows and does not mark as personal are shown. Unknown fields are hidden too.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from penstock.contract.fields import fields
 from penstock.contract.identity import identity_of
 from penstock.contract.record import Arrival, Record
+from penstock.contract.table import Table
 
 MASK = "•••"
 _DEEPEST = 100
@@ -27,9 +29,21 @@ def shown_names(record: type[Record]) -> frozenset[str]:
 
 def mask_personal(value: Any, record: type[Record]) -> Any:
     """Return `value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
-    if not isinstance(value, dict):
-        return _mask_leaves(value)
-    shown = shown_names(record)
+    return _mask_members(value, shown_names(record)) if isinstance(value, dict) else _mask_leaves(value)
+
+
+def mask_row(columns: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """Return the columns of a row with what may be personal hidden; a column derived from a KEY field, if that is."""
+    derived = {column.column for column in table.derived if not table.identity.fields[column.source].personal}
+    return _mask_members(columns, shown_names(table.row) | derived)
+
+
+def has_personal_key(record: type[Record]) -> bool:
+    """Return whether a record's identity says something about a person."""
+    return any(field.personal for field in identity_of(record).fields)
+
+
+def _mask_members(value: Mapping[str, Any], shown: frozenset[str]) -> dict[str, Any]:
     return {
         name: member if name in shown and not isinstance(member, dict | list) else _mask_leaves(member)
         for name, member in value.items()
@@ -38,12 +52,11 @@ def mask_personal(value: Any, record: type[Record]) -> Any:
 
 def shows_key(key: bytes, record: type[Record]) -> bool:
     """Return whether a Kafka key may be shown: it is a record's key, and no field of the key is personal."""
-    identity = identity_of(record)
     try:
-        identity.of_text(key.decode())
+        identity_of(record).of_text(key.decode())
     except ValueError:
         return False
-    return not any(field.personal for field in identity.fields)
+    return not has_personal_key(record)
 
 
 def hidden_bytes(count: int) -> str:

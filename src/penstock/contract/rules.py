@@ -21,7 +21,7 @@ from msgspec import inspect
 
 from penstock.contract.fields import TIMESTAMP, Field, fields, to_epoch_ms
 from penstock.contract.record import Record
-from penstock.contract.value_rules import ValueRules, describe_symbols, rules_of
+from penstock.contract.value_rules import ValueRules, check_decimals_of_key, describe_symbols, rules_of
 from penstock.contract.violation import Rule, Violation
 
 MAX_VALUE_BYTES = 1_000_000
@@ -246,6 +246,12 @@ def build_form_check(record: type[Record]) -> FormCheck | None:
         return [Violation(name, *wrong) for name, wrong in found if wrong is not None]
 
     return check
+
+
+def has_forms_of_keys_only(record: type[Record]) -> bool:
+    """Return whether only the decimals of moments in keys have a form that is checked."""
+    forms = {described.rules.form for described in _describe_fields(record)}
+    return forms <= {None, check_decimals_of_key}
 
 
 DateCheck = ValueCheck

@@ -47,7 +47,7 @@ def rules_of(field: Field, kind: inspect.Type) -> ValueRules:
     if field.kind is DURATION:
         return ValueRules(_check_duration, _check_fraction)
     if field.kind is TIMESTAMP and field.key:
-        return ValueRules(_check_milliseconds, _check_decimals_of_key)
+        return ValueRules(_check_key_moment, check_decimals_of_key)
     if field.kind is DATE and field.past:
         return ValueRules(_check_day)
     has_open_side = field.kind is BIGINT and isinstance(kind, inspect.IntType) and _is_open(kind)
@@ -103,11 +103,14 @@ def _check_fraction(value: str | float) -> Broken | None:
 _NO_KEY = Rule.FORMAT, "is finer than milliseconds, which a key cannot be: Cassandra keeps no more"
 
 
-def _check_milliseconds(value: datetime, _latest: datetime) -> Broken | None:
+def _check_key_moment(value: datetime, _latest: datetime) -> Broken | None:
+    if value.tzinfo is None:  # its text would be that of another moment on each machine
+        return Rule.FORMAT, "has no time zone"
     return _NO_KEY if value.microsecond % 1000 else None
 
 
-def _check_decimals_of_key(value: str | float) -> Broken | None:
+def check_decimals_of_key(value: str | float) -> Broken | None:
+    """Return the rule that the text of a moment breaks. Only beyond microseconds does its value not show it."""
     return _NO_KEY if isinstance(value, str) and _BELOW_MS.search(value) else None
 
 

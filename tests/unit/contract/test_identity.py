@@ -15,7 +15,7 @@ from msgspec import Meta
 from penstock.codec.records import Decoder
 from penstock.contract.identity import identity_of
 from penstock.contract.record import KEY, Arrival, Digits, Record
-from penstock.contract.rules import latest_past, validate_record
+from penstock.contract.rules import build_value_check, latest_past, validate_record
 from penstock.contract.violation import Rule, Violation
 from penstock.pipelines.users import User
 from tests.unit.fakes import FakeSchemas
@@ -290,3 +290,9 @@ def test_a_moment_that_a_key_cannot_be_is_a_violation(text, is_key):
             Violation("at", Rule.FORMAT, "is finer than milliseconds, which a key cannot be: Cassandra keeps no more")
         ]
         assert decoded.rules == ("at:format",)
+
+
+def test_a_key_without_a_zone_is_a_violation():
+    """Constructing a record does not check it; its text would depend on the machine's zone."""
+    naive = msgspec.structs.replace(SAMPLE, at=NOON.replace(tzinfo=None))
+    assert build_value_check(Sample)(naive, latest_past()) == [Violation("at", Rule.FORMAT, "has no time zone")]

@@ -1,4 +1,5 @@
 import functools
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from penstock.contract.record import KEY, Record
 from penstock.errors import SourceRefused
 from penstock.pipelines.definition import Pipeline
 from penstock.pipelines.mapping import Mapper
+from tests.unit.keyed import SAMPLES, Sample
 
 
 class Person(Record, frozen=True, kw_only=True):
@@ -42,6 +44,17 @@ def test_a_valid_entry_becomes_key_and_value():
     assert (key, msgspec.json.decode(value[5:])["city"]) == (b"a", "Malmö")
     key, value = mapped(from_source, changes={"city": "Lund"})
     assert msgspec.json.decode(value[5:])["city"] == "Lund"
+
+
+def test_a_record_of_several_key_fields_is_keyed_by_all_of_them():
+    """In one text, however the API writes the moment; one that a key cannot keep is the entry's fault."""
+    mapper = Mapper(replace(SAMPLES, from_source=dict), build_serializer(Sample, "json", 1))
+    entry = {"sensor": "a", "at": "2026-01-31T14:00:00.5+02:00", "celsius": 1.5}
+    key, value = mapper.outgoing(entry)
+    assert key == b'{"at":"2026-01-31T12:00:00.500Z","sensor":"a"}'
+    assert msgspec.json.decode(value[5:], type=Sample) == msgspec.convert(entry, Sample)
+    fault = mapper.outgoing(entry | {"at": "2026-01-31T12:00:00.0005Z"})
+    assert (fault.stage, fault.rules) == (Stage.PRODUCE, ("at:format",))
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Held:
             ]
         if query.startswith("DESCRIBE"):
             return [{"create_statement": "CREATE TABLE"}]
-        if " = %s" in query:
+        if " = ?" in query:
             return [row for row in self.rows if row["id"] == values[0]]
         behind = re.search(r"> (-?\d+)", query)
         limit = int(query.rpartition("LIMIT ")[2])
@@ -188,7 +188,7 @@ def test_names_are_quoted_where_necessary(settings):
     asked = 'SELECT "order", unit_price, "soldBy", "odd""", token("order") AS row_position FROM "Lab"."table" LIMIT 51'
     assert session.executed[-1][0] == asked
     assert table.read_row("o").columns == row
-    assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = %s')
+    assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = ?')
 
 
 def test_values_of_the_other_types_are_those_of_messages(settings):

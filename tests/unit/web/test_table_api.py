@@ -26,7 +26,7 @@ class FakeTable:
         self.name = "k.t"
 
     def read_page(self, after, rows):
-        return Page(list(COLUMNS), [COLUMNS], "12", 0.5)
+        return Page(list(COLUMNS), [COLUMNS], [str(COLUMNS["id"])], "12", 0.5)
 
     def read_row(self, text):
         if text != str(COLUMNS["id"]):
@@ -54,7 +54,8 @@ def client(monkeypatch, noted):
 def test_personal_data_are_hidden(client, noted):
     """In pages and in single rows; also what the contract does not know."""
     shown = {**COLUMNS, "id": str(COLUMNS["id"]), "first_name": "•••", "odd": "•••"}
-    assert client.get("/table/rows").json() == {"columns": list(COLUMNS), "rows": [shown], "next": "12", "passed": 0.5}
+    page = {"columns": list(COLUMNS), "rows": [shown], "ids": [shown["id"]], "next": "12", "passed": 0.5}
+    assert client.get("/table/rows").json() == page
     assert client.get(f"/table/rows/{COLUMNS['id']}").json()["columns"] == shown
     assert noted == []
 
@@ -83,7 +84,7 @@ def test_a_page_has_a_limited_size(client, size):
 
 def test_a_page_is_masked_only_if_requested():
     """It is the same page otherwise."""
-    page = Page(list(COLUMNS), [COLUMNS], None, 1.0)
+    page = Page(list(COLUMNS), [COLUMNS], [str(COLUMNS["id"])], None, 1.0)
     context = SimpleNamespace(pipeline=PIPELINE)
     assert mask_page(page, context, masks=False) is page
     assert mask_page(page, context, masks=True).rows[0]["first_name"] == "•••"

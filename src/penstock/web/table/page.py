@@ -1,5 +1,7 @@
 """The Cassandra table: rows, paged in token order; the nodes; the definition. A row's page has its trace."""
 
+import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -7,7 +9,7 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from penstock import remedies
-from penstock.contract.identity import identity_of
+from penstock.contract.identity import Identity, identity_of
 from penstock.contract.masking import MASK
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
@@ -32,7 +34,7 @@ def register(context: AppContext) -> None:
 
     @page(context, "/table", "Table")
     async def shown(visit: PageContext) -> None:
-        _add_search()
+        _add_search(identity_of(context.pipeline.record))
         _add_nodes(visit, kept)
         elements.add_heading("Rows")
         await fill_section(ui.element("div"), _load_rows(visit))
@@ -40,15 +42,36 @@ def register(context: AppContext) -> None:
         add_deferred("Loading …", lambda: _load_definition(visit))
 
 
-def _add_search() -> None:
+def _add_search(identity: Identity) -> None:
+    """Add the search: an input for each field of an id. The first one takes a whole id too."""
+
     def find() -> None:
-        if text := str(field.value or "").strip():
-            ui.navigate.to(f"/table/rows/{quote(text, safe='')}")
+        text = build_id_text(identity, [str(field.value or "").strip() for field in inputs])
+        if text is None:
+            ui.notify(f"Enter {' and '.join(identity.names)}.", type="warning")
+        elif text:
+            ui.navigate.to(row_path(text))
 
     with ui.element("div").classes("row-bar"):
-        field = ui.input("Record id").props("outlined dense clearable").classes("id-field")
-        field.on("keydown.enter", find)
+        inputs = [ui.input(label) for label in (["Record id"] if identity.is_single else identity.names)]
+        for field in inputs:
+            field.props("outlined dense clearable").classes("id-field").on("keydown.enter", find)
         ui.button("Show row and trace", on_click=find).props("no-caps")
+
+
+def build_id_text(identity: Identity, values: Sequence[str]) -> str | None:
+    """Return the text of an id that was entered field by field; empty if nothing was, None if a field lacks."""
+    entered = [value for value in values if value]
+    if identity.is_single or not entered or (entered == [values[0]] and values[0].startswith("{")):
+        return "".join(entered)
+    if len(entered) < len(values):
+        return None
+    return json.dumps(dict(zip(identity.names, values, strict=True)), ensure_ascii=False)
+
+
+def row_path(record_id: str) -> str:
+    """Return the path of a row's page."""
+    return f"/table/rows/{quote(record_id, safe='')}"
 
 
 def _add_nodes(visit: PageContext, kept: QueryCache[Nodes]) -> None:
@@ -157,7 +180,10 @@ def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> N
     _add_paging(rows_page, after, count)
     names = _order_columns(visit, rows_page.columns)
     heads = [names[0], *(["record in Kafka"] if _has_position(rows_page) else []), *names[1:]]
-    rows = [_render_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
+    rows = [
+        _render_row(visit, record_id, columns, names, with_place=_has_position(rows_page))
+        for record_id, columns in zip(rows_page.ids, rows_page.rows, strict=True)
+    ]
     name = visit.context.pipeline.table
     hides = "; personal data is hidden" if visit.masks else ""
     elements.add_table(f"{len(rows)} rows of {name}, in token order{hides}", heads, rows).classes("rows")
@@ -189,14 +215,16 @@ def _order_columns(visit: PageContext, columns: list[str]) -> list[str]:
 
     The position is shown in a column of its own.
     """
-    key = identity_of(visit.context.pipeline.stored).columns[0]
-    first = [name for name in (key, "ingested_at") if name in columns]
+    key = identity_of(visit.context.pipeline.stored).columns
+    first = [name for name in (*key, "ingested_at") if name in columns]
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 
 
-def _render_row(visit: PageContext, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
-    key = columns[names[0]]
-    linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
+def _render_row(
+    visit: PageContext, record_id: str, columns: dict[str, Any], names: list[str], *, with_place: bool
+) -> list[str]:
+    key = row.value_html(columns[names[0]])
+    linked = key if record_id == MASK else f'<a href="{escape(row_path(record_id))}">{key}</a>'
     position = [row.message_link(visit.context.pipeline.topic, columns)] if with_place else []
     return [linked, *position, *(row.value_html(columns[name]) for name in names[1:])]
 

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from penstock import remedies
-from penstock.contract.masking import MASK, mask_personal
+from penstock.contract.masking import MASK
 from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
 from penstock.web import elements
@@ -15,7 +15,7 @@ from penstock.web.app_context import AppContext
 from penstock.web.components import Draw, add_deferred, fill_section
 from penstock.web.elements import format_duration, format_number, moment_html, state_html
 from penstock.web.page_layout import PageContext, page
-from penstock.web.table.api import SEARCH_S, RecordPassages, open_table, search_topic, trace_row
+from penstock.web.table.api import SEARCH_S, RecordPassages, mask_columns, open_table, search_topic, trace_row
 from penstock.web.table.table_reader import TableRow
 
 _PROGRESS_S = 0.5
@@ -29,7 +29,7 @@ _STATES = {
 def register(context: AppContext) -> None:
     """Serve the page."""
 
-    @page(context, "/table/rows/{record_id}", "Row")
+    @page(context, "/table/rows/{record_id:path}", "Row")
     async def shown(visit: PageContext) -> None:
         record_id = visit.path["record_id"]
         with ui.element("div").classes("row-bar"):
@@ -55,7 +55,7 @@ async def _show_row(visit: PageContext, record_id: str) -> bool:
 
 
 def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
-    columns = mask_personal(stored_row.columns, visit.context.pipeline.stored) if visit.masks else stored_row.columns
+    columns = mask_columns(stored_row.columns, visit.context) if visit.masks else stored_row.columns
     pairs = [(name, value_html(value)) for name, value in columns.items()]
     pairs.append(("record in Kafka", message_link(visit.context.pipeline.topic, stored_row.columns)))
     if stored_row.written_us is not None:
