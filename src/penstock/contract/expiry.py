@@ -103,13 +103,15 @@ def _find_field(struct: type[Record], name: str) -> Field:
         raise ValueError(f"{struct.__name__} has no field {name!r}: {others}")
     if field.key:
         raise ValueError(f"{name!r} is part of the key, by which rows do not expire: {others}")
+    if field.personal:
+        raise ValueError(f"{name!r} is PERSONAL, and pages show when a row expires: remove that mark, or {others}")
     if not _is_fit(field):
         raise TypeError(f"{name!r} is neither a datetime nor a timedelta: {others}")
     return field
 
 
 def _is_fit(field: Field) -> bool:
-    return not field.key and any(field.kind is kind for kind in _KINDS)
+    return not (field.key or field.personal) and any(field.kind is kind for kind in _KINDS)
 
 
 def expiry_of(row: type[Record], ttl: Ttl | None) -> Expiry | None:

@@ -14,7 +14,7 @@ from penstock.contract import cql
 from penstock.contract.evolution import ChangeKind
 from penstock.contract.expiry import MAX_TTL_S, NEVER_MS, compute_ttl_s, expiry_of
 from penstock.contract.fields import to_epoch_ms
-from penstock.contract.record import KEY, Record
+from penstock.contract.record import KEY, PERSONAL, Record
 from penstock.contract.table import build_table
 from penstock.contract.ttl_change import compare_ttl
 from penstock.pipelines.identity import contract_digest
@@ -33,6 +33,13 @@ class Key(Record, frozen=True, kw_only=True):
 
     at: Annotated[datetime, Meta(tz=True, extra=KEY)]
     name: str
+
+
+class Birth(Record, frozen=True, kw_only=True):
+    """A record of which only a moment that is personal could be an expiry."""
+
+    id: Annotated[int, Meta(extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True, extra=PERSONAL)]
 
 
 class Other(Record, frozen=True, kw_only=True):
@@ -77,6 +84,12 @@ def test_a_moment_of_the_key_is_no_expiry():
     assert problem == (
         "ttl: 'at' is part of the key, by which rows do not expire: write a timedelta, such as `timedelta(days=30)`"
     )
+
+
+def test_personal_data_is_no_expiry():
+    """Commands and pages show when a row expires, to whom they hide its field."""
+    (problem,) = problems_of("at", record=Birth)
+    assert problem.startswith("ttl: 'at' is PERSONAL, and pages show when a row expires: remove that mark, or write a ")
 
 
 def test_record_and_row_of_a_transform_have_the_field():
