@@ -1,7 +1,9 @@
 """Rows that expire by a field of their record: absences that are excused and counted apart, losses that are not."""
 
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +20,7 @@ from tests.unit.fakes import FakeSchemas
 from tests.unit.reconcile.facts import STORED_MS, Evidence, Facts, line, record, row
 from tests.unit.reconcile.test_trace import FakeVersions
 from tests.unit.records import READINGS, Session
+from tests.unit.strategies import few_examples
 
 NOW_MS = STORED_MS
 PAST, FUTURE = {"expired_from_ms": NOW_MS}, {"expired_from_ms": NOW_MS + 1}
@@ -120,6 +123,35 @@ def test_the_own_expiry_and_the_ttl_of_the_table_excuse_side_by_side(facts):
     facts.records = [record(0, 0, "old"), record(0, 1, "past", **PAST), record(0, 2, "lost")]
     facts.lines = [line(0, 0, 1, stored_at_ms=5), line(0, 1, 3)]
     assert outcomes(facts) == ({"expired": 2, "missing": 1}, [(2, "lost")])
+
+
+VERSIONS = {"past": PAST, "future": FUTURE, "never": {}, "tombstone": {"is_deletion": True}}
+
+
+@few_examples
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(sorted(VERSIONS))), min_size=1, max_size=10),
+    st.sets(st.sampled_from("abc")),
+)
+def test_exactly_the_versions_of_lost_rows_are_missing(versions, lost):
+    """Whatever happened to an id before. Only what has expired by its own time is excused beside a lost row."""
+    with tempfile.TemporaryDirectory() as home:
+        facts = Facts(Path(home), evidence=Evidence(now_ms=NOW_MS))
+        facts.records = [record(0, at, name, **VERSIONS[kind]) for at, (name, kind) in enumerate(versions)]
+        deleted = sum(kind == "tombstone" for _, kind in versions)
+        facts.lines = [line(0, 0, len(versions), deleted=deleted)]
+        newest = {name: (at, kind) for at, (name, kind) in enumerate(versions)}
+        rows = {name: at for name, (at, kind) in newest.items() if kind in ("future", "never")}
+        facts.table = [row(name, 0, at) for name, at in rows.items() if name not in lost]
+        counts, missing = outcomes(facts)
+    deleted_until = {name: at for at, (name, kind) in enumerate(versions) if kind == "tombstone"}
+    expected = [
+        (at, name)
+        for at, (name, kind) in enumerate(versions)
+        if name in lost & rows.keys() and kind in ("future", "never") and at > deleted_until.get(name, -1)
+    ]
+    assert missing == expected
+    assert counts.get("deleted", 0) == deleted
 
 
 @given(st.integers(0, 2**42), st.integers(-(10**9), 10**12))
