@@ -140,7 +140,9 @@ class Identity:
         """Return the texts of many identities whose values are given as text, a column for each field as declared."""
         if self.is_single:
             return list(columns[0])
-        quoted = (_quote_texts(columns[at]) if self.fields[at].kind in _TEXTS else columns[at] for _, at in self._members)
+        quoted = (
+            _quote_texts(columns[at]) if self.fields[at].kind in _TEXTS else columns[at] for _, at in self._members
+        )
         return list(map(self._template.__mod__, zip(*quoted, strict=True)))
 
     def of_text(self, text: str) -> Any:
@@ -157,6 +159,13 @@ class Identity:
         if not isinstance(members, dict):
             raise ValueError(f"expected {self.described}")  # noqa: TRY004  a value error
         return self.of_members(members)
+
+    def normalize_text(self, text: str) -> str:
+        """Return the one text of the identity that a text represents; a text that represents none as it is."""
+        try:
+            return self.text_of(self.of_text(text))
+        except ValueError:
+            return text
 
     def of_members(self, members: Mapping[str, Any]) -> Any:
         """Return the identity in decoded values, JSON or Avro, by their names in messages: exactly those of its fields.

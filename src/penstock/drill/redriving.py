@@ -10,6 +10,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.contract import cql
+from penstock.contract.fields import fields
 from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import index_first_copies
@@ -20,7 +21,7 @@ from penstock.dead_letters.topic import read_dead_letters
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
 from penstock.drill.target import Target
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UsageError
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 
@@ -38,6 +39,7 @@ def redrive_versions(target: Target) -> Iterator[None]:
 
     A redrive that ignored the order would overwrite the newer versions.
     """
+    _check_record(target.pipeline.record)
     users = list(islice(load.Direct(target, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
     _send_versions(target, users, nationality=_OLD, email="invalid")
@@ -53,6 +55,15 @@ def redrive_versions(target: Target) -> Iterator[None]:
     _check_rows(target, [*alone, *replaced], _OLD)
     target.say(f"{NAME}: {4 * EACH} users have the expected version")
     yield
+
+
+def _check_record(record: type[Record]) -> None:
+    """Raise `UsageError` unless records have the fields that this drill sets."""
+    if missing := {"nationality", "email"} - {field.column for field in fields(record)}:
+        raise UsageError(
+            f"{NAME} changes users, and {record.__name__} has no {', '.join(sorted(missing))}",
+            hint="run it with the pipeline of the users",
+        )
 
 
 def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:

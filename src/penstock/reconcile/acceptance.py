@@ -1,13 +1,14 @@
 """Accept differences that `verify` currently reports. They are stored with user, time and reason."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cassandra.cluster import Session
 
 from penstock import pipelines, remedies
 from penstock.config import Settings
+from penstock.contract.identity import identity_of
 from penstock.errors import UsageError
 from penstock.log import get_logger
 from penstock.reconcile import verify
@@ -45,7 +46,12 @@ class DifferenceSelection:
 
 
 def find_differences(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
-    """Return the current differences that match. Raises `UsageError` if none match, or too many exist."""
+    """Return the current differences that match. Raises `UsageError` if none match, or too many exist.
+
+    The selected ids may be in any form that identifies a record.
+    """
+    identity = identity_of(pipelines.of(settings).record)
+    selection = replace(selection, ids=[*selection.ids, *map(identity.normalize_text, selection.ids)])
     differences, count = verify.list_differences(settings, session)
     if count > len(differences):
         raise UsageError(

@@ -159,9 +159,8 @@ class Auditor:
 
     def _read_ids(self, records: list[Record | Fault]) -> list[str | None]:
         """Return the id of each record, None if it cannot be decoded."""
-        ids = iter(
-            self._identity.texts_of([self._identity.of(item) for item in records if not isinstance(item, Fault)])
-        )
+        valid = [self._identity.of(record) for record in records if not isinstance(record, Fault)]
+        ids = iter(self._identity.texts_of(valid))
         return [None if isinstance(record, Fault) else next(ids) for record in records]
 
     def sent_of(self, message: Message) -> Sent:

@@ -93,7 +93,8 @@ class TableRows:
 
         starts_us = [self._topic.epoch_us + layout.shift_us for layout in self._topic.order.layouts]
         _, required, _ = cql.render_write_times(self._table)
-        offsets, written_us, sum_us, *nullable_us = list(zip(*page, strict=True))[self._offset_at :] if page else ((), (), ())
+        columns = list(zip(*page, strict=True))[self._offset_at :] if page else ((), (), ())
+        offsets, written_us, sum_us, *nullable_us = columns
         has_begun = max(starts_us) < _NO_TIME_US
         if self._pipeline.declared_order is not None or None in offsets or None in written_us or not has_begun:
             return [False] * len(page)

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cassandra.cluster import Session
 from confluent_kafka import Message

@@ -15,7 +15,7 @@ from penstock.contract.identity import Identity
 from penstock.contract.record import Record
 
 _JSON = msgspec.json.Encoder()
-_EPOCH, _MILLISECOND = datetime(1970, 1, 1), timedelta(milliseconds=1)  # noqa: DTZ001  as the driver reads it
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1), timedelta(milliseconds=1)
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 _AS_IN_MESSAGES = (Decimal, bytes, date, time, timedelta)
 
@@ -77,7 +77,7 @@ def _format_key_day(day: Date) -> str:
 
 
 def _format_key_moment(moment: datetime | int) -> str:
-    """Return the text of a moment in a key. The driver computes with floats: far from 1970, it is off by microseconds."""
+    """Return the text of a moment in a key. The driver computes with floats, so microseconds are rounded."""
     ms = moment if isinstance(moment, int) else round((moment - _EPOCH) / _MILLISECOND)
     seconds, rest_ms = divmod(ms, 1000)
     try:

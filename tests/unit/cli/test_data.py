@@ -15,22 +15,17 @@ from typer.testing import CliRunner
 from penstock import pipelines
 from penstock.cli import app
 from penstock.contract.record import KEY, Record
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UsageError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
+from tests.unit.keyed import SAMPLES
 from tests.unit.records import Scalars
 
 ID = "91c38129-e067-4af8-8705-7d8376747cef"
 POSITION = {"kafka_partition": 1, "kafka_offset": 3}
-ROW = {
-    "id": UUID(ID),
-    "first_name": "Åse",
-    "last_name": "Li",
-    "post_code": "0150",
-    "phone": None,
-    "nationality": "NO",
-} | POSITION
+NAMES = {"first_name": "Åse", "last_name": "Li"}
+ROW = {"id": UUID(ID)} | NAMES | {"post_code": "0150", "phone": None, "nationality": "NO"} | POSITION
 
 
 @pytest.fixture
@@ -55,15 +50,7 @@ def test_rows_shows_the_main_columns(table):
     result = run("rows", "--limit", "5")
     assert result.exit_code == 0
     heads, line = result.stdout.splitlines()
-    assert heads.split() == [
-        "id",
-        "first_name",
-        "last_name",
-        "post_code",
-        "nationality",
-        "kafka_partition",
-        "kafka_offset",
-    ]
+    assert heads.split() == ["id", *NAMES, "post_code", "nationality", *POSITION]
     assert line.split() == [ID, "Åse", "Li", "0150", "NO", "1", "3"]
     assert session.executed == [("SELECT * FROM spark_streams.created_users LIMIT 5", ())]
     assert session.cluster.is_shutdown
@@ -168,3 +155,27 @@ def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkey
     assert msgspec.json.decode(run("row", ID, "--json").stdout) == {"id": ID} | shown
     assert msgspec.json.decode(run("rows", "--json").stdout) == [{"id": ID} | shown]
     assert [line.split()[1] for line in run("row", ID).stdout.splitlines()] == ["value", ID, *shown.values()]
+
+
+def test_a_row_is_found_by_a_value_for_each_key_field(table, monkeypatch):
+    """In declared order, or by the JSON object that is the Kafka key; the whole primary key selects it."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: SAMPLES)
+    row = {"sensor": "s1", "at_day": Date(20484), "at": datetime(2026, 1, 31, 23), "celsius": 1.5}
+    at = datetime(2026, 1, 31, 23, tzinfo=UTC)
+    for words in (["s1", "2026-02-01T01:00:00+02:00"], ['{"at": "2026-01-31T23:00:00Z", "sensor": "s1"}']):
+        session = table(row)
+        shown = msgspec.json.decode(run("row", *words, "--json").stdout)
+        assert list(shown.items())[:2] == [("sensor", "s1"), ("at", "2026-01-31T23:00:00")]
+        query = "SELECT * FROM lab.samples WHERE sensor = ? AND at_day = ? AND at = ? LIMIT 1"
+        assert session.executed == [(query, ("s1", at.date(), at))]
+
+
+@pytest.mark.parametrize("command", ["row", "trace"])
+def test_an_id_of_too_few_fields_is_wrong_use(table, monkeypatch, command):
+    """The message has the fields, their types and an example."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: SAMPLES)
+    table()
+    result = run(command, "s1")
+    assert isinstance(result.exception, UsageError)
+    assert "expected sensor (text) and at (timestamp)" in result.exception.message
+    assert "./penstock row sensor-1 2026-01-31T12:00:00.000Z" in str(result.exception.hint)

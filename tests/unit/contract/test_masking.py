@@ -1,10 +1,18 @@
 """Personal data are masked, and so are unknown fields."""
 
+from datetime import datetime
+from typing import Annotated
+
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 
-from penstock.contract.masking import MASK, mask_personal, shown_names
+from penstock.contract.masking import MASK, has_personal_key, mask_personal, mask_row, shown_names, shows_key
+from penstock.contract.primary_key import PrimaryKey, bucket, day_of
+from penstock.contract.record import KEY, PERSONAL, Record
+from penstock.contract.table import build_table
 from penstock.pipelines.users import User
+from tests.unit.keyed import Sample
 
 
 def test_personal_fields_are_masked():
@@ -54,3 +62,28 @@ def test_no_unknown_value_is_shown(value):
             assert result in (MASK, None)
 
     check(mask_personal(value, User))
+
+
+class Visit(Record, frozen=True, kw_only=True):
+    """A key of several fields, one of which is personal."""
+
+    email: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY | PERSONAL)]
+    at: Annotated[datetime, Meta(tz=True, extra=KEY)]
+
+
+def test_a_key_of_several_fields_is_hidden_if_one_of_them_is_personal():
+    """Otherwise it is shown, in any form that is an id."""
+    sample = b'{"sensor": "s1", "at": "2026-01-31T12:00:00Z"}'
+    assert shows_key(sample, Sample)
+    assert not shows_key(sample, Visit)
+    assert not shows_key(b'{"email":"ada@x","at":"2026-01-31T12:00:00Z"}', Visit)
+    assert not shows_key(b'{"sensor":"s1"}', Sample)
+    assert (has_personal_key(Visit), has_personal_key(Sample)) == (True, False)
+
+
+def test_columns_derived_from_personal_fields_are_hidden():
+    """Those derived from others are shown, though they are no fields of the record."""
+    key = PrimaryKey(partition=("email", bucket("email", 16), day_of("at")), clustering=("at",))
+    row = {"email": "ada@x", "email_bucket": 3, "at_day": "2026-01-31", "at": "2026-01-31", "odd": 1, "kafka_offset": 5}
+    masked = mask_row(row, build_table("lab", "visits", Visit, key))
+    assert masked == row | {"email": MASK, "email_bucket": MASK, "odd": MASK}

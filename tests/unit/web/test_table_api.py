@@ -1,6 +1,7 @@
 """What the API shows of rows, and what it hides."""
 
 from types import SimpleNamespace
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,7 @@ from penstock.pipelines.users import PIPELINE
 from penstock.web.api import handle_error
 from penstock.web.schemas import api as schemas
 from penstock.web.table import api as table
-from penstock.web.table.api import mask_page
+from penstock.web.table.api import RecordPassages, mask_page
 from penstock.web.table.table_reader import Page, TableRow
 
 COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_offset": 3, "odd": "secret"}
@@ -68,6 +69,17 @@ def test_personal_data_are_shown_on_request(client, noted):
         ("personal_data", "/table/rows", "shown"),
         ("personal_data", f"/table/rows/{COLUMNS['id']}", "shown"),
     ]
+
+
+@pytest.mark.parametrize("path", ["/table/rows/", "/trace/"])
+def test_an_id_may_have_any_character(client, monkeypatch, path):
+    """Slashes too, in a path in which they are quoted."""
+    asked = []
+    monkeypatch.setattr(FakeTable, "read_row", lambda _self, text: asked.append(text) or TableRow(text, COLUMNS, 5))
+    monkeypatch.setattr(table, "trace_row", lambda _context, text: asked.append(text) or RecordPassages(text, [], True))
+    text = '{"sensor":"a/b?#+ %","at":"2026-01-31T12:00:00.000Z"}'
+    assert client.get(path + quote(text, safe="")).status_code == 200
+    assert asked == [text]
 
 
 def test_an_id_without_a_row_is_not_found(client):

@@ -43,12 +43,13 @@ class Paging:
             return [Piece()]
         if match := _TOKEN.fullmatch(after):
             return list(self._split_at_token(after, int(match["token"]), int(match["skipped"] or 0)))
+        if not self._table.clustering:
+            raise _build_error(after)
         try:
-            if not self._table.clustering:
-                raise ValueError("no token")
-            return list(self._split_at_id(self._identity.of_text(after)))
+            record_id = self._identity.of_text(after)
         except ValueError:
             raise _build_error(after) from None
+        return list(self._split_at_id(record_id))
 
     def render(self, last_id: str, tokens: Sequence[int], pieces: Sequence[Piece]) -> str:
         """Return the position after a page, given its last id, its tokens, and the parts that it was read from."""

@@ -10,6 +10,7 @@ from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Position
 from penstock.contract.fault import Fault
+from penstock.contract.identity import identity_of
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.web import elements
@@ -173,14 +174,19 @@ class _Compose:
 
             def deliver() -> Position:
                 key, value = message_draft.encode_record(context.settings, context.pipeline, context.registry, result)  # type: ignore[arg-type]
-                return message_draft.deliver_message(
-                    context.settings, self._topic, (self._key.value or "").encode() or key, value
-                )
+                return message_draft.deliver_message(context.settings, self._topic, self._encode_key() or key, value)
 
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
+    def _encode_key(self) -> bytes | None:
+        """Return the typed key; in the pipeline's topic an id in the form in which the producer writes it."""
+        text = self._key.value or ""
+        if self._is_pipeline:
+            text = identity_of(self._visit.context.pipeline.record).normalize_text(text)
+        return text.encode() or None
+
     async def _send_as_typed(self) -> None:
-        key = (self._key.value or "").encode() or None
+        key = self._encode_key() if self._is_null.value else (self._key.value or "").encode() or None
         value = None if self._is_null.value else (self._value.value or "").encode()
         if self._is_pipeline and value is None and not await self._confirm_deletion(key):
             return

@@ -147,7 +147,9 @@ class Walk:
 
 
 class MessageSearch:
-    """Decides whether a message matches. While personal data is hidden, only displayed content is searched.
+    """Decides whether a message matches. An id may be typed in another form than that of the keys.
+
+    While personal data is hidden, only displayed content is searched.
 
     Otherwise a user who may not see personal data could recover it by searching character by character.
     """
@@ -155,6 +157,7 @@ class MessageSearch:
     def __init__(self, question: MessageQuery, renderer: MessageRenderer) -> None:
         self._question = question
         self._renderer = renderer
+        self._keys = {text.encode() for text in (question.key, renderer.normalize_key(question.key))}
         self._text = question.text.casefold()
         self._path = question.field.split(".")
 
@@ -166,8 +169,8 @@ class MessageSearch:
         if not self._question.key:
             return True
         if self._renderer.masks:
-            return self._renderer.get_searchable(message)[0] == self._question.key
-        return (message.key() or b"") == self._question.key.encode()
+            return self._renderer.get_searchable(message)[0].encode() in self._keys
+        return (message.key() or b"") in self._keys
 
     def _has_text(self, message: Message) -> bool:
         if not self._text:
