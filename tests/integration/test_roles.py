@@ -130,7 +130,7 @@ def test_missing_tables_are_named_and_existing_ones_used(admin: Session, app: Se
         with lease.hold_lease(lease.Lease(own, "shared", "checkpoint"), wait_s=0):
             epoch_us = ledger.begin_generation(own, "shared", pipeline.topic, "id-1")
             RowWriter(own, pipeline.build_table("shared"), epoch_us=epoch_us, concurrency=1).write(Decoded())
-        assert cassandra.find_missing_columns(own, app, pipeline) == []
+        assert cassandra.find_table_problems(own, app, pipeline) == []
 
 
 def test_a_missing_permission_is_named(admin: Session, app: Settings) -> None:

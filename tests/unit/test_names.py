@@ -15,7 +15,7 @@ from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.contract import cql
 from penstock.contract.batch import Decoded, Deletion, summarize_batch
-from penstock.contract.evolution import Table, compare_schemas, compare_table
+from penstock.contract.evolution import compare_schemas
 from penstock.contract.fault import Fault
 from penstock.contract.fields import fields
 from penstock.contract.identity import identity_of
@@ -24,6 +24,7 @@ from penstock.contract.record import KEY, PAST, PERSONAL, Record
 from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
 from penstock.contract.table import build_table
+from penstock.contract.table_evolution import TableDefinition, compare_table
 from penstock.dead_letters.repair import assignments
 from penstock.pipeline.message_draft import build_template
 from penstock.pipelines.validate import find_problems
@@ -151,7 +152,7 @@ def test_messages_are_written_and_repaired_by_their_own_names():
 
 def test_a_table_is_compared_by_columns_and_a_schema_by_messages():
     """A record that is only renamed changes no table, and its schema is another."""
-    table = Table(TABLE.columns, ("order_id",))
+    table = TableDefinition(TABLE.columns, ("order_id",))
     assert compare_table(table, TABLE) == []
     plain = msgspec.defstruct("Item", [(field.column, str) for field in fields(Item)], bases=(Record,), kw_only=True)
     assert {change.field for change in compare_schemas(json_schema(plain), json_schema(Item))} >= {

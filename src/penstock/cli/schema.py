@@ -12,7 +12,8 @@ from penstock.stack.layout import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-    from penstock.contract.evolution import Change, Table
+    from penstock.contract.evolution import Change
+    from penstock.contract.table_evolution import TableDefinition
     from penstock.pipelines import Pipeline
 
 
@@ -135,14 +136,14 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         print_progress("\n".join(format_plan(planned)))
         typer.confirm("Apply this plan?", abort=True, err=True)
     _apply_plan(settings, planned)
-    print_progress("the running job still uses the old schema: ./penstock restart spark-job")
+    print_progress(f"applied; next: {_describe_next_steps(planned)}")
 
 
 def make_plan(settings: "Settings") -> SchemaPlan:
     """Compute the changes of the configured pipeline. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
-    from penstock.contract import cql, evolution
+    from penstock.contract import cql, table_evolution
     from penstock.contract.ttl_change import compare_ttl
     from penstock.sink import cassandra
 
@@ -163,29 +164,31 @@ def make_plan(settings: "Settings") -> SchemaPlan:
             *_render_statements(settings, pipeline, table),
             *([cql.render_set_ttl(declared)] if ttl_change else []),
         ],
-        columns=[*evolution.compare_table(table, declared), *([ttl_change] if ttl_change else [])],
-        left_alone=evolution.find_unmanaged_columns(table, declared),
+        columns=[*table_evolution.compare_table(table, declared), *([ttl_change] if ttl_change else [])],
+        left_alone=table_evolution.find_unmanaged_columns(table, declared),
         unmanaged_ttl_s=ttl[0] if ttl and declared.ttl_s is None else 0,
     )
 
 
-def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> list[str]:
-    """Return the CQL that creates the table or adds its missing columns."""
-    from penstock.contract import cql, evolution
-    from penstock.sink.cassandra import keyspace_of
+def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "TableDefinition") -> list[str]:
+    """Return the CQL that creates the table, or adds what its types and columns lack."""
+    from penstock.contract import cql, table_evolution
+    from penstock.sink.cassandra import declared_table, keyspace_of
 
-    keyspace = keyspace_of(settings, pipeline)
+    keyspace, declared = keyspace_of(settings, pipeline), declared_table(settings, pipeline)
+    members = table_evolution.find_missing_members(table, declared)
+    statements = [cql.render_add_member(keyspace, *member) for member in members]
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, cql.render_create_table(pipeline.build_table(keyspace))]
-    missing = evolution.find_missing_columns(table, pipeline.build_table(keyspace))
-    return [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+        return [make_keyspace, *statements, cql.render_create_table(declared)]
+    missing = table_evolution.find_missing_columns(table, declared)
+    return statements + [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 
 def format_plan(plan: SchemaPlan) -> list[str]:
     """Format the plan as lines."""
     lines = [f"subject {plan.subject}: {_describe_version(plan)}", *map(_describe_change, plan.schema)]
-    lines += [f"table {plan.table}", *(_describe_change(change) for change in plan.columns if _needs_words(change))]
+    lines += [f"table {plan.table}", *map(_describe_change, plan.columns)]
     lines += [f"  {statement}" for statement in plan.statements]
     lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
     if plan.unmanaged_ttl_s:
@@ -193,14 +196,16 @@ def format_plan(plan: SchemaPlan) -> list[str]:
         lines.append(f"  unmanaged default_time_to_live: {plan.unmanaged_ttl_s} s; to manage it, declare {declared}")
     if plan.refused:
         return [*lines, f"refused changes: {len(plan.refused)}; nothing will be applied"]
-    return [*lines, "nothing to do"] if plan.is_empty else lines
+    return [*lines, "nothing to do" if plan.is_empty else f"after that: {_describe_next_steps(plan)}"]
 
 
-def _needs_words(change: "Change") -> bool:
-    """Return whether a change of the table is shown as text: a new column is clear from its statement."""
-    from penstock.contract.evolution import ChangeKind
+def _describe_next_steps(plan: SchemaPlan) -> str:
+    """Return what to do once the plan is applied, in order."""
+    from penstock import remedies
 
-    return not change.allowed or change.kind == ChangeKind.TTL_CHANGED
+    restart = f"{remedies.restart('spark-job')} before the next run, because a running job reads with the older record"
+    is_filled = any(remedies.replay() in change.why for change in plan.columns)
+    return f"{restart}; then {remedies.replay()}" if is_filled else restart
 
 
 def _describe_version(plan: SchemaPlan) -> str:

@@ -69,6 +69,8 @@ class AvroReader:
             message = f"schema {schema_id} cannot be read: {type(error).__name__}: {error}"
             raise SchemaUnknown(message[:_MESSAGE_CHARACTERS]) from error
         self._brief = _brief(self.parsed)
+        self.names = _list_names(self.parsed)
+        """The fields of the record that a value is; empty if it is not a record."""
 
     def read(self, body: bytes, reader_schema: Any = None) -> tuple[Any, int] | Fault:
         """Return the value in `body`, converted to the parsed `reader_schema`, and the number of bytes left after it.
@@ -162,7 +164,9 @@ def _prune_schema(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
 
 def _pruned_field(field: Any, nodes: Iterator[int], depth: int) -> dict[str, Any]:
     pruned = {"name": field["name"], "type": _prune_schema(field["type"], nodes, depth + 1)}
-    return pruned | {"default": field["default"]} if "default" in field else pruned
+    pruned |= {"default": field["default"]} if "default" in field else {}
+    aliases = [_prune_schema(alias, nodes, depth + 1) for alias in field.get("aliases") or ()]
+    return pruned | {"aliases": aliases} if aliases else pruned
 
 
 def _map_logical_type(name: Any) -> dict[str, str]:
@@ -170,6 +174,11 @@ def _map_logical_type(name: Any) -> dict[str, str]:
     if name == "decimal":
         return {"logicalType": _DECIMAL}
     return {"logicalType": name} if isinstance(name, str) and name in _LOGICAL else {}
+
+
+def _list_names(schema: Any) -> tuple[str, ...]:
+    is_record = isinstance(schema, dict) and schema["type"] == "record"
+    return tuple(field["name"] for field in schema["fields"]) if is_record else ()
 
 
 def _brief(schema: Any) -> Any:

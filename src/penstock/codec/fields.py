@@ -16,8 +16,8 @@ _QUOTE = b'"'
 
 @cache
 def _build_raw_reader(record: type[Record]) -> Callable[[bytes], dict[str, msgspec.Raw]]:
-    """Return a function that reads the fields of a JSON object that are a record's, as JSON texts."""
-    members = {field.name: msgspec.Raw for field in fields(record)}
+    """Return a function that reads the fields of a JSON object that are a record's, as JSON texts, also by aliases."""
+    members = {name: msgspec.Raw for field in fields(record) for name in (field.name, *field.aliases)}
     return msgspec.json.Decoder(TypedDict("Fields", members, total=False)).decode  # type: ignore[operator]
 
 
@@ -34,7 +34,8 @@ def build_text_reader(record: type[Record]) -> Callable[[bytes], dict[str, str]]
 
 def read_exact_numbers(body: bytes, record: type[Record]) -> dict[str, Decimal]:
     """Return the decimals of a record that a JSON object writes as numbers, by field, with all of their digits."""
-    names = {field.name for field in fields(record) if field.digits is not None}
+    decimals = [field for field in fields(record) if field.digits is not None]
+    names = {name for field in decimals for name in (field.name, *field.aliases)}
     if not names:
         return {}
     numbers: dict[str, Decimal] = {}
@@ -57,7 +58,12 @@ def from_avro(values: dict[str, Any], record: type[Record]) -> dict[str, Any]:
 
 @cache
 def _avro_readers(record: type[Record]) -> list[tuple[str, Callable[[Any], Any]]]:
-    return [(field.name, field.kind.from_avro) for field in fields(record) if field.kind.from_avro is not None]
+    return [
+        (name, field.kind.from_avro)
+        for field in fields(record)
+        for name in (field.name, *field.aliases)
+        if field.kind.from_avro is not None
+    ]
 
 
 @cache

@@ -14,7 +14,9 @@ from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
 from penstock.codec.fields import build_text_reader, from_avro
 from penstock.codec.keys import KeyReader
+from penstock.codec.renaming import build_name_search, rename_json
 from penstock.codec.wire_format import HEADER_BYTES, is_framed
+from penstock.contract.aliases import find_doubled_names, former_names
 from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import BYTES, DATE, DURATION, SYMBOL, TEXT, TIME, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
@@ -55,6 +57,9 @@ class Decoder:
         self._check_texts = build_text_check(record)
         self._least_quotes = _least_quotes(record)
         self._from_json = msgspec.json.Decoder(record).decode
+        self._find_former_name = build_name_search(record)
+        self._read_json = self._decode_json if self._find_former_name is None else self._decode_renamed_json
+        self._has_aliases = bool(former_names(record))
         self._schema = AvroReader(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
         readers = AvroReaders(schemas)
         self._find_reader = readers.find_for
@@ -83,7 +88,7 @@ class Decoder:
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
         try:
-            return self._decode_with_header(value) if is_framed(value) else self._decode_json(value, value, None)
+            return self._decode_with_header(value) if is_framed(value) else self._read_json(value, value, None)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
@@ -95,7 +100,7 @@ class Decoder:
             return schema
         schema_id, reader = schema
         if reader is None:
-            return self._decode_json(value[HEADER_BYTES:], value, schema_id)
+            return self._read_json(value[HEADER_BYTES:], value, schema_id)
         return self._decode_avro(value[HEADER_BYTES:], reader)
 
     def _decode_json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
@@ -122,6 +127,19 @@ class Decoder:
                 return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         return Fault.of(broken, schema_id=schema_id) if broken else record
 
+    def _decode_renamed_json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
+        """Call `_decode_json` for a body in which fields may have former names."""
+        assert self._find_former_name is not None
+        if self._find_former_name(body) is None:
+            return self._decode_json(body, value, schema_id)
+        try:
+            renamed = rename_json(body, self._record)
+        except MALFORMED_JSON:
+            return self._decode_json(body, value, schema_id)  # which says what is wrong
+        if isinstance(renamed, list):
+            return Fault.of(renamed, schema_id=schema_id)
+        return self._decode_json(renamed, renamed, schema_id)
+
     def _fault_of_json(self, body: bytes, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
         """Return what is wrong with JSON that was refused: it may also be malformed, further on."""
         try:
@@ -132,6 +150,8 @@ class Decoder:
         return Fault.of(explain_refusal(value, self._record, error) + too_many, schema_id=schema_id)
 
     def _decode_avro(self, body: bytes, reader: AvroReader) -> Record | Fault:
+        if self._has_aliases and (doubled := find_doubled_names(dict.fromkeys(reader.names), self._record)):
+            return Fault.of(doubled, schema_id=reader.schema_id)
         result = reader.read(body, self._schema)
         if isinstance(result, Fault):
             return result

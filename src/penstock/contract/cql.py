@@ -105,6 +105,11 @@ def render_set_ttl(table: Table) -> str:
     return f"ALTER TABLE {render_name(table)} WITH {_DEFAULT_TTL} = {table.ttl_s or 0}"
 
 
+def render_add_member(keyspace: str, user_type: str, member: str, kind: str) -> str:
+    """Return the statement that adds a field to a user type; existing values have null in it."""
+    return f"ALTER TYPE {quote_table(keyspace, user_type)} ADD {quote_name(member)} {kind}"
+
+
 def render_insert(table: Table) -> str:
     """Return the upsert of one row; its last value is the write timestamp in microseconds.
 

@@ -7,13 +7,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache, partial
 from struct import Struct as Layout
+from types import UnionType
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
 from penstock.contract.decimals import encode_unscaled, to_scale
-from penstock.contract.record import Digits
+from penstock.contract.record import Alias, Digits
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -144,6 +145,8 @@ class Field:
     """The texts that a `Literal` or `StrEnum` allows."""
     digits: Digits | None = None
     """The digits of a `Decimal`."""
+    aliases: tuple[str, ...] = ()
+    """Its former names in messages."""
 
 
 @cache
@@ -190,6 +193,7 @@ def field_of(info: inspect.Field, hint: Any) -> Field:
         description=description,
         symbols=symbols,
         digits=digits,
+        aliases=_find_aliases(hint),
     )
 
 
@@ -204,6 +208,17 @@ def _find_digits(hint: Any) -> Digits | None:
     if isinstance(hint, Digits):
         return hint
     return next(filter(None, map(_find_digits, typing.get_args(hint))), None)
+
+
+def _find_aliases(hint: Any) -> tuple[str, ...]:
+    """Return the former names that an annotation declares, which msgspec does not describe."""
+    if typing.get_origin(hint) not in (typing.Annotated, typing.Union, UnionType):
+        return ()
+    return tuple(
+        name
+        for part in typing.get_args(hint)
+        for name in (part.names if isinstance(part, Alias) else _find_aliases(part))
+    )
 
 
 def _list_symbols(name: str, kind_info: inspect.Type) -> tuple[str, ...]:

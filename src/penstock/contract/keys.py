@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+from penstock.contract.aliases import rename_fields
 from penstock.contract.identity import identity_of
 from penstock.contract.json_text import parse_json
 from penstock.contract.record import Record
@@ -30,7 +31,7 @@ class IdReader:
     """Reads the ids of `record`. Its `of_` methods raise `ValueError` for an invalid id."""
 
     def __init__(self, record: type[Record]) -> None:
-        self._identity = identity_of(record)
+        self._record, self._identity = record, identity_of(record)
         self._names = set(self._identity.names)
 
     def is_text_id(self, text: str) -> bool:
@@ -50,7 +51,7 @@ class IdReader:
     def of_value(self, value: Any) -> Any:
         """Return the id in a decoded value: an object with the id's fields only, or the value of its only field."""
         if isinstance(value, dict) or not self._identity.is_single:
-            return self._identity.of_members(value if isinstance(value, dict) else {})
+            return self._identity.of_members(rename_fields(value, self._record) if isinstance(value, dict) else {})
         return self._identity.of_members({self._identity.names[0]: value})
 
     def of_payload(self, value: Any) -> Any:

@@ -20,11 +20,11 @@ _DEEPEST = 100
 def shown_names(record: type[Record]) -> frozenset[str]:
     """Return the names of the fields without personal data, including those of the arrival.
 
-    Both their names in messages and in rows, unless a personal field has the same name in the other of the two.
+    Their names in messages, also former ones, and in rows, unless a personal field has one of these names too.
     """
     known = (*fields(record), *fields(Arrival))
-    personal = {name for field in known if field.personal for name in (field.name, field.column)}
-    return frozenset(name for field in known for name in (field.name, field.column)) - personal
+    names = [(field.personal, name) for field in known for name in (field.name, field.column, *field.aliases)]
+    return frozenset(name for _, name in names) - {name for is_personal, name in names if is_personal}
 
 
 def mask_personal(value: Any, record: type[Record]) -> Any:

@@ -3,7 +3,7 @@
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
 (https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`, a
 `Decimal` has `Digits`. If names in messages differ, the class has `rename="camel"` or the field
-`= msgspec.field(name="orderId")`.
+`= msgspec.field(name="orderId")`. A field that had another name in messages has an `Alias`.
 """
 
 from dataclasses import dataclass
@@ -44,6 +44,22 @@ class Digits:
             raise ValueError(f"Digits: the precision {self.precision} is not between 1 and {MAX_DIGITS}")
         if not 0 <= self.scale <= self.precision:
             raise ValueError(f"Digits: the scale {self.scale} is not between 0 and the precision {self.precision}")
+
+
+@dataclass(frozen=True, init=False)
+class Alias:
+    """The former names of a field in messages: `born: Annotated[date, Alias("dob")]`.
+
+    Records with a former name are still read; new ones are written with the field's name. Keep each name as long as
+    there are records with it.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError('Alias: expected the former names of a field, e.g. Alias("dob")')
+        object.__setattr__(self, "names", names)
 
 
 Headers = list[tuple[str, bytes | None]]

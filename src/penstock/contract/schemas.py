@@ -20,7 +20,28 @@ def json_schema(record: type[Record]) -> dict[str, Any]:
         _complete_type(schema["properties"][field.name], field)
         marks = {"x-key": field.key, "x-personal": field.personal}
         schema["properties"][field.name] |= {name: True for name, is_set in marks.items() if is_set}
+    _add_aliases(schema, fields(record))
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "additionalProperties": False}
+
+
+def _add_aliases(schema: dict[str, Any], described: tuple[Field, ...]) -> None:
+    """Add former names of fields as properties with the mark `x-alias-of`.
+
+    The field itself is no longer in `required`, since older records lack it, and has the mark `x-required` instead.
+    JSON Schema could say that one of the names occurs, but no registry then accepts the schema as a compatible one.
+    """
+    renamed = [field.name for field in described if field.aliases]
+    if not renamed:
+        return
+    properties: dict[str, Any] = {}
+    required = schema["required"]
+    for field in described:
+        member = schema["properties"][field.name]
+        aliases = {alias: {**member, "x-alias-of": field.name} for alias in field.aliases}
+        mark = {"x-required": True} if aliases and field.name in required else {}
+        properties |= {field.name: {**member, **mark}, **aliases}
+    schema["properties"] = properties
+    schema["required"] = [name for name in required if name not in renamed]
 
 
 def _complete_type(schema: dict[str, Any], field: Field) -> None:
@@ -56,9 +77,10 @@ def avro_schema(record: type[Record]) -> dict[str, Any]:
 
 
 def _avro_field(field: Field) -> dict[str, Any]:
-    if not field.nullable:
-        return {"name": field.name, "type": field.kind.avro, "doc": field.description}
-    return {"name": field.name, "type": ["null", field.kind.avro], "default": None, "doc": field.description}
+    schema = {"name": field.name, "type": field.kind.avro, "doc": field.description}
+    if field.nullable:
+        schema = {"name": field.name, "type": ["null", field.kind.avro], "default": None, "doc": field.description}
+    return schema | ({"aliases": list(field.aliases)} if field.aliases else {})
 
 
 def spark_ddl(struct: type[msgspec.Struct]) -> str:

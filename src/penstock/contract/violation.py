@@ -17,6 +17,7 @@ class Rule(StrEnum):
     DATE = "date"
     SIZE = "size"
     ENUM = "enum"
+    NAME = "name"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import Serialize
 from penstock.codec.records import Decoder
 from penstock.codec.values import read_fields
+from penstock.contract.aliases import find_doubled_names, rename_fields, set_fields
 from penstock.contract.fault import Fault, Stage
 from penstock.contract.fields import fields, to_epoch_ms
 from penstock.contract.identity import identity_of
@@ -208,7 +209,10 @@ class Repairer:
         return message if isinstance(message, Fault) else Outgoing(*message)
 
     def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
-        record = validate_record(values | self._repair.fields, self._pipeline.record, latest_past())
+        values = set_fields(values, self._repair.fields, self._pipeline.record)
+        if doubled := find_doubled_names(values, self._pipeline.record):
+            return Fault.of(doubled)
+        record = validate_record(rename_fields(values, self._pipeline.record), self._pipeline.record, latest_past())
         if isinstance(record, list):
             return Fault.of(record)
         order_us = self._find_write_timestamp(record)
@@ -227,6 +231,7 @@ class Repairer:
         if letter.key in (None, self._identity.key_of(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
         before = read_fields(letter.value, self._readers, self._pipeline.record) or {}
+        before = rename_fields(before, self._pipeline.record)
         try:
             return bool(
                 self._identity.of_members({name: before.get(name) for name in self._identity.names}) == record_id

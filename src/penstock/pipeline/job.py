@@ -182,23 +182,16 @@ def _tables_of_others(keyspace: str) -> dict[str, str]:
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Check that the pipeline's table has every column that a row needs, derives its own as declared, and the TTL.
+    """Check that rows fit the pipeline's table, and that it has the declared TTL.
 
-    Raises `PenstockError` naming what is missing or other.
+    Raises `PenstockError` naming each column that does not fit, or the TTL.
     """
     table = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
-    lacking = cassandra.find_missing_columns(session, settings, pipeline)
-    if lacking:
+    problems = cassandra.find_table_problems(session, settings, pipeline)
+    if problems:
         raise PenstockError(
-            f"missing or mistyped columns in the table {table}: {', '.join(lacking)}",
+            "\n".join([f"rows do not fit the table {table}:", *(f"  {problem}" for problem in problems)]),
             hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
-        )
-    if other := cassandra.find_other_derivations(session, settings, pipeline):
-        raise PenstockError(
-            f"the table {table} has other derived columns than the pipeline's primary_key: {other!r}. Rows would be "
-            "written to other partitions. Nothing was written",
-            hint="set primary_key as it was; or give the pipeline another table, "
-            f"{remedies.restart('spark-job')}, then {remedies.replay()}",
         )
     ttl_change = cassandra.find_ttl_change(session, settings, pipeline)
     if ttl_change is not None:

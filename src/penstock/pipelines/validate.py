@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from msgspec import inspect
 
 from penstock.contract import cql, names, rules, schemas
+from penstock.contract.aliases import check_aliases
 from penstock.contract.expiry import check_ttl
 from penstock.contract.fields import field_of
 from penstock.contract.identity import identity_of
@@ -126,6 +127,7 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
 def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
     identity_of(record)
+    check_aliases(record)
     rules.build_value_check(record), rules.build_text_check(record), rules.build_form_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
     cql.render_create_table(build_table("keyspace", "table", record))

@@ -23,9 +23,9 @@ from cassandra.query import dict_factory
 from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.evolution import Change, Table
-from penstock.contract.table import DERIVES
-from penstock.contract.table import Table as DeclaredTable
+from penstock.contract.evolution import Change
+from penstock.contract.table import DERIVES, Table
+from penstock.contract.table_evolution import TableDefinition, compare_table, define_table
 from penstock.contract.ttl_change import compare_ttl
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
@@ -258,7 +258,7 @@ def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]
     return {KEYSPACE: cql.render_create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
 
 
-def declared_table(settings: Settings, pipeline: Pipeline) -> DeclaredTable:
+def declared_table(settings: Settings, pipeline: Pipeline) -> Table:
     """Return the pipeline's table as declared, in the keyspace that settings name."""
     return pipeline.build_table(keyspace_of(settings, pipeline))
 
@@ -278,33 +278,52 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
     create_missing(session, keyspace_of(settings, pipeline), table_statement(settings, pipeline))
 
 
-def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
-    """Return the current schema of the pipeline's table, without columns if there is no table."""
-    query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
-    rows = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
-    key = tuple(row["column_name"] for row in rows if row["kind"] in ("partition_key", "clustering"))
-    return Table({row["column_name"]: row["type"] for row in rows}, key)
-
-
-def find_missing_columns(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
-    """Return the columns, as `name type`, that a row needs and that are missing in the table or have another type.
-
-    Returns every column if there is no table. An empty list means that rows can be stored.
-    """
-    columns, declared = table_of(session, settings, pipeline).columns, declared_table(settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in declared.items() if columns.get(name) != kind]
-
-
-def find_other_derivations(session: Session, settings: Settings, pipeline: Pipeline) -> str:
-    """Return how the existing table derives columns, if not as declared; empty if it does, or does not say.
-
-    A table that penstock created says it in its comment.
-    """
+def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> TableDefinition:
+    """Return the current definition of the pipeline's table, without columns if there is no table."""
     declared = declared_table(settings, pipeline)
+    place = declared.keyspace, declared.name
+    query = (
+        "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns "
+        "WHERE keyspace_name = %s AND table_name = %s"
+    )
+    rows = list(session.execute(query, place))
+    keys = sorted((row for row in rows if row["position"] >= 0), key=lambda row: row["position"])
+    return TableDefinition(
+        {row["column_name"]: row["type"] for row in rows},
+        tuple(row["column_name"] for row in keys if row["kind"] == "partition_key"),
+        tuple((row["column_name"], row["clustering_order"].upper()) for row in keys if row["kind"] == "clustering"),
+        frozenset(row["column_name"] for row in rows if row["kind"] == "static"),
+        _read_derivations(session, place),
+        _read_user_types(session, declared.keyspace) if define_table(declared).types else {},
+    )
+
+
+def _read_derivations(session: Session, place: tuple[str, str]) -> str:
+    """Return how a table derives columns, which penstock says in its comment; empty if it does not say."""
     query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
-    row = session.execute(query, (declared.keyspace, declared.name)).one()
-    comment = (row and row.get("comment")) or ""
-    return comment if comment.startswith(DERIVES) and comment != declared.derivations else ""
+    row = session.execute(query, place).one()
+    comment = str((row and row["comment"]) or "")
+    return comment if comment.startswith(DERIVES) else ""
+
+
+def _read_user_types(session: Session, keyspace: str) -> dict[str, dict[str, str]]:
+    """Return the fields of each user type of a keyspace, with their types."""
+    query = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
+    return {
+        row["type_name"]: dict(zip(row["field_names"], row["field_types"], strict=True))
+        for row in session.execute(query, (keyspace,))
+    }
+
+
+def find_table_problems(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
+    """Return why rows cannot be stored in the pipeline's table: columns that it lacks, other types, another key.
+
+    It is the comparison of `schema plan`. An empty list means that rows can be stored.
+    """
+    table = table_of(session, settings, pipeline)
+    if not table.columns:
+        return ["the table does not exist"]
+    return [change.why for change in compare_table(table, declared_table(settings, pipeline))]
 
 
 def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

@@ -167,7 +167,7 @@ def test_a_row_is_found_by_a_value_for_each_key_field(table, monkeypatch):
         shown = msgspec.json.decode(run("row", *words, "--json").stdout)
         assert list(shown.items())[:2] == [("sensor", "s1"), ("at", "2026-01-31T23:00:00")]
         query = "SELECT * FROM lab.samples WHERE sensor = ? AND at_day = ? AND at = ? LIMIT 1"
-        assert session.executed == [(query, ("s1", at.date(), at))]
+        assert session.executed[0] == (query, ("s1", at.date(), at))
 
 
 @pytest.mark.parametrize("command", ["row", "trace"])

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Annotated
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from penstock.broker.registry import SubjectStatus
 from penstock.cli import app, schema
 from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.fields import fields
+from penstock.contract.record import Alias
 from penstock.errors import CassandraUnreachable, PenstockError, RegistryUnreachable, SchemaRefused
 from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
@@ -71,6 +73,7 @@ REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
 COLUMNS = PIPELINE.build_table("ks").columns
 TABLE = "spark_streams.created_users"
 ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
+RESTART = "./penstock restart spark-job before the next run, because a running job reads with the older record"
 
 
 class World:
@@ -92,9 +95,12 @@ class World:
         assert values == ("spark_streams", "created_users")
         if "default_time_to_live" in query:
             return [{"ttl_s": self.ttl_s, "altered_us": 1}] if self.columns else []
-        kinds = {self.key: "partition_key"}
+        if "system_schema.columns" not in query:
+            return []
+        kinds = {self.key: ("partition_key", 0)}
+        names = ("column_name", "type", "clustering_order", "kind", "position")
         return [
-            {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+            dict(zip(names, (name, kind, "none", *kinds.get(name, ("regular", -1))), strict=True))
             for name, kind in self.columns.items()
         ]
 
@@ -163,8 +169,10 @@ def test_a_plan_names_every_change(world):
         "subject users_created-value: the latest version is 1; the next will be registered",
         "  added_optional: `age` (int) is new; older records do not have it",
         f"table {TABLE}",
+        "  added_optional: column `phone` text is new; null in existing rows",
         f"  {ADDS_PHONE}",
         "  unmanaged column: fax text",
+        f"after that: {RESTART}",
     ]
     assert world.done == []
 
@@ -216,7 +224,7 @@ def test_a_declared_ttl_is_planned_and_applied(world, monkeypatch):
     """The plan says what the table has and what is declared, and shows the statement that alters it."""
     monkeypatch.setattr(pipelines, "of", lambda _settings: replace(PIPELINE, ttl=timedelta(days=1)))
     lines = call("plan").stdout.splitlines()
-    assert lines[1:] == [
+    assert lines[1:4] == [
         f"table {TABLE}",
         "  ttl_changed: rows of the table do not expire, and the pipeline declares 86400 s; existing rows keep the TTL "
         "that they were written with",
@@ -274,7 +282,10 @@ def test_one_rejected_change_rejects_the_plan(world):
 
 @pytest.mark.parametrize(
     ("columns", "key", "message"),
-    [({"phone": "int"}, "id", "the type of `phone` changed from int to text"), ({}, "phone", "the key is `id`")],
+    [
+        ({"phone": "int"}, "id", "`phone` is int, the record needs text"),
+        ({}, "phone", "the key is `id`, but the table's"),
+    ],
 )
 def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, message):
     """A column of another type or another key is rejected, and nothing is registered."""
@@ -284,6 +295,26 @@ def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, me
     assert message in call("plan").stdout
     assert isinstance(call("apply", "--yes").exception, SchemaRefused)
     assert world.done == []
+
+
+class Person(User, frozen=True, kw_only=True):
+    """A user whose first name had another name."""
+
+    given_name: Annotated[str, Alias("first_name")]
+
+
+def test_a_renamed_field_is_planned_with_its_replay(world, monkeypatch):
+    """Its new column is null in older rows: the plan says what fills it, after the restart of the job."""
+    renamed = replace(PIPELINE, record=User, row=Person)
+    monkeypatch.setattr(pipelines, "of", lambda _: renamed)
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
+    lines = call("plan").stdout.splitlines()
+    assert "until ./penstock replay fills it from the records that Kafka still has" in lines[3]
+    assert lines[-2:] == [
+        f"  ALTER TABLE {TABLE} ADD given_name text",
+        f"after that: {RESTART}; then ./penstock replay",
+    ]
+    assert call("apply", "--yes").stderr.splitlines()[-1] == f"applied; next: {RESTART}; then ./penstock replay"
 
 
 @pytest.mark.parametrize("command", ["plan", "apply"])

@@ -16,7 +16,7 @@ from msgspec import Meta
 from pyspark.sql import types as spark
 from pyspark.sql.pandas.types import to_arrow_type
 
-from penstock.contract import cql, evolution, fields, rules
+from penstock.contract import cql, fields, rules
 from penstock.contract.decimals import encode_unscaled, find_excess, format_decimal
 from penstock.contract.evolution import ChangeKind, compare_schemas
 from penstock.contract.identity import identity_of
@@ -24,6 +24,7 @@ from penstock.contract.record import KEY, PAST, Digits, Int64, Record
 from penstock.contract.rules import build_value_check, find_violations, validate_record
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
 from penstock.contract.table import build_table
+from penstock.contract.table_evolution import TableDefinition, compare_table
 from penstock.sink.cells import format_row
 from tests.unit.ddl import arrow_schema
 from tests.unit.framed import TYPES, values_in
@@ -552,12 +553,12 @@ def test_columns_are_added_to_a_table():
     """Each with its CQL type; a column of another type is refused."""
     columns = build_table("ks", "t", Scalars).columns
     old = {name: kind for name, kind in columns.items() if not name.startswith("maybe_")}
-    changes = evolution.compare_table(evolution.Table(old, ("id",)), build_table("ks", "t", Scalars))
+    changes = compare_table(TableDefinition(old, ("id",)), build_table("ks", "t", Scalars))
     assert all(change.allowed for change in changes)
     assert {change.field: columns[change.field] for change in changes} == {
         name: kind for name, kind in columns.items() if name.startswith("maybe_")
     }
-    (refused,) = evolution.compare_table(
-        evolution.Table(columns | {"day": "timestamp"}, ("id",)), build_table("ks", "t", Scalars)
+    (refused,) = compare_table(
+        TableDefinition(columns | {"day": "timestamp"}, ("id",)), build_table("ks", "t", Scalars)
     )
-    assert "the type of `day` changed from timestamp to date" in refused.why
+    assert "column `day` is timestamp, the record needs date" in refused.why

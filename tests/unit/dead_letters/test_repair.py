@@ -2,14 +2,17 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec import Meta
 
 from penstock.codec.encode import build_serializer
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Stage
+from penstock.contract.record import KEY, Alias, Record
 from penstock.dead_letters import repair
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import UsageError
@@ -92,6 +95,50 @@ def test_a_field_is_set_and_the_record_is_encoded_again():
     """Key and bytes are the producer's; fields that the record does not have are omitted."""
     outgoing_record = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
     assert outgoing_record == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+
+
+class Warm(Record, frozen=True, kw_only=True):
+    """A reading whose fields had other names."""
+
+    sensor: Annotated[int, Meta(ge=0, extra=KEY), Alias("probe")]
+    degrees: Annotated[float, Alias("celsius", "value")]
+
+
+WARM = replace(READINGS, record=Warm)
+
+
+def test_a_record_with_a_former_name_is_repaired_by_its_new_names():
+    """What is set is set by the present name, and the repaired record has only these."""
+    sent = encode_header(JSON_ID) + b'{"sensor":1,"degrees":2.5}'
+    repaired = outgoing(letter(b'{"probe":1,"celsius":"hot"}', key=b"k"), {"degrees": 2.5}, pipeline=WARM)
+    assert repaired == Outgoing(b"k", sent, 1)
+    renamed = outgoing(letter(b'{"probe":"one","celsius":2.5}'), {"sensor": 1}, pipeline=WARM)
+    assert isinstance(renamed, Outgoing)
+    assert renamed.value == sent
+
+
+def test_a_field_with_two_names_is_repaired_by_setting_it():
+    """Nothing is chosen for the operator: setting another field leaves it as it is."""
+    value = b'{"sensor":1,"celsius":1.0,"value":2.0}'
+    assert isinstance(outgoing(letter(value), pipeline=WARM), StillInvalid)
+    still = outgoing(letter(value), {"sensor": 1}, pipeline=WARM)
+    assert still == StillInvalid("degrees: occurs twice: as value and as celsius", ("degrees:name",))
+    repaired = outgoing(letter(value), {"degrees": 2.5}, pipeline=WARM)
+    assert isinstance(repaired, Outgoing)
+    assert repaired.value == encode_header(JSON_ID) + b'{"sensor":1,"degrees":2.5}'
+
+
+def test_an_entry_is_not_renamed():
+    """Its fields are the API's: what a pipeline calls by the same name is up to `from_source`."""
+    seen = []
+
+    def from_source(entry):
+        seen.append(entry)
+        return {"sensor": entry["probe"], "degrees": entry["celsius"]}
+
+    pipeline = replace(WARM, from_source=from_source)
+    assert isinstance(outgoing(entry_letter(b'{"probe":1,"celsius":2.5}'), pipeline=pipeline), Outgoing)
+    assert seen == [{"probe": 1, "celsius": 2.5}]
 
 
 @pytest.mark.parametrize(

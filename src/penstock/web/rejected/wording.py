@@ -37,6 +37,7 @@ _RULES = {
     Rule.FORMAT: "is not written as its type requires",
     Rule.DATE: "is in the future, or outside the years 1 to 9999",
     Rule.ENUM: "is not one of the allowed texts",
+    Rule.NAME: "occurs twice, under its name and a former one",
     Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or {MAX_FIELDS:,} fields (Avro: {MAX_VALUES:,} values)",
 }
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
