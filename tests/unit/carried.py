@@ -114,6 +114,7 @@ class Tables:
     ) -> None:
         """Set a row, whatever was there; `at_ms` is Kafka's timestamp."""
         self.rows[sensor] = self.key_cells(sensor) | {
+            "ttl_s": None,
             "kafka_partition": partition,
             "kafka_offset": offset,
             "ingested_at value": datetime.fromtimestamp(at_ms / 1000, UTC).replace(

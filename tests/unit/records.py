@@ -75,6 +75,15 @@ class Reading(Record, frozen=True, kw_only=True):
     celsius: float
 
 
+class Session(Record, frozen=True, kw_only=True):
+    """A reading that says when its row expires, in either way."""
+
+    sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
+    celsius: float
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    lasts: timedelta | None = None
+
+
 class Versioned(Record, frozen=True, kw_only=True):
     """A number that is the version of its id."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import format_table, print_json
+from penstock.cli.text import format_table, print_json, print_progress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = ("id", "first_name", "last_name", "post_code", "nationality", "kafka_partition", "kafka_offset")
@@ -62,19 +62,25 @@ def row(
     from penstock.contract import cql
     from penstock.errors import PenstockError
     from penstock.reconcile.typed_id import parse_id
-    from penstock.sink.cassandra import declared_table
+    from penstock.sink.cassandra import declared_table, open_session
+    from penstock.sink.written import read_expiry
 
     settings = config.load()
     pipeline = pipelines.of(settings)
     table = declared_table(settings, pipeline)
-    key = table.key_values(parse_id(pipeline, *record_id))
-    selected = _select_rows(settings, f" WHERE {cql.render_key_condition(table)}", key, 1)
+    parsed_id = parse_id(pipeline, *record_id)
+    with open_session(settings) as session:
+        where = f" WHERE {cql.render_key_condition(table)}"
+        selected = _select_rows_in(session, settings, where, table.key_values(parsed_id), 1)
+        expires_at = read_expiry(session, table, parsed_id) if selected else None
     if not selected:
         raise PenstockError(f"no row with id {' '.join(record_id)}", hint="./penstock rows, ./penstock verify")
     if as_json:
         print_json(selected[0])
     else:
         typer.echo(format_table(("column", "value"), list(selected[0].items())))
+    if expires_at is not None:
+        print_progress(f"the row expires at {expires_at.isoformat()}")
 
 
 def print_rows(settings: Any, limit: int) -> None:
@@ -88,6 +94,15 @@ def print_rows(settings: Any, limit: int) -> None:
 
 
 def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:
+    from penstock.sink.cassandra import open_session
+
+    with open_session(settings) as session:
+        return _select_rows_in(session, settings, where, values, limit)
+
+
+def _select_rows_in(
+    session: Any, settings: Any, where: str, values: tuple[Any, ...], limit: int
+) -> list[dict[str, Any]]:
     from penstock import pipelines
     from penstock.contract import cql
     from penstock.sink import cassandra
@@ -96,9 +111,8 @@ def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int)
     pipeline = pipelines.of(settings)
     table = cassandra.declared_table(settings, pipeline)
     query = f"SELECT * FROM {cql.render_name(table)}{where} LIMIT {limit}"
-    with cassandra.open_session(settings) as session:
-        selected = session.execute(session.prepare(query), values) if values else session.execute(query)
-        return [format_row(_order_columns(row, table.columns), pipeline.stored) for row in selected]
+    selected = session.execute(session.prepare(query), values) if values else session.execute(query)
+    return [format_row(_order_columns(row, table.columns), pipeline.stored) for row in selected]
 
 
 def _order_columns(row: Mapping[str, Any], declared: Iterable[str]) -> dict[str, Any]:

@@ -80,6 +80,8 @@ class SchemaPlan:
     statements: list[str]
     columns: "list[Change]"
     left_alone: list[str]
+    unmanaged_ttl_s: int = 0
+    """The table's `default_time_to_live`, if the pipeline does not declare any."""
 
     @property
     def refused(self) -> "list[Change]":
@@ -141,23 +143,30 @@ def make_plan(settings: "Settings") -> SchemaPlan:
     """Compute the changes of the configured pipeline. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
-    from penstock.contract import table_evolution
+    from penstock.contract import cql, table_evolution
+    from penstock.contract.ttl_change import compare_ttl
     from penstock.sink import cassandra
 
     pipeline = pipelines.of(settings)
     standing = Registry(settings).check_subject(pipeline.subject, pipeline.record, settings.wire_format)
     with cassandra.open_session(settings) as session:
         table = cassandra.table_of(session, settings, pipeline)
-    declared = cassandra.declared_table(settings, pipeline)
+        declared = cassandra.declared_table(settings, pipeline)
+        ttl = cassandra.table_ttl(session, declared.keyspace, declared.name)
+    ttl_change = compare_ttl(ttl[0], declared) if ttl else None
     return SchemaPlan(
         subject=pipeline.subject,
         version=standing.version,
         is_registered=standing.schema_id is not None,
         schema=standing.changes,
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
-        statements=_render_statements(settings, pipeline, table),
-        columns=table_evolution.compare_table(table, declared),
+        statements=[
+            *_render_statements(settings, pipeline, table),
+            *([cql.render_set_ttl(declared)] if ttl_change else []),
+        ],
+        columns=[*table_evolution.compare_table(table, declared), *([ttl_change] if ttl_change else [])],
         left_alone=table_evolution.find_unmanaged_columns(table, declared),
+        unmanaged_ttl_s=ttl[0] if ttl and declared.ttl_s is None else 0,
     )
 
 
@@ -182,6 +191,9 @@ def format_plan(plan: SchemaPlan) -> list[str]:
     lines += [f"table {plan.table}", *map(_describe_change, plan.columns)]
     lines += [f"  {statement}" for statement in plan.statements]
     lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
+    if plan.unmanaged_ttl_s:
+        declared = f"ttl=timedelta(seconds={plan.unmanaged_ttl_s})"
+        lines.append(f"  unmanaged default_time_to_live: {plan.unmanaged_ttl_s} s; to manage it, declare {declared}")
     if plan.refused:
         return [*lines, f"refused changes: {len(plan.refused)}; nothing will be applied"]
     return [*lines, "nothing to do" if plan.is_empty else f"after that: {_describe_next_steps(plan)}"]

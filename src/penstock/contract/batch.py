@@ -43,8 +43,12 @@ class Reject:
 
     @property
     def has_bytes(self) -> bool:
-        """Return whether key and value are available: a record that failed after decoding has only its position."""
-        failed_later = self.fault.reason == Reason.PROCESSING_ERROR and self.key is None and self.value is None
+        """Return whether key and value are available: a record that failed after decoding has only its position.
+
+        A tombstone without a key has another reason.
+        """
+        is_late = self.fault.reason in (Reason.PROCESSING_ERROR, Reason.CONTRACT_BROKEN)
+        failed_later = is_late and self.key is None and self.value is None
         return self.fault.stage != Stage.TRANSFORM and not failed_later
 
 
@@ -99,9 +103,10 @@ class Decoded:
 class BatchSummary(NamedTuple):
     """Outcome of an offset range of one partition. `first_offset` and `last_offset` are both inclusive.
 
-    records = stored + deleted + rejected + filtered. `stored_at_ms` is when the last of them was acknowledged. `nulls`
-    counts the stored rows in which a column is null, for columns in which that occurred. `latencies` counts the stored
-    rows by latency, measured from Kafka's timestamp.
+    records = stored + deleted + rejected + filtered. A row that had expired when it was written, by a field of its
+    record, counts as stored, although it was written as a deletion. `stored_at_ms` is when the last of them was
+    acknowledged. `nulls` counts the stored rows in which a column is null, for columns in which that occurred.
+    `latencies` counts the stored rows by latency, measured from Kafka's timestamp.
     """
 
     partition: int

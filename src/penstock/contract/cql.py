@@ -28,6 +28,8 @@ RESERVED = frozenset(
 )
 """Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
 
+_DEFAULT_TTL = "default_time_to_live"
+
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
 
 
@@ -78,6 +80,8 @@ def _render_options(table: Table) -> str:
         options.append(f"CLUSTERING ORDER BY ({', '.join(order)})")
     if table.derivations:
         options.append(f"comment = '{table.derivations}'")
+    if table.ttl_s:
+        options.append(f"{_DEFAULT_TTL} = {table.ttl_s}")
     return f" WITH {' AND '.join(options)}" if options else ""
 
 
@@ -96,16 +100,26 @@ def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     return f"ALTER TABLE {quote_table(keyspace, table)} ADD {quote_name(column)} {kind}"
 
 
+def render_set_ttl(table: Table) -> str:
+    """Return the statement that gives an existing table its declared TTL; existing rows keep theirs."""
+    return f"ALTER TABLE {render_name(table)} WITH {_DEFAULT_TTL} = {table.ttl_s or 0}"
+
+
 def render_add_member(keyspace: str, user_type: str, member: str, kind: str) -> str:
     """Return the statement that adds a field to a user type; existing values have null in it."""
     return f"ALTER TYPE {quote_table(keyspace, user_type)} ADD {quote_name(member)} {kind}"
 
 
 def render_insert(table: Table) -> str:
-    """Return the upsert of one row; its last value is the write timestamp in microseconds."""
+    """Return the upsert of one row; its last value is the write timestamp in microseconds.
+
+    If a field makes the row expire, the TTL in seconds follows (`encode_ttl`).
+    """
     names = [quote_name(column) for column in table.columns]
     values = ", ".join("?" for _ in names)
-    return f"INSERT INTO {render_name(table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
+    return f"INSERT INTO {render_name(table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?" + (
+        " AND TTL ?" if table.expiry else ""
+    )
 
 
 def render_write_times(table: Table) -> tuple[str, int, list[str]]:
@@ -171,6 +185,11 @@ def build_encoder(table: Table, *, leaves_unset: bool = False) -> Encode:
         return map(b"".join, zip(*chain.from_iterable(map(framed, values)), strict=True))
 
     return encode
+
+
+def encode_ttl(ttl_s: int) -> bytes:
+    """Return the TTL of a row as it appears in a message; 0: the row does not expire."""
+    return _LENGTHS[4] + INT.encode(ttl_s)
 
 
 def _build_getter(table: Table, column: KeyColumn) -> Callable[[Record], Any]:

@@ -46,11 +46,13 @@ class ChangeKind(StrEnum):
     RENAMED = "renamed"
     DESCRIBED = "described"
     ENCODING_CHANGED = "encoding_changed"
+    TTL_CHANGED = "ttl_changed"
 
 
 ALLOWED = frozenset(
     {ChangeKind.ADDED_OPTIONAL, ChangeKind.REMOVED_OPTIONAL, ChangeKind.FIELD_RENAMED, ChangeKind.ALIAS_ADDED}
     | {ChangeKind.WIDENED, ChangeKind.RULE_LOOSENED, ChangeKind.NOW_OPTIONAL, ChangeKind.DESCRIBED}
+    | {ChangeKind.TTL_CHANGED}
 )
 
 

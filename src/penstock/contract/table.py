@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 from zlib import crc32
 
+from penstock.contract.expiry import Expiry, Ttl, default_ttl_s, expiry_of
 from penstock.contract.fields import DATE, INT, TIMESTAMP, FieldKind, fields
 from penstock.contract.identity import Identity, find_form, identity_of
 from penstock.contract.primary_key import Derived, PrimaryKey, Unit, list_key_problems, parse_clustering
@@ -45,6 +46,10 @@ class Table:
     row: type[Record]
     partition: tuple[KeyColumn, ...]
     clustering: tuple[KeyColumn, ...]
+    ttl_s: int | None = None
+    """The declared `default_time_to_live` in seconds, 0 for none; None: not declared, a table keeps its own."""
+    expiry: Expiry | None = None
+    """The field by which single rows expire."""
 
     @property
     def identity(self) -> Identity:
@@ -96,7 +101,9 @@ def _encode_component(cell: bytes) -> bytes:
     return len(cell).to_bytes(2, "big") + cell + b"\0"
 
 
-def build_table(keyspace: str, name: str, row: type[Record], primary_key: PrimaryKey | None = None) -> Table:
+def build_table(
+    keyspace: str, name: str, row: type[Record], primary_key: PrimaryKey | None = None, ttl: Ttl | None = None
+) -> Table:
     """Return the table for rows of `row`. Raises `TypeError` with everything that is wrong with its primary key.
 
     Without a primary key, the first KEY field is the partition, and the others are clustering columns.
@@ -111,6 +118,8 @@ def build_table(keyspace: str, name: str, row: type[Record], primary_key: Primar
         row,
         tuple(_resolve_partition(entry, identity) for entry in declared.partition),
         tuple(_resolve_clustering(entry, identity) for entry in declared.clustering),
+        default_ttl_s(ttl),
+        expiry_of(row, ttl),
     )
 
 

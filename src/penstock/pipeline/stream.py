@@ -34,13 +34,14 @@ from penstock.contract.identity import identity_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_proofs
 from penstock.contract.record import Record
+from penstock.contract.violation import Violation
 from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.sink import cassandra
-from penstock.sink.rows import RowWriter
+from penstock.sink.rows import RowWriter, Unencodable
 
 ArrowBatches = Iterator[pa.RecordBatch]
 Found = dict[KeyShape, dict[int, int]]
@@ -142,22 +143,13 @@ class Worker:
 
     def store(self, batch: Decoded) -> None:
         """Write the rows and deletions of a batch. Those that cannot be encoded become dead letters."""
-        stage = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE
-        unencodable = self.rows.write(batch)
-        batch.reject(
-            [
-                Reject(
-                    Fault.of_exception(failure.error, stage),
-                    self.topic,
-                    failure.partition,
-                    failure.offset,
-                    None,
-                    None,
-                    [],
-                )
-                for failure in unencodable
-            ]
-        )
+        batch.reject(list(map(self._build_late_reject, self.rows.write(batch))))
+
+    def _build_late_reject(self, failure: Unencodable) -> Reject:
+        """Return the reject of a record that failed after it was decoded. Its bytes are in Kafka."""
+        stage, error = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE, failure.error
+        fault = Fault.of([error], stage) if isinstance(error, Violation) else Fault.of_exception(error, stage)
+        return Reject(fault, self.topic, failure.partition, failure.offset, None, None, [])
 
     def send_dead_letters(self, rejects: list[Reject]) -> None:
         """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from penstock.contract.expiry import Ttl
 from penstock.contract.keys import KeyFormat
 from penstock.contract.names import DEAD_LETTERS
 from penstock.contract.order_by import BY_OFFSET, OrderBy, OrderOfTombstone, order_by_of
@@ -42,6 +43,10 @@ class Pipeline:
     `primary_key` is the table's. Without it, the only KEY field is the partition; of several, the first is, and the
     others are clustering columns, in declared order.
 
+    `ttl` is how long rows live, a timedelta from when they are written: the table's `default_time_to_live`. Or it names
+    a field, by which single rows expire: a datetime, or a timedelta from Kafka's timestamp of the record; None: the row
+    never expires. A transform leaves that field unchanged. Without `ttl`, the table's own TTL is not managed.
+
     `one_version_per_id`: no id is ever sent again with another value, as with events. Null fields are then left unset
     in Cassandra, where a null is a tombstone; `verify` names an id that has two versions.
     """
@@ -60,6 +65,7 @@ class Pipeline:
     order_by: str = BY_OFFSET
     order_of_tombstone: OrderOfTombstone | None = None
     primary_key: PrimaryKey | None = None
+    ttl: Ttl | None = None
 
     @property
     def stored(self) -> type[Record]:
@@ -73,7 +79,7 @@ class Pipeline:
 
     def build_table(self, keyspace: str) -> Table:
         """Return the pipeline's table in a keyspace, which settings may override."""
-        return build_table(keyspace, self.table, self.stored, self.primary_key)
+        return build_table(keyspace, self.table, self.stored, self.primary_key, self.ttl)
 
     @property
     def dead_letter_topic(self) -> str:

@@ -52,7 +52,8 @@ def contract_digest(pipeline: Pipeline) -> str:
     """Return a digest of the format of the pipeline's messages and rows; descriptions do not count."""
     contract = [
         _without_prose(json_schema(pipeline.record)),
-        cql.render_create_table(build_table("keyspace", "table", pipeline.stored, pipeline.primary_key)),
+        cql.render_create_table(build_table("keyspace", "table", pipeline.stored, pipeline.primary_key, pipeline.ttl)),
+        *([{"ttl": pipeline.ttl}] if isinstance(pipeline.ttl, str) else []),
     ]
     return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
 

@@ -8,6 +8,7 @@ from msgspec import inspect
 
 from penstock.contract import cql, names, rules, schemas
 from penstock.contract.aliases import check_aliases
+from penstock.contract.expiry import check_ttl
 from penstock.contract.fields import field_of
 from penstock.contract.identity import identity_of
 from penstock.contract.keys import KEY_FORMATS
@@ -34,6 +35,7 @@ def find_problems(pipeline: Pipeline) -> list[str]:
     if record_problems:
         return problems + record_problems
     problems += _iter_errors("row", lambda: _check_row(pipeline))
+    problems += _iter_errors("ttl", lambda: check_ttl(pipeline.record, pipeline.stored, pipeline.ttl))
     return [*problems, *_of_order(pipeline), *_of_key(pipeline)]
 
 

@@ -15,12 +15,13 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.config import Settings
+from penstock.contract.expiry import NEVER_MS, expiry_of
 from penstock.contract.fault import Fault
 from penstock.contract.identity import identity_of
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
-from penstock.contract.record import Headers
+from penstock.contract.record import Headers, Record
 from penstock.contract.rules import latest_past
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter, index_first_copies
@@ -29,6 +30,7 @@ from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuse_evidence import Evidence
+from penstock.reconcile.excuses import find_expired_from_ms
 from penstock.reconcile.fact_loading import (
     Columns,
     LineFinder,
@@ -62,6 +64,7 @@ class Auditor:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._identity = identity_of(self._pipeline.record)
+        self._expiry = expiry_of(self._pipeline.record, self._pipeline.ttl)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self._table = TableRows(settings, session, self._pipeline, self)
@@ -130,21 +133,32 @@ class Auditor:
             return None
         if any(map(headers.read_order, held)):
             return None
-        count = len(messages)
+        count, records = len(messages), list(map(self._decoder.decode, values))
+        times_ms = [message.timestamp()[1] for message in messages]
         facts = [
             [message.partition() for message in messages],
             [message.offset() for message in messages],
-            [message.timestamp()[1] for message in messages],
+            times_ms,
             [message.key() for message in messages],
-            self._read_ids(values),
+            self._read_ids(records),
             [False] * count,
             [headers.find_text(pairs, headers.RUN) for pairs in held],
         ]
-        return arrange_record_columns(facts, [[part] * count for part in rank], [0] * count, finder, run_id)
+        expiries_ms = [NEVER_MS] * count
+        if self._expiry is not None:
+            expiries_ms = list(map(self._compute_expired_from_ms, records, times_ms))
+        ranks = [[part] * count for part in rank]
+        return arrange_record_columns(facts, ranks, [0] * count, expiries_ms, finder, run_id)
 
-    def _read_ids(self, values: Iterable[bytes | None]) -> list[str | None]:
+    def _compute_expired_from_ms(self, decoded: Any, timestamp_ms: int) -> int:
+        """Return from when the row of a record that was decoded to `decoded` may be gone by a field."""
+        if self._expiry is None or not isinstance(decoded, Record):
+            return NEVER_MS
+        expires_ms = self._expiry.compute_ms(decoded, timestamp_ms)
+        return NEVER_MS if expires_ms == NEVER_MS else find_expired_from_ms(expires_ms, timestamp_ms)
+
+    def _read_ids(self, records: list[Record | Fault]) -> list[str | None]:
         """Return the id of each record, None if it cannot be decoded."""
-        records = list(map(self._decoder.decode, values))
         valid = [self._identity.of(record) for record in records if not isinstance(record, Fault)]
         ids = iter(self._identity.texts_of(valid))
         return [None if isinstance(record, Fault) else next(ids) for record in records]
@@ -167,6 +181,7 @@ class Auditor:
             headers.find_text(held, headers.RUN),
             rank,
             digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
+            self._compute_expired_from_ms(decoded, message.timestamp()[1]),
         )
 
     def _compute_rank(self, message: Message, held: Headers, decoded: Any) -> Rank | Fault:

@@ -155,14 +155,15 @@ def merge_columns(pieces: Iterable[Columns]) -> Iterator[Columns]:
 
 def record_columns(chunk: Sequence[Sent], finder: LineFinder, run_id: str | None) -> Columns:
     """Return the columns of `records`, with the runs' ids instead of their numbers at `RUN`."""
-    *facts, ranks, digests = zip(*chunk, strict=True)
-    return arrange_record_columns(facts, [*zip(*ranks, strict=True)], digests, finder, run_id)
+    *facts, ranks, digests, expiries_ms = zip(*chunk, strict=True)
+    return arrange_record_columns(facts, [*zip(*ranks, strict=True)], digests, expiries_ms, finder, run_id)
 
 
 def arrange_record_columns(
     facts: Sequence[Sequence[Any]],
     ranks: Sequence[Sequence[Any]],
     digests: Sequence[int],
+    expiries_ms: Sequence[int],
     finder: LineFinder,
     run_id: str | None,
 ) -> Columns:
@@ -181,7 +182,7 @@ def arrange_record_columns(
     orders_us = list(map(add, shifts_us, offsets))
     lines = list(map(finder.find, partitions, offsets))
     columns = [partitions, offsets, times_ms, ids, texts, are_ids, deletions, counted]
-    return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines]
+    return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines, expiries_ms]
 
 
 def row_columns(chunk: Sequence[Row]) -> Columns:

@@ -133,6 +133,7 @@ class Reconciliation:
         if engine.has("explained", "outcome IS NULL"):
             engine.append("pruned", find_pruned(self._iter_rows("pruning_candidates"), self._get_pruning))
             engine.append("expiries", self.evidence.expiries)
+            engine.append("clock", [(self.evidence.now_ms,)])
         engine.run("settled")
         if self._lacks_records() and self.evidence.compaction:
             engine.append("compaction", [(self.evidence.compaction.stored_until_ms,)])

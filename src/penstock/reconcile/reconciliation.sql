@@ -18,11 +18,12 @@ CREATE TABLE ranges (partition_id INT, first_position BIGINT, end_position BIGIN
 -- is not counted belongs to another run, but may still be the tombstone of a counted record. `layout` is -1 where the
 -- pipeline declares an order (`order_by`): then versions can tie, and `tie_digest` tells whether tied versions are the
 -- same bytes. `is_kept`: a redriven record, which keeps the place in the order of an earlier position. `digest` is the
--- hash of the value in a pipeline with one version per id, else 0.
+-- hash of the value in a pipeline with one version per id, else 0. `expired_from_ms`: from when the record's row may be
+-- gone, because it expires by a field of the record; 2^62 if it does not.
 CREATE TABLE records (
   partition_id INT, position BIGINT, timestamp_ms BIGINT, id STRING, key_text STRING, has_id_key BOOLEAN,
   is_deletion BOOLEAN, is_counted BOOLEAN, run INT, order_us BIGINT, layout INT, is_proven BOOLEAN, is_kept BOOLEAN,
-  tie_digest BIGINT, digest BIGINT, line BIGINT
+  tie_digest BIGINT, digest BIGINT, line BIGINT, expired_from_ms BIGINT
 );
 
 -- The lines of the ledger, including those of replays, numbered in ledger order.
@@ -60,6 +61,9 @@ CREATE TABLE later_deletions (id STRING, order_us BIGINT);
 -- The ranges of write times whose rows have expired by now, by the known TTLs of the table. Loaded if a record is
 -- absent.
 CREATE TABLE expiries (from_ms BIGINT, before_ms BIGINT);
+
+-- The current time. Loaded if a record is absent.
+CREATE TABLE clock (now_ms BIGINT);
 
 -- Absent records whose dead letters may lie below the log start of the dead-letter topic. Loaded if a record is absent.
 CREATE TABLE pruned (partition_id INT, position BIGINT, line BIGINT);
@@ -192,12 +196,19 @@ SELECT
   CASE WHEN r.layout < 0 THEN r.order_us - 1 ELSE r.order_us END AS replaced_after_us,
   o.outcome = 'misplaced' AS is_misplaced,
   i.row_us IS NOT NULL AS has_row,
-  i.deletion_us, i.newest_us,
+  i.deletion_us, i.newest_us, r.expired_from_ms,
   COALESCE(i.newest_us = r.order_us, FALSE) AS is_newest
 FROM outcomes o
 JOIN records r ON o.partition_id = r.partition_id AND o.position = r.position
 LEFT JOIN ids i ON r.id = i.id
 WHERE o.outcome IN ('absent', 'misplaced');
+
+-- The newest versions of ids with an absent record: their lines, and from when their rows may be gone.
+CREATE TABLE newest_versions AS
+SELECT v.id, MAX(v.line) AS line, MAX(v.expired_from_ms) AS expired_from_ms
+FROM versions v
+JOIN (SELECT DISTINCT id, newest_us FROM absent) a ON v.id = a.id AND v.order_us = a.newest_us
+GROUP BY v.id;
 
 -- Section: lines
 
@@ -241,27 +252,31 @@ LEFT JOIN (SELECT line, COUNT(*) AS letters FROM dead_letters WHERE line >= 0 GR
 -- Section: explained
 
 -- Absent records that a later tombstone deleted (stored), or that the transform may have dropped (filtered): no more
--- than their line counts, and neither tombstones nor records that the transform does not see.
+-- than their line counts, and neither tombstones nor records that the transform does not see. Those come first whose
+-- rows expire last: the others have another excuse.
 CREATE TABLE explained AS
 SELECT m.*, CASE
     WHEN m.is_deleted_since THEN 'stored'
     WHEN m.is_droppable AND m.number <= l.filtered THEN 'filtered'
   END AS outcome
 FROM (
-  SELECT n.*, ROW_NUMBER() OVER (PARTITION BY n.line, n.is_droppable ORDER BY n.position) AS number
+  SELECT n.*, ROW_NUMBER() OVER (
+    PARTITION BY n.line, n.is_droppable ORDER BY n.row_expired_from_ms DESC, n.position
+  ) AS number
   FROM (
     SELECT d.*,
       d.id IS NOT NULL AND d.line >= 0 AND NOT d.is_deletion AND NOT d.is_misplaced AND NOT d.is_deleted_since
         AS is_droppable
     FROM (
       SELECT
-        a.*,
+        a.*, LEAST(a.expired_from_ms, COALESCE(v.expired_from_ms, a.expired_from_ms)) AS row_expired_from_ms,
         COALESCE(
           NOT a.is_deletion AND NOT a.has_row
           AND (a.deletion_us > a.replaced_after_us OR t.deletion_us > a.replaced_after_us), FALSE
         ) AS is_deleted_since
       FROM absent a
       LEFT JOIN (SELECT id, MAX(order_us) AS deletion_us FROM later_deletions GROUP BY id) t ON a.id = t.id
+      LEFT JOIN newest_versions v ON a.id = v.id
     ) d
   ) n
 ) m
@@ -304,15 +319,8 @@ SELECT DISTINCT l.line
 FROM lines l
 JOIN expiries e ON l.stored_at_ms >= e.from_ms AND l.stored_at_ms < e.before_ms;
 
--- The lines of the newest versions of ids with an absent record.
-CREATE TABLE newest_lines AS
-SELECT v.id, MAX(v.line) AS line
-FROM versions v
-JOIN (SELECT DISTINCT id, newest_us FROM absent) a ON v.id = a.id AND v.order_us = a.newest_us
-GROUP BY v.id;
-
 -- The outcome of each absent record. Expired: its row is gone, and so is the row of its id's newest version, if either
--- was written long enough ago. A record that nothing explains is missing.
+-- was written long enough ago, or says itself that it has expired. A record that nothing explains is missing.
 CREATE TABLE settled AS
 SELECT
   e.partition_id, e.position, e.line, e.id, e.is_newest, e.has_row,
@@ -320,7 +328,7 @@ SELECT
     WHEN e.outcome IS NOT NULL THEN e.outcome
     WHEN p.position IS NOT NULL THEN 'pruned'
     WHEN e.line >= 0 AND e.id IS NOT NULL AND NOT e.has_row AND NOT e.is_deletion AND NOT e.is_misplaced
-      AND (x.line IS NOT NULL OR y.line IS NOT NULL) THEN 'expired'
+      AND (x.line IS NOT NULL OR y.line IS NOT NULL OR e.row_expired_from_ms <= c.now_ms) THEN 'expired'
     ELSE 'missing'
   END AS outcome,
   CASE
@@ -333,8 +341,9 @@ SELECT
 FROM explained e
 LEFT JOIN pruned p ON e.partition_id = p.partition_id AND e.position = p.position
 LEFT JOIN expired_lines x ON e.line = x.line
-LEFT JOIN newest_lines n ON e.id = n.id
-LEFT JOIN expired_lines y ON n.line = y.line;
+LEFT JOIN newest_versions n ON e.id = n.id
+LEFT JOIN expired_lines y ON n.line = y.line
+LEFT JOIN clock c ON TRUE;
 
 -- The number of records with each outcome, by partition.
 CREATE TABLE balances AS

@@ -23,7 +23,7 @@ from penstock.reconcile.fact_loading import Columns, row_columns
 from penstock.sink import cassandra, ledger
 from penstock.sink.cells import format_ids
 from penstock.sink.ledger import Ledger
-from penstock.sink.scan import scan_rows
+from penstock.sink.scan import ALL_TOKENS, scan_rows, scan_tokens
 
 _ALL, _TIME, _VALUE = "write times", " written", " value"
 """Names of write times in a result, and of the value that orders it, which no column can have."""
@@ -66,11 +66,8 @@ class TableRows:
         Each page is yielded as columns of `table_rows`, without the rows that have to be classified one by one: they
         follow later.
         """
-        query, others = self._select, []
-        if tokens is not None:
-            token = cql.render_token(self._table)
-            query += f" WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
-        for page in scan_rows(self._session, query):
+        others: list[tuple[Any, ...]] = []
+        for page in self._scan(tokens):
             is_plain = self._find_plain_rows(page)
             if any(is_plain):
                 yield self._build_plain_columns(compress(page, is_plain))
@@ -80,6 +77,15 @@ class TableRows:
                 others = []
         if others:
             yield self._build_other_columns(others)
+
+    def _scan(self, tokens: tuple[int, int] | None) -> Iterator[list[tuple[Any, ...]]]:
+        if self._table.ttl_s is not None and not self._table.clustering:
+            return scan_tokens(self._session, self._table, self._selected, tokens or ALL_TOKENS)
+        if tokens is None:
+            return scan_rows(self._session, self._select)
+        token = cql.render_token(self._table)
+        query = f"{self._select} WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
+        return scan_rows(self._session, query)
 
     def _find_plain_rows(self, page: list[tuple[Any, ...]]) -> Sequence[bool]:
         """Return for each row of a scan whether all of its columns have the write timestamp of its position."""
@@ -121,8 +127,11 @@ class TableRows:
 
     @cached_property
     def _select(self) -> str:
-        selected = (f"{expression} AS {cql.quote_name(column)}" for column, expression in self._columns.items())
-        return f"SELECT {', '.join(selected)} FROM {cql.render_name(self._table)}"
+        return f"SELECT {', '.join(self._selected)} FROM {cql.render_name(self._table)}"
+
+    @cached_property
+    def _selected(self) -> list[str]:
+        return [f"{expression} AS {cql.quote_name(column)}" for column, expression in self._columns.items()]
 
     @property
     def _offset_at(self) -> int:

@@ -17,6 +17,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Position
 from penstock.codec import wire_format
 from penstock.config import Settings
+from penstock.contract.expiry import NEVER_MS
 from penstock.contract.fields import SYMBOL, TEXT, TIMESTAMP, UUID, FieldKind, from_epoch_ms, to_epoch_ms
 from penstock.contract.identity import find_form, identity_of
 from penstock.dead_letters import resolutions
@@ -28,6 +29,7 @@ from penstock.reconcile.excuses import Pruning
 from penstock.reconcile.typed_id import parse_id_text
 from penstock.sink import cassandra
 from penstock.sink.ledger import LedgerEntry
+from penstock.sink.written import read_expiry
 
 T = TypeVar("T")
 _VERBATIM = (TEXT, SYMBOL, UUID)
@@ -136,6 +138,7 @@ class _Tracer:
         places = (row.place for row in self._auditor.rows_of([record_id]) if row.place is not None)
         self._row: RowPlace | None = next(places, None)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+        self._newest_expired_from_ms = NEVER_MS
 
     @cached_property
     def _letters(self) -> dict[str, DeadLetter]:
@@ -174,14 +177,20 @@ class _Tracer:
         """Yield the stages of a stored record after Kafka: its ledger line, if any, and its row."""
         if line is not None:
             yield _build_recorded_step(line)
-        table = f"{self._keyspace}.{self._pipeline.table}"
-        yield TraceStep("stored", _format_time(line.summary.stored_at_ms) if line else None, f"row in {table}")
+        table = self._pipeline.build_table(self._keyspace)
+        detail = f"row in {self._keyspace}.{table.name}"
+        expires_at = read_expiry(self._session, table, table.identity.of_text(self._id))
+        if expires_at is not None:
+            detail += f", expires at {expires_at.isoformat()}"
+        yield TraceStep("stored", _format_time(line.summary.stored_at_ms) if line else None, detail)
 
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
         records = list(self._find_records(search))
         deletions = [sent for sent, _ in records if sent.is_deletion]
+        newest = max((sent for sent, _ in records), key=lambda sent: sent.order_us, default=None)
+        self._newest_expired_from_ms = NEVER_MS if newest is None else newest.expired_from_ms
         return refused + [self._of_sent(sent, message, deletions) for sent, message in records]
 
     def _find_records(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
@@ -284,8 +293,12 @@ class _Tracer:
         """Return what explains that there is neither row nor dead letter; empty if nothing does."""
         if sent.id is None:
             return "pruned" if self._is_pruned(sent, line) else ""
-        is_expired = self._row is None and self._auditor.evidence.is_expired(line.summary.stored_at_ms)
-        return "expired" if is_expired and not line.summary.filtered else ""
+        if self._row is not None:
+            return ""
+        evidence = self._auditor.evidence
+        if min(sent.expired_from_ms, self._newest_expired_from_ms) <= evidence.now_ms:
+            return "expired"
+        return "expired" if evidence.is_expired(line.summary.stored_at_ms) and not line.summary.filtered else ""
 
     def _is_pruned(self, sent: Sent, line: LedgerEntry) -> bool:
         """Return whether the dead letter of a record that cannot be decoded may have been pruned."""

@@ -23,8 +23,10 @@ from cassandra.query import dict_factory
 from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
+from penstock.contract.evolution import Change
 from penstock.contract.table import DERIVES, Table
 from penstock.contract.table_evolution import TableDefinition, compare_table, define_table
+from penstock.contract.ttl_change import compare_ttl
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
 
@@ -208,6 +210,15 @@ def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | 
     if row is None or row["altered_us"] is None:
         return None
     return int(row["ttl_s"] or 0), int(row["altered_us"]) // 1000
+
+
+def find_ttl_change(session: Session, settings: Settings, pipeline: Pipeline) -> Change | None:
+    """Return the change of the existing table's TTL to the declared one; None if it is as declared, or not declared."""
+    declared = declared_table(settings, pipeline)
+    if declared.ttl_s is None:
+        return None
+    ttl = table_ttl(session, declared.keyspace, declared.name)
+    return None if ttl is None else compare_ttl(ttl[0], declared)
 
 
 def create_missing(

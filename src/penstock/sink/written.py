@@ -1,6 +1,7 @@
-"""Cassandra's write timestamps of rows, which identify the versions of their ids."""
+"""Cassandra's write timestamps of rows, which identify the versions of their ids, and when rows expire."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from cassandra.cluster import Session
@@ -38,3 +39,17 @@ def read_write_times(session: Session, table: Table, ids: Iterable[Any]) -> dict
         for row in rows
         if row["written_us"] is not None
     }
+
+
+def read_expiry(session: Session, table: Table, record_id: Any) -> datetime | None:
+    """Return when the row of an id expires, to the second; None if it does not, or if there is no such row."""
+    select = session.prepare(
+        f"SELECT TTL(kafka_offset) AS ttl_s FROM {cql.render_name(table)} WHERE {cql.render_key_condition(table)}"
+    )
+    row = session.execute(select, table.key_values(record_id)).one()
+    return None if row is None else add_ttl(row["ttl_s"])
+
+
+def add_ttl(ttl_s: int | None) -> datetime | None:
+    """Return when a cell expires whose remaining TTL was just read; None if it does not."""
+    return None if ttl_s is None else datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ttl_s)

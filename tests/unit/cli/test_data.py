@@ -30,10 +30,10 @@ ROW = {"id": UUID(ID)} | NAMES | {"post_code": "0150", "phone": None, "nationali
 
 @pytest.fixture
 def table(monkeypatch):
-    """Set the table's rows or the error of a query, and return the session."""
+    """Set the table's rows and their TTL, or the error of a query, and return the session."""
 
-    def make(*rows, error=None):
-        session = FakeSession(lambda *_: list(rows), error)
+    def make(*rows, error=None, ttl_s=None):
+        session = FakeSession(lambda query, _: [{"ttl_s": ttl_s}] if "TTL(" in query else list(rows), error)
         monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
         return session
 
@@ -86,6 +86,15 @@ def test_one_row_is_shown_by_column(table):
     assert msgspec.json.decode(run("row", ID, "--json").stdout)["first_name"] == "Åse"
 
 
+def test_a_row_that_expires_says_when(table):
+    """It is said on stderr, so that the row's JSON stays that of its columns."""
+    table(ROW, ttl_s=3600)
+    result = run("row", ID, "--json")
+    assert msgspec.json.decode(result.stdout).keys() == ROW.keys()
+    said = result.stderr.removeprefix("the row expires at ").strip()
+    assert 3590 < (datetime.fromisoformat(said) - datetime.now(UTC)).total_seconds() <= 3600
+
+
 def test_a_missing_row_is_an_error(table):
     """An id without a row is an error that names the id."""
     table()
@@ -122,7 +131,12 @@ def test_names_in_row_queries_are_quoted(table, monkeypatch):
     monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)
     session = table({"order": 7})
     assert run("row", "7").exit_code == 0
-    assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = ? LIMIT 1', (7,))]
+    condition = """FROM lab."Items" WHERE "order" = ?"""
+    assert [query.partition(" FROM")[0] for query, _ in session.executed] == [
+        "SELECT *",
+        "SELECT TTL(kafka_offset) AS ttl_s",
+    ]
+    assert all(condition in query and values == (7,) for query, values in session.executed)
 
 
 def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkeypatch):
@@ -153,7 +167,7 @@ def test_a_row_is_found_by_a_value_for_each_key_field(table, monkeypatch):
         shown = msgspec.json.decode(run("row", *words, "--json").stdout)
         assert list(shown.items())[:2] == [("sensor", "s1"), ("at", "2026-01-31T23:00:00")]
         query = "SELECT * FROM lab.samples WHERE sensor = ? AND at_day = ? AND at = ? LIMIT 1"
-        assert session.executed == [(query, ("s1", at.date(), at))]
+        assert session.executed[0] == (query, ("s1", at.date(), at))
 
 
 @pytest.mark.parametrize("command", ["row", "trace"])

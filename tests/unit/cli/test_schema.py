@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated
 
 import pytest
@@ -81,7 +82,7 @@ class World:
     def __init__(self) -> None:
         self.standing, self.done = SubjectStatus(7, 1, []), []
         self.columns, self.key = dict(COLUMNS), "id"
-        self.away = None
+        self.away, self.ttl_s = None, 0
 
     def session(self, _settings):
         session = FakeSession(self._answer)
@@ -92,6 +93,8 @@ class World:
             self.done.append(query)
             return []
         assert values == ("spark_streams", "created_users")
+        if "default_time_to_live" in query:
+            return [{"ttl_s": self.ttl_s, "altered_us": 1}] if self.columns else []
         if "system_schema.columns" not in query:
             return []
         kinds = {self.key: ("partition_key", 0)}
@@ -215,6 +218,33 @@ def test_columns_are_added_before_the_registration(world):
     assert world.done == [ADDS_PHONE, "register users_created-value"]
     assert result.stdout.splitlines() == [ADDS_PHONE, "registered users_created-value: schema 8"]
     assert "./penstock restart spark-job" in result.stderr
+
+
+def test_a_declared_ttl_is_planned_and_applied(world, monkeypatch):
+    """The plan says what the table has and what is declared, and shows the statement that alters it."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: replace(PIPELINE, ttl=timedelta(days=1)))
+    lines = call("plan").stdout.splitlines()
+    assert lines[1:4] == [
+        f"table {TABLE}",
+        "  ttl_changed: rows of the table do not expire, and the pipeline declares 86400 s; existing rows keep the TTL "
+        "that they were written with",
+        f"  ALTER TABLE {TABLE} WITH default_time_to_live = 86400",
+    ]
+    result = planned()
+    assert ([change["kind"] for change in result["columns"]], result["refused"]) == (["ttl_changed"], 0)
+    assert call("apply", "--yes").exit_code == 0
+    assert world.done == [f"ALTER TABLE {TABLE} WITH default_time_to_live = 86400"]
+    world.ttl_s = 86_400
+    assert planned()["nothing_to_do"] is True
+
+
+def test_a_ttl_that_is_not_declared_is_left_alone(world):
+    """It is shown, with what to declare to manage it."""
+    world.ttl_s = 3600
+    lines = call("plan").stdout.splitlines()
+    declared = "to manage it, declare ttl=timedelta(seconds=3600)"
+    assert lines[-2:] == [f"  unmanaged default_time_to_live: 3600 s; {declared}", "nothing to do"]
+    assert (planned()["unmanaged_ttl_s"], planned()["statements"]) == (3600, [])
 
 
 def test_only_missing_parts_are_applied(world):

@@ -167,13 +167,15 @@ def test_a_dead_letter_can_be_sent_to_another_process():
         (Reason.CONTRACT_BROKEN, Stage.DECODE, b"k", b"v", True),
         (Reason.VALUE_MISSING, Stage.DECODE, None, None, True),
         (Reason.CONTRACT_BROKEN, Stage.TRANSFORM, None, None, False),
+        (Reason.CONTRACT_BROKEN, Stage.DECODE, None, b"v", True),
+        (Reason.CONTRACT_BROKEN, Stage.DECODE, None, None, False),
         (Reason.PROCESSING_ERROR, Stage.DECODE, None, b"v", True),
         (Reason.PROCESSING_ERROR, Stage.DECODE, b"k", None, True),
         (Reason.PROCESSING_ERROR, Stage.DECODE, None, None, False),
     ],
 )
 def test_a_record_that_failed_after_decoding_has_no_bytes(reason, stage, key, value, has_bytes):
-    """What failed in the transform or an encoder is known only by its position; a null value without a key stays as it
-    is.
+    """What failed in the transform or when its row was written is known only by its position; a null value without a
+    key stays as it is.
     """
     assert Reject(Fault(reason, "", stage), "t", 0, 1, key, value, []).has_bytes is has_bytes

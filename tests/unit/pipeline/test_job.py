@@ -15,6 +15,7 @@ from pyspark.errors import StreamingQueryException
 from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
+from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Order, TopicLayout
 from penstock.contract.proofs import NOTHING_PROVEN, KeyProofs
@@ -581,6 +582,15 @@ def test_a_table_that_does_not_fit_stops_the_job(around, monkeypatch):
     with pytest.raises(PenstockError, match=r"rows do not fit the table .*created_users") as caught:
         around.run()
     assert caught.value.message.splitlines()[1:] == ["  column `email` text is new", "  the key is"]
+    assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
+    assert around.happened == []
+
+
+def test_a_table_with_another_ttl_stops_the_job(around, monkeypatch):
+    """Rows would expire earlier or later than the pipeline declares; `schema apply` alters the table."""
+    monkeypatch.setattr(job.cassandra, "find_ttl_change", lambda *_: Change.of("", ChangeKind.TTL_CHANGED, "60 s"))
+    with pytest.raises(PenstockError, match=r"the table spark_streams.created_users: 60 s") as caught:
+        around.run()
     assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
     assert around.happened == []
 

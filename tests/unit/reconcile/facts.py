@@ -30,6 +30,7 @@ class Evidence:
     compaction: Compaction | None = None
     queue_firsts: dict[int, int] = field(default_factory=lambda: {0: 0})
     accepted: list[tuple[str, int | None, int | None, str | None, str | None]] = field(default_factory=list)
+    now_ms: int = STORED_MS
 
     def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
         return iter(self.accepted)

@@ -39,6 +39,7 @@ class Held:
                 "odd": None,
                 "row_position": 10 * at - 20,
                 "written_us": 1000 + at,
+                "ttl_s": 60 if at == 1 else None,
             }
             for at in range(count)
         ]
@@ -127,6 +128,15 @@ def test_one_row_is_read_by_its_id(table):
     row = table.read_row(str(UUID(int=3)))
     assert (row.id, row.columns["kafka_offset"], row.written_us) == (str(UUID(int=3)), 3, 1003)
     assert "written_us" not in row.columns
+    assert row.expires_at is None
+
+
+def test_a_row_that_expires_says_when(table):
+    """In UTC, to the second."""
+    row = table.read_row(str(UUID(int=1)))
+    assert row.expires_at is not None
+    assert 50 < (row.expires_at - datetime.now(UTC)).total_seconds() <= 60
+    assert "ttl_s" not in row.columns
 
 
 def test_an_id_without_a_row_is_an_error(table):

@@ -62,6 +62,8 @@ def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
     if stored_row.written_us is not None:
         note = html("<small class=quiet>derived from topic incarnation and offset; the higher one wins</small>")
         pairs.append(("write timestamp", html("{} {}", stored_row.written_us, note)))
+    if stored_row.expires_at is not None:
+        pairs.append(("expires", moment_html(stored_row.expires_at)))
     elements.add_facts(pairs).classes("card")
 
 

@@ -20,6 +20,7 @@ from penstock.pipelines import Pipeline
 from penstock.reconcile.typed_id import parse_id
 from penstock.sink import cassandra
 from penstock.sink.cells import format_ids, format_row
+from penstock.sink.written import add_ttl
 from penstock.web.table.paging import TOKENS, Paging, Piece
 
 PAGE_ROWS = 50
@@ -43,15 +44,16 @@ class Page:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row and its write timestamp.
+    """A row, its write timestamp, and when it expires.
 
     `written_us` is in microseconds, derived from the topic incarnation's timestamp base and the offset, not from a
-    clock.
+    clock. `expires_at` is null if the row does not expire.
     """
 
     id: str
     columns: dict[str, Any]
     written_us: int | None
+    expires_at: datetime | None = None
 
 
 class TableReader:
@@ -104,13 +106,14 @@ class TableReader:
         with cassandra.translate_errors(self._settings):
             names = self._list_columns()
             columns = ", ".join(map(cql.quote_name, names))
-            written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
+            times = ", WRITETIME(kafka_offset) AS written_us, TTL(kafka_offset) AS ttl_s"
+            written = times if "kafka_offset" in names else ""
             query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.render_key_condition(self._table)}"
             row = self._session.execute(self._session.prepare(query), self._table.key_values(record_id)).one()
         name = self._identity.text_of(record_id)
         if row is None:
             raise NotFound(f"{self.name} has no row with the id {name}", hint=remedies.trace_record(name))
-        return TableRow(name, self._convert_row(row, names), row.get("written_us"))
+        return TableRow(name, self._convert_row(row, names), row.get("written_us"), add_ttl(row.get("ttl_s")))
 
     def read_definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
