@@ -5,39 +5,20 @@ A row is the record's fields, then its arrival. Its write timestamp is bound too
 replay changes nothing.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from penstock.contract.batch import Row
-from penstock.contract.fields import BIGINT, INT, fields, key_of
+from penstock.contract.cql_values import TypeOrders, build_cql_encoder
+from penstock.contract.fields import BIGINT, INT, Field, fields, key_of
+from penstock.contract.quoting import name_user_type
+from penstock.contract.quoting import quote_name as quote_name  # noqa: PLC0414  others find it here
 from penstock.contract.record import Arrival, Record
 
-_UNQUOTED = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED = frozenset(
-    """
-    add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop
-    entries execute false from full grant if in index infinity insert into is keyspace limit materialized mbean
-    mbeans modify nan norecursive not null of on or order primary rename replace revoke schema select set table
-    to token true truncate unlogged unset update use using view where with
-    """.split()  # noqa: SIM905  a list would take a line per word
-)
-"""Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
-
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
-
-
-def quote_name(identifier: str) -> str:
-    """Return the name of a keyspace, table or column for use in a statement, quoted where CQL requires it.
-
-    Every name in every statement goes through this function.
-    """
-    if _UNQUOTED.fullmatch(identifier) and identifier not in RESERVED:
-        return identifier
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 def quote_table(keyspace: str, table: str) -> str:
@@ -55,6 +36,38 @@ def render_create_table(keyspace: str, table: str, row: type[Record]) -> str:
     lines = [f"  {quote_name(column)} {kind}," for column, kind in column_types(row).items()]
     key = f"  PRIMARY KEY ({quote_name(key_of(row).column)})"
     return "\n".join([f"CREATE TABLE IF NOT EXISTS {quote_table(keyspace, table)} (", *lines, key, ")"])
+
+
+class UserType(NamedTuple):
+    """A user-defined type: its unquoted name, and the CQL type of each of its fields by its unquoted name."""
+
+    name: str
+    fields: dict[str, str]
+
+
+def list_user_types(row: type[Record]) -> list[UserType]:
+    """Return the user-defined types of a row, those of nested records, each after the types that it uses."""
+    types: dict[str, UserType] = {}
+    for field in fields(row):
+        _add_user_types(field, types)
+    return list(types.values())
+
+
+def _add_user_types(field: Field, types: dict[str, UserType]) -> None:
+    shape = field.shape
+    if shape is None or field.kind.is_text:
+        return
+    for item in shape.items:
+        _add_user_types(item, types)
+    if shape.record is not None:
+        name = name_user_type(shape.record)
+        types[name] = UserType(name, {item.column: item.kind.cql for item in shape.items})
+
+
+def render_create_type(keyspace: str, user_type: UserType) -> str:
+    """Return the statement that creates a user-defined type if it does not exist."""
+    lines = ",\n".join(f"  {quote_name(name)} {kind}" for name, kind in user_type.fields.items())
+    return f"CREATE TYPE IF NOT EXISTS {quote_table(keyspace, user_type.name)} (\n{lines}\n)"
 
 
 def column_types(row: type[Record]) -> dict[str, str]:
@@ -80,8 +93,8 @@ def render_write_times(row: type[Record]) -> tuple[str, int, list[str]]:
     The key has no write time. A sum is a single value to transfer and compare, instead of one per column.
     """
     others = [field for field in (*fields(row), *fields(Arrival)) if field.column != key_of(row).column]
-    required = [field.column for field in others if not field.nullable]
-    nullable = [field.column for field in others if field.nullable]
+    required = [field.column for field in others if field.required]
+    nullable = [field.column for field in others if not field.required]  # with a default: null in older rows
     return " + ".join(f"WRITETIME({quote_name(column)})" for column in required), len(required), nullable
 
 
@@ -107,15 +120,17 @@ def build_key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
     return lambda record: to_bytes(get(record))
 
 
-def build_encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
+def build_encoder(row: type[Record], *, leaves_unset: bool = False, orders: TypeOrders | None = None) -> Encode:
     """Return a function that encodes the bound values of rows, in the INSERT's order, as they appear in a message.
 
     Each value follows its length; a null is the length -1 (native protocol v5, section 3), or -2 with `leaves_unset`,
-    which writes nothing. The function takes the rows and their write timestamps in us, and encodes column by column,
-    for speed.
+    which writes nothing. `orders` has the fields of user-defined types as Cassandra has them. The function takes the
+    rows and their write timestamps in us, and encodes column by column, for speed.
     """
     framed = partial(_encode_lengths, null=_UNSET if leaves_unset else _NULL)
-    columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
+    columns = [
+        (attrgetter(field.column), build_cql_encoder(field.kind, orders or {}), field.nullable) for field in fields(row)
+    ]
 
     def encode(rows: Sequence[Row], written_us: Sequence[int]) -> Iterator[bytes]:
         if not rows:

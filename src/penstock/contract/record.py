@@ -2,8 +2,8 @@
 
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
 (https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`, a
-`Decimal` has `Digits`. If names in messages differ, the class has `rename="camel"` or the field
-`= msgspec.field(name="orderId")`.
+`Decimal` has `Digits`, a union of scalars `AS_TEXT`. If names in messages differ, the class has `rename="camel"` or
+the field `= msgspec.field(name="orderId")`.
 """
 
 from dataclasses import dataclass
@@ -45,6 +45,21 @@ class Digits:
         if not 0 <= self.scale <= self.precision:
             raise ValueError(f"Digits: the scale {self.scale} is not between 0 and the precision {self.precision}")
 
+
+@dataclass(frozen=True)
+class AsText:
+    """The type of `AS_TEXT`."""
+
+
+AS_TEXT = AsText()
+"""Store a value as text: `Annotated[int | str, AS_TEXT]`, `Annotated[Address, AS_TEXT]`.
+
+A union of scalars is stored as JSON has it, a text without its quotes; a record or a collection as JSON. Messages in
+JSON do not change.
+"""
+
+Json = msgspec.Raw
+"""Any JSON value except null, kept as the text that was sent: no digit is lost. `msgspec.json.decode` reads it."""
 
 Headers = list[tuple[str, bytes | None]]
 """Headers of a Kafka message."""
