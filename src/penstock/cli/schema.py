@@ -56,6 +56,7 @@ def render_files() -> dict[Path, str]:
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     statements = (
         cql.render_create_keyspace(keyspace, settings.cassandra_replication),
+        *(cql.render_create_type(keyspace, each) for each in cql.list_user_types(pipeline.stored)),
         cql.render_create_table(keyspace, pipeline.table, pipeline.stored),
     )
     texts = {
@@ -167,7 +168,8 @@ def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table
     keyspace = keyspace_of(settings, pipeline)
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
+        make_types = [cql.render_create_type(keyspace, each) for each in cql.list_user_types(pipeline.stored)]
+        return [make_keyspace, *make_types, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
     missing = evolution.find_missing_columns(table, pipeline.stored)
     return [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 

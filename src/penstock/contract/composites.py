@@ -16,6 +16,7 @@ from penstock.contract.cql_values import build_shape_encoder
 from penstock.contract.json_text import encode_scalar, is_null, parse_scalar, parse_text, to_raw
 from penstock.contract.kinds import Convert, Field, FieldKind, Form, Shape
 from penstock.contract.quoting import name_user_type, quote_name
+from penstock.contract.record import Record
 
 
 def list_kind(item: Field) -> FieldKind:
@@ -174,7 +175,7 @@ def _read_items(names: list[str], converters: list[Convert | None]) -> Convert:
     return read
 
 
-def record_kind(record: type[msgspec.Struct], members: tuple[Field, ...]) -> FieldKind:
+def record_kind(record: type[Record], members: tuple[Field, ...]) -> FieldKind:
     """Return the kind of a nested record. Messages have the names of its fields, table and Spark those of Python."""
     shape = Shape(Form.RECORD, members, record=record)
     columns = ", ".join(f"{member.column}: {member.kind.spark}" for member in members)
@@ -194,7 +195,7 @@ def record_kind(record: type[msgspec.Struct], members: tuple[Field, ...]) -> Fie
         from_avro=_convert_members([(member.name, member.name, member.kind.from_avro) for member in members]),
         to_arrow=_build_members([(member.column, member.column, member.kind.to_arrow) for member in members]),
         from_arrow=_convert_members([(member.column, member.name, member.kind.from_arrow) for member in members]),
-        prepare=_prepare_record(record, members),
+        prepare=prepare_record(record, members),
         shape=shape,
     )
 
@@ -240,7 +241,8 @@ def _convert_members(members: Sequence[_Member]) -> Convert:
     return convert_members
 
 
-def _prepare_record(record: type[msgspec.Struct], members: tuple[Field, ...]) -> Convert:
+def prepare_record(record: type[Record], members: tuple[Field, ...]) -> Convert:
+    """Return the function that makes a record's value what `msgspec.convert` takes: a dict of its fields."""
     converters = [(member.name, member.name, member.kind.prepare) for member in members if member.kind.prepare]
     convert_members = _convert_members(converters)
     has_json = any(member.kind is JSON and member.nullable for member in members)
@@ -259,7 +261,7 @@ def _prepare_record(record: type[msgspec.Struct], members: tuple[Field, ...]) ->
     return prepare
 
 
-def convert_record(value: dict[str, Any], record: type[msgspec.Struct], members: Sequence[Field]) -> msgspec.Struct:
+def convert_record(value: dict[str, Any], record: type[Record], members: Sequence[Field]) -> msgspec.Struct:
     """Return the record that `msgspec.convert` makes, which does not take optional JSON texts. Raises its errors."""
     texts = {
         member.column: (member.name, value[member.name])

@@ -5,14 +5,14 @@ front. Sets and maps are in the order of Cassandra, which sorts only the outermo
 bytes at every replay.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from penstock.contract.kinds import UUID, FieldKind, Form, Shape
 from penstock.contract.quoting import name_user_type
 
-TypeOrders = Mapping[str, Sequence[str]]
+TypeOrders = Mapping[str, Iterable[str]]
 """The fields of each user-defined type by its name, in the order that the type has in Cassandra.
 
 ALTER TYPE adds a field at the end, whatever its place in the record.

@@ -34,7 +34,7 @@ from penstock.contract.kinds import (
     to_microseconds,
 )
 from penstock.contract.nesting import Site, resolve_composite, store_as_text, unwrap_hint, unwrap_metadata
-from penstock.contract.record import AS_TEXT, Digits
+from penstock.contract.record import AS_TEXT, Digits, Record
 
 __all__ = [
     "BIGINT",
@@ -58,6 +58,7 @@ __all__ = [
     "from_epoch_ms",
     "from_microseconds",
     "key_of",
+    "list_nested",
     "to_epoch_ms",
     "to_microseconds",
 ]
@@ -72,6 +73,18 @@ def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(struct, include_extras=True)
     return tuple(field_of(field, hints[field.name]) for field in described.fields)
+
+
+def list_nested(record: type[Record]) -> list[type[Record]]:
+    """Return the classes of the records within a record, at any level, each once."""
+    nested: dict[type[Record], None] = {}
+    pending = [field.shape for field in fields(record)]
+    while pending:
+        shape = pending.pop()
+        if shape is not None:
+            pending += [item.shape for item in shape.items]
+            nested |= {} if shape.record is None else {shape.record: None}
+    return list(nested)
 
 
 def key_of(struct: type[msgspec.Struct]) -> Field:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from penstock.contract.decimals import encode_unscaled, format_decimal, to_scale
-from penstock.contract.record import Digits
+from penstock.contract.record import Digits, Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -78,7 +78,7 @@ class Shape:
     form: Form
     items: tuple["Field", ...]
     key: "Field | None" = None
-    record: type[msgspec.Struct] | None = None
+    record: type[Record] | None = None
 
 
 @dataclass(frozen=True, eq=False)

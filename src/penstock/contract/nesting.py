@@ -5,7 +5,6 @@ from collections.abc import Callable
 from types import UnionType
 from typing import Annotated, Any, NamedTuple
 
-import msgspec
 from msgspec import inspect
 
 from penstock.contract import composites
@@ -27,7 +26,7 @@ class Site(NamedTuple):
     field_of: Callable[[inspect.Field, Any, "Site"], Field]
     path: str
     name: str = ""
-    records: tuple[type[msgspec.Struct], ...] = ()
+    records: tuple[type[Record], ...] = ()
     depth: int = 0
     is_text: bool = False
     """Whether it is within a value that is stored as JSON text."""
@@ -36,7 +35,7 @@ class Site(NamedTuple):
         """Return the site of an item."""
         return self._replace(path=f"{self.path}{place}", name="", depth=self.depth + 1)
 
-    def member(self, record: type[msgspec.Struct], name: str) -> "Site":
+    def member(self, record: type[Record], name: str) -> "Site":
         """Return the site of a member of a nested record."""
         path, records = f"{self.path}.{name}", (*self.records, record)
         return self._replace(path=path, name=name, records=records, depth=self.depth + 1)

@@ -16,6 +16,14 @@ RESERVED = frozenset(
 )
 """Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
 
+NATIVE_TYPES = frozenset(
+    """
+    ascii bigint blob boolean counter date decimal double duration empty float frozen inet int list map set smallint
+    text time timestamp timeuuid tinyint tuple uuid varchar varint vector
+    """.split()  # noqa: SIM905
+)
+"""Names that a user-defined type cannot have."""
+
 
 def quote_name(identifier: str) -> str:
     """Return the name of a keyspace, table, type or column for use in a statement, quoted where CQL requires it.

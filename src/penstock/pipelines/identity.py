@@ -53,6 +53,7 @@ def contract_digest(pipeline: Pipeline) -> str:
         _without_prose(json_schema(pipeline.record)),
         cql.render_create_table("keyspace", "table", pipeline.stored),
     ]
+    contract += [cql.render_create_type("keyspace", each) for each in cql.list_user_types(pipeline.stored)]
     return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
 
 

@@ -20,7 +20,7 @@ from penstock.contract.fields import fields, key_of
 from penstock.contract.isolation import isolate
 from penstock.contract.record import Arrival, Record
 from penstock.errors import StoreFailed
-from penstock.sink.cassandra import grant_hint
+from penstock.sink.cassandra import grant_hint, user_type_fields
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 
 _CELL_BYTES = 16
@@ -75,7 +75,8 @@ class RowWriter:
         self._may_tie, self._id = may_tie, attrgetter(key_of(row).column)
         self._key = cql.build_key_encoder(row)
         self._key_bytes = key_of(row).kind.encode
-        self._encode = cql.build_encoder(row, leaves_unset=leaves_unset)
+        orders = user_type_fields(session, keyspace) if cql.list_user_types(row) else None
+        self._encode = cql.build_encoder(row, leaves_unset=leaves_unset, orders=orders)
         self._encode_deletion = cql.build_delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 
