@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from penstock.contract.record import AS_TEXT, KEY, PAST, PERSONAL, Digits, Json, Record
+from penstock.contract.record import AS_TEXT, JSON_NULL, KEY, PAST, PERSONAL, Digits, Json, Record
 from penstock.pipelines import Pipeline
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -74,7 +74,7 @@ class Line(Record, frozen=True, kw_only=True):
     product: Annotated[str, Meta(min_length=1, max_length=20)]
     price: Annotated[Decimal, Digits(10, 2)]
     sold_at: Moment | None = None
-    tags: list[str] = []
+    tags: list[str] = []  # noqa: RUF012  msgspec copies it
     note: str | None = None
 
 
@@ -84,7 +84,7 @@ class HomeAddress(Record, frozen=True, kw_only=True, rename="camel"):
     city: Annotated[str, Meta(pattern="^[^a]*$")]
     post_code: Annotated[int | str, AS_TEXT]
     lives_since: Annotated[date, Meta(extra=PAST)] | None = None
-    more_info: Json | None = None
+    more_info: Json = JSON_NULL
 
 
 class Composites(Record, frozen=True, kw_only=True):
@@ -119,11 +119,11 @@ class Composites(Record, frozen=True, kw_only=True):
     maybe_address: HomeAddress | None = None
     maybe_lines: list[Line] | None = None
     maybe_former: Annotated[HomeAddress, AS_TEXT] | None = None
-    maybe_extra: Json | None = None
+    maybe_extra: Json = JSON_NULL
     maybe_code: Annotated[int | str | None, AS_TEXT] = None
-    words: list[str] = []
-    counts: dict[str, int] = {}
-    flags: set[bool] = set()
+    words: list[str] = []  # noqa: RUF012
+    counts: dict[str, int] = {}  # noqa: RUF012
+    flags: set[bool] = set()  # noqa: RUF012
     level: int = 3
     ratio: float = 0.5
     state: Literal["new", "old"] = "new"

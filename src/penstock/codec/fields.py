@@ -13,7 +13,6 @@ from penstock.contract.checks import has_forms
 from penstock.contract.composites import JSON
 from penstock.contract.decimals import format_decimal
 from penstock.contract.fields import Field, fields
-from penstock.contract.json_text import is_null
 from penstock.contract.kinds import Form, Shape
 from penstock.contract.record import Record
 
@@ -86,7 +85,7 @@ def _is_exact(field: Field) -> bool:
 def _read_exact(raw: msgspec.Raw, field: Field) -> Any:
     """Return a JSON value with its decimals as decimals, and `Json` as its text."""
     if field.kind is JSON:
-        return None if is_null(raw) else raw.copy()
+        return raw.copy()
     if not _is_exact(field):
         return _decode_any_number(raw)
     if field.shape is None:

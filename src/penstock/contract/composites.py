@@ -243,60 +243,43 @@ def _convert_members(members: Sequence[_Member]) -> Convert:
 
 def prepare_record(record: type[Record], members: tuple[Field, ...]) -> Convert:
     """Return the function that makes a record's value what `msgspec.convert` takes: a dict of its fields."""
-    converters = [(member.name, member.name, member.kind.prepare) for member in members if member.kind.prepare]
-    convert_members = _convert_members(converters)
-    has_json = any(member.kind is JSON and member.nullable for member in members)
+    convert_members = _convert_members(
+        [(member.name, member.name, member.kind.prepare) for member in members if member.kind.prepare]
+    )
+    json_names = [member.name for member in members if member.kind is JSON and member.nullable]
 
     def prepare(value: Any) -> Any:
         if isinstance(value, record):
             value = dict(zip(record.__struct_encode_fields__, msgspec.structs.astuple(value), strict=True))
         prepared = convert_members(value)
-        if not (has_json and isinstance(prepared, dict)):
-            return prepared
-        try:
-            return convert_record(prepared, record, members)
-        except msgspec.ValidationError:
-            return prepared
+        nulls = [name for name in json_names if isinstance(prepared, dict) and prepared.get(name, value) is None]
+        return {name: item for name, item in prepared.items() if name not in nulls} if nulls else prepared
 
     return prepare
 
 
-def convert_record(value: dict[str, Any], record: type[Record], members: Sequence[Field]) -> msgspec.Struct:
-    """Return the record that `msgspec.convert` makes, which does not take optional JSON texts. Raises its errors."""
-    texts = {
-        member.column: (member.name, value[member.name])
-        for member in members
-        if member.kind is JSON and member.nullable and isinstance(value.get(member.name), msgspec.Raw)
-    }
-    converted = msgspec.convert(value | {name: None for name, _ in texts.values()}, record)
-    for column, (_, text) in texts.items():
-        msgspec.structs.force_setattr(converted, column, text)
-    return converted
-
-
-def _to_json_text(raw: msgspec.Raw) -> str:
-    return bytes(raw).decode()
+def _to_json_text(raw: msgspec.Raw) -> str | None:
+    return None if is_null(raw) else bytes(raw).decode()
 
 
 def _read_json_text(text: Any) -> Any:
     return msgspec.Raw(text) if isinstance(text, str) else text
 
 
-def _prepare_json(value: Any) -> Any:
-    raw = to_raw(value)
-    return None if isinstance(raw, msgspec.Raw) and is_null(raw) else raw
+def _encode_json(raw: msgspec.Raw) -> Any:
+    return None if is_null(raw) else bytes(raw)  # a null column or place
 
 
 JSON = FieldKind(
     "string",
     "STRING",
     "text",
-    bytes,
+    _encode_json,
     to_avro=_to_json_text,
     from_avro=_read_json_text,
     to_arrow=_to_json_text,
     from_arrow=_read_json_text,
-    prepare=_prepare_json,
+    prepare=to_raw,
     is_text=True,
 )
 """Any JSON value, as text."""

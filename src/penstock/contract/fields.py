@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from penstock.contract.composites import JSON
 from penstock.contract.kinds import (
     BIGINT,
     BOOLEAN,
@@ -34,7 +35,7 @@ from penstock.contract.kinds import (
     to_microseconds,
 )
 from penstock.contract.nesting import Site, resolve_composite, store_as_text, unwrap_hint, unwrap_metadata
-from penstock.contract.record import AS_TEXT, Digits, Record
+from penstock.contract.record import AS_TEXT, JSON_NULL, Digits, Record
 
 __all__ = [
     "BIGINT",
@@ -148,6 +149,8 @@ def field_of(info: inspect.Field, hint: Any, site: Site | None = None) -> Field:
     """
     site = site or Site(_describe_type, field_of, info.name, info.name)
     field = _describe_type(info.type, hint, site)
+    if field.kind is JSON:
+        field = replace(field, nullable=info.default == JSON_NULL)
     return replace(field, name=info.encode_name, column=info.name, default=_find_default(info, field, hint, site))
 
 
@@ -163,6 +166,8 @@ def _describe_type(kind_info: inspect.Type, hint: Any, site: Site) -> Field:
             unwrap_metadata(inner[0]) if len(inner) == 1 else (inspect.UnionType(tuple(inner)), {}, "")
         )
         marks, description = {**inner_marks, **marks}, description or inner_description
+    if nullable and isinstance(kind_info, inspect.RawType):
+        raise TypeError(f"field {site.path}: msgspec cannot read `Json | None`; write `{site.name}: Json = JSON_NULL`")
     symbols, digits = _list_symbols(site.path, kind_info), _find_digits(metadata)
     has_mark = AS_TEXT in metadata
     kind = resolve_composite(kind_info, inner_hint, site._replace(is_text=site.is_text or has_mark), has_mark)
@@ -193,7 +198,7 @@ _DEFAULTS = {TEXT: str, SYMBOL: str, INT: int, BIGINT: int, DOUBLE: float, FINIT
 
 def _find_default(info: inspect.Field, field: Field, hint: Any, site: Site) -> Any:
     """Return what a message without the field means, as JSON has it. Raises `TypeError` if schemas cannot say it."""
-    if info.required or (field.nullable and info.default is None):
+    if info.required or (field.nullable and (info.default is None or field.kind is JSON)):
         return msgspec.NODEFAULT
     default = _EMPTY.get(info.default_factory) if info.default is msgspec.NODEFAULT else info.default
     kind = field.kind

@@ -59,7 +59,12 @@ JSON do not change.
 """
 
 Json = msgspec.Raw
-"""Any JSON value except null, kept as the text that was sent: no digit is lost. `msgspec.json.decode` reads it."""
+"""Any JSON value, kept as the text that was sent: no digit is lost. `msgspec.json.decode` reads it.
+
+A field that may be null or missing is `extra: Json = JSON_NULL`; others and items of collections cannot be null.
+"""
+JSON_NULL = msgspec.Raw(b"null")
+"""The default of an optional `Json`, whose column is then null. msgspec cannot read `Json | None`."""
 
 Headers = list[tuple[str, bytes | None]]
 """Headers of a Kafka message."""

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import msgspec
 
-from penstock.contract.composites import avro_field
+from penstock.contract.composites import JSON, avro_field
 from penstock.contract.fields import INT, TIME, Field, fields
 from penstock.contract.kinds import Form, Shape
 from penstock.contract.record import Record
@@ -36,7 +36,9 @@ def _complete_record(schema: dict[str, Any], members: Sequence[Field], component
 
 def _complete_field(schema: dict[str, Any], field: Field, components: Components) -> dict[str, Any]:
     marks = {"x-key": field.key, "x-personal": field.personal}
-    marked = {name: True for name, is_set in marks.items() if is_set}
+    marked: dict[str, Any] = {name: True for name, is_set in marks.items() if is_set}
+    if field.kind is JSON and field.nullable:
+        marked["default"] = None
     if "anyOf" not in schema:
         return _complete_type(schema, field, components) | marked
     members = [_complete_type(member, field, components) for member in schema["anyOf"]]

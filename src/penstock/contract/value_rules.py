@@ -60,6 +60,8 @@ def rules_of(field: Field) -> ValueRules:
         return ValueRules(_check_64_bits)
     if isinstance(field.info, inspect.UnionType):
         return ValueRules(_check_member)
+    if field.kind is JSON:
+        return ValueRules(partial(_check_json, nullable=field.nullable), _check_json_text)
     return _OF_KIND.get(field.kind, _NO_RULES)
 
 
@@ -128,9 +130,9 @@ def _check_finite(value: float, _latest: datetime) -> Broken | None:
     return None if isfinite(value) else (Rule.FORMAT, "is not a finite number, which JSON has no text for")
 
 
-def _check_json(value: msgspec.Raw, _latest: datetime) -> Broken | None:
+def _check_json(value: msgspec.Raw, _latest: datetime, nullable: bool) -> Broken | None:
     if is_null(value):
-        return Rule.REQUIRED, "is null"
+        return None if nullable else (Rule.REQUIRED, "is null")
     wrong = find_lone_surrogate(value)
     return (Rule.FORMAT, wrong) if wrong else None
 
@@ -146,5 +148,4 @@ _OF_KIND = {
     TIME: ValueRules(_check_zone, _check_time),
     DURATION: ValueRules(_check_duration, _check_fraction),
     FINITE: ValueRules(_check_finite),
-    JSON: ValueRules(_check_json, _check_json_text),
 }

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec import Meta, structs
 
 from penstock.contract import cql
-from penstock.contract.quoting import RESERVED
 from penstock.contract.fields import fields, to_epoch_ms
+from penstock.contract.quoting import RESERVED
 from penstock.contract.record import KEY, Arrival, Record
 from penstock.pipelines.users import User
 from tests.unit.framed import TYPES, values_in
