@@ -14,7 +14,7 @@ from penstock.contract import kinds
 from penstock.contract.composites import JSON
 from penstock.contract.fields import Field, FieldKind, fields
 from penstock.contract.kinds import Form, Shape
-from penstock.contract.record import JSON_NULL, Digits
+from penstock.contract.record import Digits, build_null
 from penstock.pipelines.users import User
 from tests.unit.records import Composites, Everything, Scalars, Side
 
@@ -162,7 +162,7 @@ _SCALARS: dict[FieldKind, st.SearchStrategy[Any]] = {
 def values_of(field: Field) -> st.SearchStrategy[Any]:
     """Values of a field of a small record, or of an item of a composite one."""
     values = _values_of_type(field)
-    return st.just(JSON_NULL if field.kind is JSON else None) | values if field.nullable else values
+    return st.just(build_null() if field.kind is JSON else None) | values if field.nullable else values
 
 
 def _values_of_type(field: Field) -> st.SearchStrategy[Any]:

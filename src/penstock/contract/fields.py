@@ -35,7 +35,7 @@ from penstock.contract.kinds import (
     to_microseconds,
 )
 from penstock.contract.nesting import Site, resolve_composite, store_as_text, unwrap_hint, unwrap_metadata
-from penstock.contract.record import AS_TEXT, JSON_NULL, Digits, Record
+from penstock.contract.record import AS_TEXT, Digits, Record, build_null
 
 __all__ = [
     "BIGINT",
@@ -150,7 +150,7 @@ def field_of(info: inspect.Field, hint: Any, site: Site | None = None) -> Field:
     site = site or Site(_describe_type, field_of, info.name, info.name)
     field = _describe_type(info.type, hint, site)
     if field.kind is JSON:
-        field = replace(field, nullable=info.default == JSON_NULL)
+        field = replace(field, nullable=info.default_factory is build_null)
     return replace(field, name=info.encode_name, column=info.name, default=_find_default(info, field, hint, site))
 
 

@@ -8,7 +8,7 @@ the field `= msgspec.field(name="orderId")`.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -63,8 +63,15 @@ Json = msgspec.Raw
 
 A field that may be null or missing is `extra: Json = JSON_NULL`; others and items of collections cannot be null.
 """
-JSON_NULL = msgspec.Raw(b"null")
-"""The default of an optional `Json`, whose column is then null. msgspec cannot read `Json | None`."""
+
+
+def build_null() -> msgspec.Raw:
+    """Return the JSON text null."""
+    return msgspec.Raw(b"null")
+
+
+JSON_NULL: Any = msgspec.field(default_factory=build_null)
+"""The default of an optional `Json`: the JSON text null, whose column is null. msgspec cannot read `Json | None`."""
 
 Headers = list[tuple[str, bytes | None]]
 """Headers of a Kafka message."""

@@ -1,16 +1,12 @@
 """Composite types through JSON and Avro, there and back."""
 
-import json
-from decimal import Decimal
-
-import msgspec
 from hypothesis import given
 
 from penstock.broker.registry import WriterSchema
 from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
-from penstock.codec.values import ContentReader, read_fields
+from penstock.codec.values import read_fields
 from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import avro_schema
 from tests.unit.fakes import FakeSchemas
