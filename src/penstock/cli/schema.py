@@ -13,6 +13,7 @@ from penstock.stack.layout import REPOSITORY
 if TYPE_CHECKING:
     from penstock.config import Settings
     from penstock.contract.evolution import Change
+    from penstock.contract.table import Table
     from penstock.contract.table_evolution import TableDefinition
     from penstock.pipelines import Pipeline
 
@@ -57,6 +58,7 @@ def render_files() -> dict[Path, str]:
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     statements = (
         cql.render_create_keyspace(keyspace, settings.cassandra_replication),
+        *(cql.render_create_type(keyspace, each) for each in cql.list_user_types(pipeline.stored)),
         cql.render_create_table(pipeline.build_table(keyspace)),
     )
     texts = {
@@ -176,13 +178,21 @@ def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table
     from penstock.sink.cassandra import declared_table, keyspace_of
 
     keyspace, declared = keyspace_of(settings, pipeline), declared_table(settings, pipeline)
-    members = table_evolution.find_missing_members(table, declared)
-    statements = [cql.render_add_member(keyspace, *member) for member in members]
+    user_types = cql.list_user_types(declared.row)
+    make_types = [cql.render_create_type(keyspace, each) for each in user_types if each.name not in table.types]
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, *statements, cql.render_create_table(declared)]
+        return [make_keyspace, *make_types, *_render_members(table, declared), cql.render_create_table(declared)]
     missing = table_evolution.find_missing_columns(table, declared)
-    return statements + [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+    columns = [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+    return [*make_types, *_render_members(table, declared), *columns]
+
+
+def _render_members(table: "TableDefinition", declared: "Table") -> list[str]:
+    from penstock.contract import cql, table_evolution
+
+    members = table_evolution.find_missing_members(table, declared)
+    return [cql.render_add_member(declared.keyspace, *member) for member in members]
 
 
 def format_plan(plan: SchemaPlan) -> list[str]:

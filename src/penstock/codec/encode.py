@@ -1,7 +1,6 @@
 """Serialize records, and JSON values, to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
@@ -10,9 +9,9 @@ import msgspec
 
 from penstock.broker.registry import WireFormat
 from penstock.codec.avro import AvroReader
-from penstock.codec.fields import list_avro_writers, list_decimals
+from penstock.codec.fields import list_avro_writers, list_json_writers
 from penstock.codec.wire_format import encode_header
-from penstock.contract.decimals import format_decimal
+from penstock.contract.composites import replace_values
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
@@ -27,16 +26,10 @@ def build_serializer(record: type[Record], wire_format: WireFormat, schema_id: i
 
 
 def _json_serializer(header: bytes, record: type[Record]) -> Serialize:
-    encode, decimals = msgspec.json.Encoder().encode, list_decimals(record)
-    if not decimals:
+    encode, writers = msgspec.json.Encoder().encode, list_json_writers(record)
+    if not writers:
         return lambda record: header + encode(record)
-
-    def serialize(instance: Record) -> bytes:
-        values = msgspec.to_builtins(instance, builtin_types=(Decimal,))
-        digits = {name: format_decimal(values[name]) for name in decimals if values.get(name) is not None}
-        return header + encode(values | digits)
-
-    return serialize
+    return lambda record: header + encode(replace_values(record, writers))
 
 
 def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:

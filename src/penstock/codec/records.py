@@ -12,11 +12,12 @@ import msgspec
 
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
-from penstock.codec.fields import build_text_reader, from_avro
+from penstock.codec.fields import build_text_reader, decode_json, from_avro, read_exact_values
 from penstock.codec.keys import KeyReader
 from penstock.codec.renaming import build_name_search, rename_json
 from penstock.codec.wire_format import HEADER_BYTES, is_framed
 from penstock.contract.aliases import find_doubled_names, former_names
+from penstock.contract.composites import JSON
 from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import BYTES, DATE, DURATION, SYMBOL, TEXT, TIME, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
@@ -27,6 +28,7 @@ from penstock.contract.record import Record
 from penstock.contract.rules import (
     MAX_FIELDS,
     MAX_VALUE_BYTES,
+    MAX_VALUES,
     add_forms,
     build_form_check,
     build_text_check,
@@ -52,7 +54,8 @@ class Decoder:
         self._record = record
         self._check_values = build_value_check(record)
         self._check_forms = _build_body_check(record)
-        self._has_durations = any(field.kind is DURATION for field in fields(record))
+        self._converts_avro = any(field.kind.from_avro is not None for field in fields(record))
+        self._most_names = _most_names(record)
         self._latest = latest_past()
         self._check_texts = build_text_check(record)
         self._least_quotes = _least_quotes(record)
@@ -122,7 +125,7 @@ class Decoder:
             broken += self._check_texts(record)
         if value.count(b'"', start) > self._least_quotes:
             try:
-                broken += check_names(body)
+                broken += check_names(body, self._most_names)
             except MALFORMED_JSON as error:
                 return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         return Fault.of(broken, schema_id=schema_id) if broken else record
@@ -143,8 +146,10 @@ class Decoder:
     def _fault_of_json(self, body: bytes, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
         """Return what is wrong with JSON that was refused: it may also be malformed, further on."""
         try:
-            value = msgspec.json.decode(body)
-            too_many = check_names(body)
+            value = decode_json(body, self._record)
+            if isinstance(value, dict):
+                value |= read_exact_values(body, self._record)
+            too_many = check_names(body, self._most_names)
         except MALFORMED_JSON as malformed:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
         return Fault.of(explain_refusal(value, self._record, error) + too_many, schema_id=schema_id)
@@ -158,7 +163,7 @@ class Decoder:
         fields, left_bytes = result
         if left_bytes:
             return Fault(Reason.AVRO_MALFORMED, "extra bytes after the record", schema_id=reader.schema_id)
-        if self._has_durations:
+        if self._converts_avro:
             fields = from_avro(fields, self._record)
         record = validate_record(fields, self._record, latest_past())
         return Fault.of(record, schema_id=reader.schema_id) if isinstance(record, list) else record
@@ -166,8 +171,14 @@ class Decoder:
 
 def _least_quotes(record: type[Record]) -> int:
     """Return the minimum number of quotes in a record's JSON. A text with no more has no duplicate or unknown names."""
-    required = [field for field in fields(record) if not field.nullable]
+    required = [field for field in fields(record) if field.required]
     return sum(4 if field.kind in _QUOTED else 2 for field in required)
+
+
+def _most_names(record: type[Record]) -> int:
+    """Return the maximum number of names in a record's JSON, those within composite values included."""
+    is_flat = all(field.shape is None and field.kind is not JSON for field in fields(record))
+    return MAX_FIELDS if is_flat else MAX_VALUES
 
 
 def _build_body_check(record: type[Record]) -> Callable[[bytes], list[Violation]] | None:
@@ -180,7 +191,7 @@ def _build_body_check(record: type[Record]) -> Callable[[bytes], list[Violation]
     return lambda body: check(read_texts(body))
 
 
-def check_names(body: bytes) -> list[Violation]:
+def check_names(body: bytes, most: int = MAX_FIELDS) -> list[Violation]:
     """Return the broken rules on the names in a JSON object.
 
     Raises `msgspec.DecodeError` if a name occurs twice in an object; msgspec itself takes the last.
@@ -189,6 +200,6 @@ def check_names(body: bytes) -> list[Violation]:
         names = count_names(bytes(body))
     except DuplicateName as error:
         raise msgspec.DecodeError(f"duplicate field name {error.name!r} in an object") from None
-    if names <= MAX_FIELDS:
+    if names <= most:
         return []
-    return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]
+    return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {most}")]

@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
-from penstock.codec.fields import from_avro, read_exact_numbers
+from penstock.codec.fields import decode_json, from_avro, read_exact_values
 from penstock.codec.records import check_names
 from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id, is_framed, split_header
 from penstock.contract.fault import Fault
@@ -103,23 +103,23 @@ def _wrap_undecoded(value: bytes, schema_id: int | None = None, problem: str = "
 def read_fields(value: bytes | None, readers: AvroReaders, record: type[Record]) -> dict[str, Any] | None:
     """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
 
-    Decimals of `record` keep all of their digits, and its durations are durations. JSON is tried first, whatever schema
-    the header names. Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
+    Decimals of `record` keep all of their digits, its durations are durations, and `Json` is its text. JSON is tried
+    first, whatever schema the header names. Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
     """
     if not value:
         return None
     header, body = split_header(value)
-    fields = _read_json_fields(body)
+    fields = _read_json_fields(body, record)
     if fields is not None:
-        return fields | read_exact_numbers(body, record)
+        return fields | read_exact_values(body, record)
     fields = _read_avro_fields(value, body, readers) if header else None
     return None if fields is None else from_avro(fields, record)
 
 
-def _read_json_fields(body: bytes) -> dict[str, Any] | None:
+def _read_json_fields(body: bytes, record: type[Record]) -> dict[str, Any] | None:
     try:
         check_names(body)  # raises for duplicate names: which of the two counts is not ours to choose
-        decoded = msgspec.json.decode(body)
+        decoded = decode_json(body, record)
     except MALFORMED_JSON:
         return None
     return decoded if isinstance(decoded, dict) else None

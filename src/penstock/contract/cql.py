@@ -5,42 +5,23 @@ too, and follows the order of the topic (`contract.order`): of two records with 
 in whatever order they are written, and a replay changes nothing.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from penstock.contract.batch import Row
-from penstock.contract.fields import BIGINT, INT, fields
+from penstock.contract.cql_values import TypeOrders, build_cql_encoder
+from penstock.contract.fields import BIGINT, INT, Field, fields
+from penstock.contract.quoting import name_user_type
+from penstock.contract.quoting import quote_name as quote_name  # noqa: PLC0414  others find it here
 from penstock.contract.record import Arrival, Record
 from penstock.contract.table import KeyColumn, Table
-
-_UNQUOTED = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED = frozenset(
-    """
-    add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop
-    entries execute false from full grant if in index infinity insert into is keyspace limit materialized mbean
-    mbeans modify nan norecursive not null of on or order primary rename replace revoke schema select set table
-    to token true truncate unlogged unset update use using view where with
-    """.split()  # noqa: SIM905  a list would take a line per word
-)
-"""Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
 
 _DEFAULT_TTL = "default_time_to_live"
 
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
-
-
-def quote_name(identifier: str) -> str:
-    """Return the name of a keyspace, table or column for use in a statement, quoted where CQL requires it.
-
-    Every name in every statement goes through this function.
-    """
-    if _UNQUOTED.fullmatch(identifier) and identifier not in RESERVED:
-        return identifier
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 def quote_table(keyspace: str, table: str) -> str:
@@ -95,6 +76,38 @@ def render_token(table: Table) -> str:
     return f"token({', '.join(quote_name(column.column) for column in table.partition)})"
 
 
+class UserType(NamedTuple):
+    """A user-defined type: its unquoted name, and the CQL type of each of its fields by its unquoted name."""
+
+    name: str
+    fields: dict[str, str]
+
+
+def list_user_types(row: type[Record]) -> list[UserType]:
+    """Return the user-defined types of a row, those of nested records, each after the types that it uses."""
+    types: dict[str, UserType] = {}
+    for field in fields(row):
+        _add_user_types(field, types)
+    return list(types.values())
+
+
+def _add_user_types(field: Field, types: dict[str, UserType]) -> None:
+    shape = field.shape
+    if shape is None or field.kind.is_text:
+        return
+    for item in shape.items:
+        _add_user_types(item, types)
+    if shape.record is not None:
+        name = name_user_type(shape.record)
+        types[name] = UserType(name, {item.column: item.kind.cql for item in shape.items})
+
+
+def render_create_type(keyspace: str, user_type: UserType) -> str:
+    """Return the statement that creates a user-defined type if it does not exist."""
+    lines = ",\n".join(f"  {quote_name(name)} {kind}" for name, kind in user_type.fields.items())
+    return f"CREATE TYPE IF NOT EXISTS {quote_table(keyspace, user_type.name)} (\n{lines}\n)"
+
+
 def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     """Return the statement that adds a column to a table; existing rows have null in it."""
     return f"ALTER TABLE {quote_table(keyspace, table)} ADD {quote_name(column)} {kind}"
@@ -130,8 +143,8 @@ def render_write_times(table: Table) -> tuple[str, int, list[str]]:
     """
     key = {column.column for column in table.key}
     others = [field for field in (*fields(table.row), *fields(Arrival)) if field.column not in key]
-    required = [field.column for field in others if not (field.nullable or field.aliases)]
-    nullable = [field.column for field in others if field.nullable or field.aliases]
+    required = [field.column for field in others if field.required and not field.aliases]
+    nullable = [field.column for field in others if not field.required or field.aliases]  # null in older rows
     return " + ".join(f"WRITETIME({quote_name(column)})" for column in required), len(required), nullable
 
 
@@ -159,16 +172,19 @@ def build_key_encoder(table: Table) -> Callable[[Record], bytes]:
     return lambda record: table.routing_key(table.identity.of(record))
 
 
-def build_encoder(table: Table, *, leaves_unset: bool = False) -> Encode:
+def build_encoder(table: Table, *, leaves_unset: bool = False, orders: TypeOrders | None = None) -> Encode:
     """Return a function that encodes the bound values of rows, in the INSERT's order, as they appear in a message.
 
     Each value follows its length; a null is the length -1 (native protocol v5, section 3), or -2 with `leaves_unset`,
-    which writes nothing. The function takes the rows and their write timestamps in us, and encodes column by column,
-    for speed.
+    which writes nothing. `orders` has the fields of user-defined types as Cassandra has them. The function takes the
+    rows and their write timestamps in us, and encodes column by column, for speed.
     """
     framed = partial(_encode_lengths, null=_UNSET if leaves_unset else _NULL)
     columns: list[tuple[Callable[[Record], Any], Callable[[Any], bytes], bool]]
-    columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(table.row)]
+    columns = [
+        (attrgetter(field.column), build_cql_encoder(field.kind, orders or {}), field.nullable)
+        for field in fields(table.row)
+    ]
     columns += [(_build_getter(table, column), column.kind.encode, False) for column in table.derived]
 
     def encode(rows: Sequence[Row], written_us: Sequence[int]) -> Iterator[bytes]:

@@ -2,13 +2,13 @@
 
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
 (https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`, a
-`Decimal` has `Digits`. If names in messages differ, the class has `rename="camel"` or the field
-`= msgspec.field(name="orderId")`. A field that had another name in messages has an `Alias`.
+`Decimal` has `Digits`, a union of scalars `AS_TEXT`. If names in messages differ, the class has `rename="camel"` or
+the field `= msgspec.field(name="orderId")`. A field that had another name in messages has an `Alias`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -61,6 +61,33 @@ class Alias:
             raise TypeError('Alias: expected the former names of a field, e.g. Alias("dob")')
         object.__setattr__(self, "names", names)
 
+
+@dataclass(frozen=True)
+class AsText:
+    """The type of `AS_TEXT`."""
+
+
+AS_TEXT = AsText()
+"""Store a value as text: `Annotated[int | str, AS_TEXT]`, `Annotated[Address, AS_TEXT]`.
+
+A union of scalars is stored as JSON has it, a text without its quotes; a record or a collection as JSON. Messages in
+JSON do not change.
+"""
+
+Json = msgspec.Raw
+"""Any JSON value, kept as the text that was sent: no digit is lost. `msgspec.json.decode` reads it.
+
+A field that may be null or missing is `extra: Json = JSON_NULL`; others and items of collections cannot be null.
+"""
+
+
+def build_null() -> msgspec.Raw:
+    """Return the JSON text null."""
+    return msgspec.Raw(b"null")
+
+
+JSON_NULL: Any = msgspec.field(default_factory=build_null)
+"""The default of an optional `Json`: the JSON text null, whose column is null. msgspec cannot read `Json | None`."""
 
 Headers = list[tuple[str, bytes | None]]
 """Headers of a Kafka message."""

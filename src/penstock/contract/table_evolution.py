@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from penstock import remedies
+from penstock.contract import cql
 from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.fields import fields
 from penstock.contract.record import Record
@@ -45,6 +46,7 @@ def define_table(declared: Table) -> TableDefinition:
         tuple(column.column for column in declared.partition),
         tuple((column.column, "DESC" if column.is_descending else "ASC") for column in declared.clustering),
         derivations=declared.derivations,
+        types={each.name: each.fields for each in cql.list_user_types(declared.row)},
     )
 
 

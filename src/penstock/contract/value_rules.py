@@ -6,17 +6,25 @@ rounds the time 23:59:59.9999999 to midnight.
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
+from math import isfinite
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import inspect
 
+from penstock.contract.composites import JSON
 from penstock.contract.decimals import find_excess
 from penstock.contract.fields import BIGINT, DATE, DURATION, TIME, TIMESTAMP, Field, fits_64_bits, to_microseconds
+from penstock.contract.json_text import find_lone_surrogate, find_malformed, is_null
+from penstock.contract.kinds import FINITE
 from penstock.contract.record import Digits
 from penstock.contract.violation import Rule
+
+FUTURE_SLACK = timedelta(minutes=1)
+"""Allowed clock skew for dates that must be in the past."""
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,4})?")
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
@@ -31,27 +39,33 @@ _SYMBOLS = 10
 Broken = tuple[Rule, str]
 
 
+def latest_past() -> datetime:
+    """Return the latest time that counts as past now, in UTC."""
+    return datetime.now(UTC) + FUTURE_SLACK
+
+
 class ValueRules(NamedTuple):
     """The rules of a field's type: on a value, given `latest_past()`, and on a text or number in a message."""
 
     value: Callable[[Any, datetime], Broken | None] | None = None
-    form: Callable[[str | float], Broken | None] | None = None
+    form: Callable[[Any], Broken | None] | None = None
 
 
-def rules_of(field: Field, kind: inspect.Type) -> ValueRules:
-    """Return the rules of a field's type; `kind` is its type as msgspec describes it, without None."""
+def rules_of(field: Field) -> ValueRules:
+    """Return the rules of the type of a field or an item."""
     if field.digits is not None:
         return ValueRules(partial(_check_digits, digits=field.digits), _check_number)
-    if field.kind is TIME:
-        return ValueRules(_check_zone, _check_time)
-    if field.kind is DURATION:
-        return ValueRules(_check_duration, _check_fraction)
     if field.kind is TIMESTAMP and field.key:
         return ValueRules(_check_key_moment, check_decimals_of_key)
     if field.kind is DATE and field.past:
         return ValueRules(_check_day)
-    has_open_side = field.kind is BIGINT and isinstance(kind, inspect.IntType) and _is_open(kind)
-    return ValueRules(_check_64_bits) if has_open_side else ValueRules()
+    if field.kind is BIGINT and isinstance(field.info, inspect.IntType) and _is_open(field.info):
+        return ValueRules(_check_64_bits)
+    if isinstance(field.info, inspect.UnionType):
+        return ValueRules(_check_member)
+    if field.kind is JSON:
+        return ValueRules(partial(_check_json, nullable=field.nullable), _check_json_text)
+    return _OF_KIND.get(field.kind, _NO_RULES)
 
 
 def describe_symbols(symbols: tuple[str, ...]) -> str:
@@ -120,3 +134,35 @@ def _check_day(value: date, latest: datetime) -> Broken | None:
 
 def _check_64_bits(value: int, _latest: datetime) -> Broken | None:
     return None if fits_64_bits(value) else (Rule.RANGE, "does not fit 64 bits")
+
+
+def _check_member(value: Any, latest: datetime) -> Broken | None:
+    """Return the rule that a value of a union breaks, whose text has to be JSON and a whole number of 64 bits."""
+    if isinstance(value, float):
+        return _check_finite(value, latest)
+    return _check_64_bits(value, latest) if isinstance(value, int) else None
+
+
+def _check_finite(value: float, _latest: datetime) -> Broken | None:
+    return None if isfinite(value) else (Rule.FORMAT, "is not a finite number, which JSON has no text for")
+
+
+def _check_json(value: msgspec.Raw, _latest: datetime, nullable: bool) -> Broken | None:
+    if is_null(value):
+        return None if nullable else (Rule.REQUIRED, "is null")
+    wrong = find_lone_surrogate(value)
+    return (Rule.FORMAT, wrong) if wrong else None
+
+
+def _check_json_text(value: Any) -> Broken | None:
+    """Return what is wrong with a JSON text from Avro or Spark; in a message in JSON it is part of valid JSON."""
+    wrong = find_malformed(value) if isinstance(value, msgspec.Raw) else ""
+    return (Rule.FORMAT, wrong) if wrong else None
+
+
+_NO_RULES = ValueRules()
+_OF_KIND = {
+    TIME: ValueRules(_check_zone, _check_time),
+    DURATION: ValueRules(_check_duration, _check_fraction),
+    FINITE: ValueRules(_check_finite),
+}

@@ -55,6 +55,7 @@ def contract_digest(pipeline: Pipeline) -> str:
         cql.render_create_table(build_table("keyspace", "table", pipeline.stored, pipeline.primary_key, pipeline.ttl)),
         *([{"ttl": pipeline.ttl}] if isinstance(pipeline.ttl, str) else []),
     ]
+    contract += [cql.render_create_type("keyspace", each) for each in cql.list_user_types(pipeline.stored)]
     return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
 
 

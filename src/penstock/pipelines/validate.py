@@ -3,17 +3,19 @@
 import typing
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from msgspec import inspect
 
 from penstock.contract import cql, names, rules, schemas
 from penstock.contract.aliases import check_aliases
 from penstock.contract.expiry import check_ttl
-from penstock.contract.fields import field_of
+from penstock.contract.fields import field_of, fields, list_nested
 from penstock.contract.identity import identity_of
 from penstock.contract.keys import KEY_FORMATS
 from penstock.contract.order_by import check_order_by
 from penstock.contract.primary_key import list_key_problems
+from penstock.contract.quoting import NATIVE_TYPES, name_user_type
 from penstock.contract.record import Record
 from penstock.contract.table import build_table
 from penstock.pipelines.definition import Pipeline
@@ -89,7 +91,7 @@ def _of_record(part: str, record: type[Record]) -> Iterator[str]:
         yield f"{part} {record.__name__}: {error}"
         return
     assert isinstance(described, inspect.StructType)
-    problems = [*_of_class(described), *_of_fields(described)]
+    problems = [*_of_class(described), *_of_fields(described)] or [*_of_nested(record)]
     yield from (f"{record.__name__}: {problem}" for problem in problems)
     if not problems:
         yield from _iter_errors(part, lambda: _derive_schemas(record))
@@ -116,12 +118,42 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
             names.check_field(field.encode_name, field.name)
             field_of(field, hints[field.name])
         except _REFUSED as error:
-            yield f"{part}: {str(error).removeprefix(f'{part}: ')}"
+            text = str(error)
+            yield text if text.startswith("field ") else f"{part}: {text}"
         same_names[field.name.lower()].append(field.name)
+    yield from _of_same_names(same_names)
+
+
+def _of_same_names(same_names: dict[str, list[str]]) -> Iterator[str]:
     for same in same_names.values():
         if len(same) > 1:
             remedy = names.suggest_rename(same[-1], same[-1])
             yield f"fields {', '.join(same)}: Spark does not distinguish them; {remedy}"
+
+
+def _of_nested(record: type[Record]) -> Iterator[str]:
+    """Yield what is wrong with the names of nested records and of their fields."""
+    known: dict[str, type] = {record.__name__.lower(): record}
+    for nested in list_nested(record):
+        name = nested.__name__
+        if known.setdefault(name_user_type(nested), nested) is not nested or name == record.__name__:
+            yield f"there is more than one class {name}, or of a name like it: rename one of them"
+        if name_user_type(nested) in NATIVE_TYPES:
+            yield f"{name_user_type(nested)!r} is a type of CQL: rename the class {name}"
+        yield from _iter_errors(f"the class {name}", partial(names.check_word, name))
+        yield from _of_members(nested)
+
+
+def _of_members(nested: type[Record]) -> Iterator[str]:
+    same_names: dict[str, list[str]] = defaultdict(list)
+    for field in fields(nested):
+        part = f"{nested.__name__}.{field.column}"
+        yield from _iter_errors(part, partial(names.check_word, field.name))
+        yield from _iter_errors(part, partial(names.check_word, field.column))
+        if field.column.startswith("_"):
+            yield f"{part}: cassandra-driver does not read a name that starts with '_' in a type: rename the field"
+        same_names[field.column.lower()].append(field.column)
+    yield from _of_same_names(same_names)
 
 
 def _derive_schemas(record: type[Record]) -> None:
@@ -130,7 +162,7 @@ def _derive_schemas(record: type[Record]) -> None:
     check_aliases(record)
     rules.build_value_check(record), rules.build_text_check(record), rules.build_form_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
-    cql.render_create_table(build_table("keyspace", "table", record))
+    cql.render_create_table(build_table("keyspace", "table", record)), cql.list_user_types(record)
 
 
 def _check_row(pipeline: Pipeline) -> None:

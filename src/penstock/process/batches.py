@@ -231,7 +231,7 @@ class _Sorter:
     def __init__(self, row: type[Record], topic: str) -> None:
         self._row = row
         self._topic = topic
-        self._fields = [(field.name, field.column) for field in fields(row)]
+        self._fields = [(field.name, field.column, field.kind.from_arrow) for field in fields(row)]
         self._identity = identity_of(row)
 
     def sort_in(self, columns: dict[str, Any], decoded: Decoded) -> None:
@@ -259,9 +259,11 @@ class _Sorter:
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
         try:
-            validated = validate_record(
-                {name: columns[column] for name, column in self._fields}, self._row, latest_past()
-            )
+            values = {
+                name: columns[column] if read is None or columns[column] is None else read(columns[column])
+                for name, column, read in self._fields
+            }
+            validated = validate_record(values, self._row, latest_past())
             time_ms = _timestamp_ms(columns)
         except NOT_OF_A_RECORD:
             raise

@@ -40,6 +40,8 @@ TUPLES = "tuples"
 """Execution profile whose rows are tuples instead of dicts, for queries with many rows."""
 KEYSPACE = ""
 """Key of the statement that creates the keyspace, among the statements that create its tables."""
+TYPE = "type "
+"""What the key of a statement that creates a user-defined type begins with; its name follows."""
 
 
 def connect(settings: Settings) -> Session:
@@ -200,6 +202,13 @@ def has_column(session: Session, keyspace: str, table: str, column: str) -> bool
     return session.execute(query, (keyspace, table, column)).one() is not None
 
 
+def user_type_fields(session: Session, keyspace: str) -> dict[str, dict[str, str]]:
+    """Return the current user-defined types of a keyspace: by name, the CQL type of each field in the type's order."""
+    query = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
+    rows = session.execute(query, (keyspace,))
+    return {row["type_name"]: dict(zip(row["field_names"], row["field_types"], strict=True)) for row in rows}
+
+
 def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | None:
     """Return the table's `default_time_to_live` in s and the time it was last altered in ms, or None if it has none."""
     query = (
@@ -245,6 +254,8 @@ def _list_missing(session: Session, keyspace: str, statements: Mapping[str, str]
     there = table_names(session, keyspace)
     if KEYSPACE in statements and _has_keyspace(session, keyspace):
         there.add(KEYSPACE)
+    if any(name.startswith(TYPE) for name in statements):
+        there |= {f"{TYPE}{name}" for name in user_type_fields(session, keyspace)}
     return [formats.add_comment(name, statement) for name, statement in statements.items() if name not in there]
 
 
@@ -264,8 +275,11 @@ def declared_table(settings: Settings, pipeline: Pipeline) -> Table:
 
 
 def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
-    """Return the CQL that creates the pipeline's table."""
-    return {pipeline.table: cql.render_create_table(declared_table(settings, pipeline))}
+    """Return the CQL that creates the pipeline's table, after the user-defined types that it uses."""
+    table = declared_table(settings, pipeline)
+    types = cql.list_user_types(table.row)
+    create_types = {f"{TYPE}{each.name}": cql.render_create_type(table.keyspace, each) for each in types}
+    return create_types | {pipeline.table: cql.render_create_table(table)}
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:

@@ -20,7 +20,7 @@ from penstock.contract.isolation import isolate
 from penstock.contract.table import Table
 from penstock.contract.violation import Violation
 from penstock.errors import StoreFailed
-from penstock.sink.cassandra import grant_hint
+from penstock.sink.cassandra import grant_hint, user_type_fields
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 from penstock.sink.expiring import ExpiringRows, read_clock_ms, read_last_expiration
 
@@ -74,7 +74,8 @@ class RowWriter:
         self._cells_bytes = cells * _CELL_BYTES
         self._may_tie, self._id = may_tie, table.identity.of
         self._key = cql.build_key_encoder(table)
-        self._encode = cql.build_encoder(table, leaves_unset=leaves_unset)
+        orders = user_type_fields(session, table.keyspace) if cql.list_user_types(table.row) else None
+        self._encode = cql.build_encoder(table, leaves_unset=leaves_unset, orders=orders)
         self._encode_deletion = cql.build_delete_encoder(table)
         self._clock_ms = clock_ms
         self._expiring: ExpiringRows | None = None

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Meta, structs
 
 from penstock.contract import cql
-from penstock.contract.cql import RESERVED
 from penstock.contract.fields import fields, to_epoch_ms
+from penstock.contract.quoting import RESERVED
 from penstock.contract.record import KEY, Alias, Arrival, Record
 from penstock.contract.table import build_table
 from penstock.pipelines.users import User
