@@ -18,7 +18,7 @@ from penstock.contract.cql_values import build_cql_encoder
 from penstock.contract.fields import Field, fields
 from penstock.contract.kinds import Form
 from penstock.contract.quoting import name_user_type
-from penstock.contract.record import AS_TEXT, KEY, Json, Record
+from penstock.contract.record import AS_TEXT, KEY, Json, Record, build_null
 from penstock.contract.rules import validate_record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.sink.cells import format_row
