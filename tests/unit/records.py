@@ -81,7 +81,7 @@ class Line(Record, frozen=True, kw_only=True):
 class HomeAddress(Record, frozen=True, kw_only=True, rename="camel"):
     """A record within others, with other names in messages and values as text."""
 
-    city: Annotated[str, Meta(pattern="^[^a]*$")]
+    city: Annotated[str, Meta(pattern=r"^[^a\n]*$")]
     post_code: Annotated[int | str, AS_TEXT]
     lives_since: Annotated[date, Meta(extra=PAST)] | None = None
     more_info: Json = JSON_NULL

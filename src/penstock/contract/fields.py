@@ -155,9 +155,10 @@ def _find_default(info: inspect.Field, field: Field, hint: Any, site: Site) -> A
             "int, float or bool can have a default of its type instead, and a collection an empty one"
         )
     try:
-        return msgspec.to_builtins(msgspec.convert(default, hint))
+        value = msgspec.to_builtins(msgspec.convert(default, hint))
     except msgspec.ValidationError as error:
         raise TypeError(f"field {site.path}: the default {default!r} breaks the field's rules: {error}") from None
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _find_digits(metadata: list[Any]) -> Digits | None:

@@ -58,8 +58,8 @@ def _complete_record(schema: dict[str, Any], members: Sequence[Field], component
 def _complete_field(schema: dict[str, Any], field: Field, components: Components) -> dict[str, Any]:
     marks = {"x-key": field.key, "x-personal": field.personal}
     marked: dict[str, Any] = {name: True for name, is_set in marks.items() if is_set}
-    if field.kind is JSON and field.nullable:
-        marked["default"] = None
+    if field.default is not msgspec.NODEFAULT or (field.kind is JSON and field.nullable):
+        marked["default"] = None if field.nullable else field.default
     if "anyOf" not in schema:
         return _complete_type(schema, field, components) | marked
     members = [_complete_type(member, field, components) for member in schema["anyOf"]]

@@ -15,10 +15,10 @@ from msgspec import Meta
 from penstock.contract import cql
 from penstock.contract.composites import JSON
 from penstock.contract.cql_values import build_cql_encoder
-from penstock.contract.fields import Field, fields
+from penstock.contract.fields import Field, fields, from_epoch_ms
 from penstock.contract.kinds import Form
 from penstock.contract.quoting import name_user_type
-from penstock.contract.record import AS_TEXT, KEY, Json, Record
+from penstock.contract.record import AS_TEXT, KEY, Json, Record, build_null
 from penstock.contract.rules import validate_record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.sink.cells import format_row
@@ -264,7 +264,8 @@ def as_declared(value: Any, field: Field) -> Any:
     shape = field.shape
     if shape is None:
         value = value.date() if isinstance(value, Date) else value.time() if isinstance(value, Time) else value
-        value = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+        if isinstance(value, datetime):  # the driver computes with floats
+            value = from_epoch_ms(round(value.replace(tzinfo=UTC).timestamp() * 1000))
         return value if field.kind.from_cql is None else field.kind.from_cql(value)
     if shape.record is not None:
         return shape.record(**{item.column: as_declared(getattr(value, item.column), item) for item in shape.items})

@@ -1,5 +1,5 @@
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -91,20 +91,20 @@ def test_a_time_without_a_zone_is_rejected_with_what_to_write(kind, written):
     assert str(wrong.value).endswith(f"write {written}")
 
 
-@pytest.mark.parametrize("kind", [str, str | None])
-def test_an_optional_field_must_be_nullable(kind):
-    """A default other than None is rejected: Avro and old readers would not know it."""
-    record = msgspec.defstruct("One", [("it", kind, "x")], bases=(Record,), frozen=True, kw_only=True)
+@pytest.mark.parametrize(("kind", "default"), [(UUID, UUID(int=1)), (str | None, "x")])
+def test_a_default_that_schemas_cannot_say_is_rejected(kind, default):
+    """Avro and old readers would not know it."""
+    record = msgspec.defstruct("One", [("it", kind, default)], bases=(Record,), frozen=True, kw_only=True)
     with pytest.raises(TypeError, match="field it: an optional field is"):
         fields.fields(record)
 
 
 @pytest.mark.parametrize(
-    "kind", [list[str], dict[str, int], bytearray, Literal[1], Literal["a", None], str | int, str | int | None, Record]
+    "kind", [list[Any], dict[int, str], bytearray, Literal[1], Literal["a", None], str | int, str | int | None, Record]
 )
 def test_a_type_without_a_column_type_is_rejected_by_name(kind):
     """The error names the field that no column can hold."""
-    with pytest.raises(TypeError, match="field it: "):
+    with pytest.raises(TypeError, match="field it"):
         field_of(kind)
 
 

@@ -124,13 +124,34 @@ def test_reserved_words_and_capitals_are_no_problem(name):
 
 def test_each_invalid_field_is_named():
     """All of them at once, with what to write."""
-    wrong = record_of(("created", datetime), ("cost", Decimal), ("tags", list[str]), ("size", str | int))
+    wrong = record_of(("created", datetime), ("cost", Decimal), ("tags", list), ("size", str | int))
     problems = find_problems(replace(READINGS, record=wrong))
     assert [problem.split(": ")[:2] for problem in problems] == [
         ["Item", f"field {name}"] for name in ("created", "cost", "tags", "size")
     ]
     assert "write `created: Annotated[datetime, Meta(tz=True)]`" in problems[0]
     assert "write `cost: Annotated[Decimal, Digits(10, 2)]`" in problems[1]
+
+
+def nested_record(name: str, *members) -> type[Record]:
+    return msgspec.defstruct(name, members, bases=(Record,), frozen=True, kw_only=True)
+
+
+@pytest.mark.parametrize(
+    ("nested", "message"),
+    [
+        (nested_record("Date", ("it", str)), "Item: 'date' is a type of CQL: rename the class Date"),
+        (nested_record("Item", ("it", str)), "Item: there is more than one class Item, or of a name like it: rename"),
+        (nested_record("Größe", ("it", str)), "the class Größe: invalid name 'Größe'"),
+        (nested_record("Part", ("_it", str)), "Part._it: cassandra-driver does not read a name that starts with '_'"),
+        (nested_record("Part", ("it", str, msgspec.field(name="a-b"))), "Part.it: invalid name 'a-b': Avro allows"),
+        (nested_record("Part", ("it", str), ("IT", str)), "fields it, IT: Spark does not distinguish them"),
+        (nested_record("Part", ("cost", Decimal)), "Item: field nested[].cost: a Decimal needs its digits"),
+    ],
+)
+def test_a_nested_record_that_a_service_would_refuse_is_a_problem(nested, message):
+    """Its name is that of a type in Cassandra, and its fields are those of structs in Avro and Spark."""
+    assert message in problem_of(("nested", list[nested]))
 
 
 @pytest.mark.parametrize(

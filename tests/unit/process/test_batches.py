@@ -25,14 +25,15 @@ from penstock.process.session import RAW_COLUMNS
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas
 from tests.unit.keyed import keyed_records
-from tests.unit.records import Everything, Reading, Scalars, Side, Versioned
-from tests.unit.strategies import everything, scalars
+from tests.unit.records import Composites, Everything, Reading, Scalars, Side, Versioned
+from tests.unit.strategies import composites, everything, scalars
 
 RAW_DDL = "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY"
 RAW = arrow_schema(RAW_DDL)
 READINGS = arrow_schema(decoded_ddl(Reading))
 EVERYTHING = arrow_schema(decoded_ddl(Everything))
 SCALARS = arrow_schema(decoded_ddl(Scalars))
+COMPOSITES = arrow_schema(decoded_ddl(Composites))
 ONE = Scalars(
     id=UUID(int=5),
     price=Decimal("12.5"),
@@ -193,6 +194,13 @@ def test_rows_of_the_other_types_go_through_columns_unchanged(records):
     """Decimals, dates, times, durations, bytes and texts of a set too."""
     decoded = Decoded([(record, 1000, 1, at) for at, record in enumerate(records)])
     assert there_and_back(decoded, SCALARS, Scalars) == decoded
+
+
+@given(st.lists(composites(), max_size=2))
+def test_rows_of_composite_types_go_through_columns_unchanged(records):
+    """Arrays, maps and structs, at every level, and JSON texts."""
+    decoded = Decoded([(record, 1000, 1, at) for at, record in enumerate(records)])
+    assert there_and_back(decoded, COMPOSITES, Composites) == decoded
 
 
 @given(scalars())
