@@ -66,8 +66,11 @@ class Held:
     def answer(self, query, values):
         if "system_schema.columns" in query:
             return [
-                {"column_name": name, "type": kind, "kind": "regular"} for name, kind in self.table.columns.items()
+                {"column_name": name, "type": kind, "kind": "regular", "position": -1}
+                for name, kind in self.table.columns.items()
             ]
+        if "system_schema.tables" in query:
+            return []
         limit = re.search(r" LIMIT (\d+)$", query)
         kept = [row for row in self.rows if self.matches(row, query, values)]
         return [self.convert(*row) for row in kept[: int(limit[1]) if limit else None]]
