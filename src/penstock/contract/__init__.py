@@ -3,6 +3,7 @@
     record   the base class, and the marks of fields
     names    valid names of topics, keyspaces, tables and fields, and reserved names
     fields   the fields of a record, and each type's name in Avro, Spark and CQL
+    aliases  former names of fields in messages
     rules    validation: which rules a record breaks, each by field and name; value_rules: those of single types
     violation  a broken rule
     decimals   decimals of a fixed number of digits, never rounded

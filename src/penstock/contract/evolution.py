@@ -224,9 +224,15 @@ _WIDER = {("int", "bigint"), ("int", "double"), ("float", "double")}
 """Types whose values are all values of another type, exactly."""
 
 
+def _is_wider(before: str, after: str) -> bool:
+    """Return whether each value of one type is a value of the other; a choice of types may get more of them."""
+    choices = [set(kind.split(" or ")) for kind in (before, after)]
+    return (before, after) in _WIDER or (len(choices[0]) > 1 and choices[0] < choices[1])
+
+
 def _compare_types(path: str, before: FieldSchema, after: FieldSchema, in_avro: bool) -> Iterator[Change]:
     what = f"the type of `{path}` changed from {before.label} to {after.label}"
-    if (before.type, after.type) in _WIDER:
+    if _is_wider(before.type, after.type):
         records = "every newer record" if in_avro else "records whose value is not of the older type"
         why = f"{what}, which holds every older value; {_RUNNING_JOB} dead-letters {records}"
         yield Change.of(path, ChangeKind.WIDENED, why)

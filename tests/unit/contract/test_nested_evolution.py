@@ -47,6 +47,13 @@ IN_JSON = {
     "tuple, draft-07": (items([TEXT, SMALL]), items([TEXT, BIG]), ChangeKind.WIDENED, "it[1]"),
     "any JSON": (TEXT, {}, ChangeKind.TYPE_CHANGED, "it"),
     "union": ({"type": ["integer", "string"]}, {"type": ["integer", "boolean"]}, ChangeKind.TYPE_CHANGED, "it"),
+    "more choices": (
+        {"anyOf": [TEXT, BIG]},
+        {"anyOf": [BIG, {"type": "boolean"}, TEXT]},
+        ChangeKind.WIDENED,
+        "it",
+    ),
+    "a choice of one": (TEXT, {"anyOf": [TEXT, BIG]}, ChangeKind.TYPE_CHANGED, "it"),
     "choice": ({"anyOf": [TEXT, BIG]}, {"anyOf": [TEXT, {"type": "boolean"}]}, ChangeKind.TYPE_CHANGED, "it"),
     "maybe record": (
         {"anyOf": [PLACE, {"type": "null"}]},
