@@ -264,7 +264,7 @@ def build_date_check(record: type[Record]) -> DateCheck:
         violations: list[Violation] = []
         for name, get, past in dates:
             moment = get(instance)
-            if moment is None:
+            if moment is None or moment.tzinfo is None:  # without a zone it breaks another rule
                 continue
             if past and moment > latest:
                 violations.append(Violation(name, Rule.DATE, "is in the future"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contract.fields import BIGINT, TIME, Field, fields
+from penstock.contract.fields import BIGINT, TIME, TIMESTAMP, Field, fields
 from penstock.contract.record import Record
 
 
@@ -31,6 +31,8 @@ def _complete_type(schema: dict[str, Any], field: Field) -> None:
     elif field.symbols:
         kind.pop("$ref", None)
         kind |= {"type": "string", "enum": list(field.symbols)}
+    elif field.kind is TIMESTAMP:
+        kind["format"] = "date-time"
     elif field.kind is TIME:
         kind["format"] = "partial-time"  # RFC 3339's name of a time without a zone; `time` has one
     elif field.kind is BIGINT:

@@ -15,14 +15,13 @@ from msgspec import inspect
 
 from penstock.contract.decimals import find_excess
 from penstock.contract.fields import BIGINT, DATE, DURATION, TIME, Field, fits_64_bits, to_microseconds
+from penstock.contract.json_numbers import FLOAT_DIGITS
 from penstock.contract.record import Digits
 from penstock.contract.violation import Rule
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,4})?")
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
 _FINER = re.compile(r"\.[0-9]{7}")
-_FLOAT_DIGITS = 15
-"""Number of digits that a float always keeps."""
 _EARLIEST_ZONE = timedelta(hours=14)
 """Somewhere on earth a day begins this long before it does in UTC."""
 _SYMBOLS = 10
@@ -41,6 +40,8 @@ def rules_of(field: Field, kind: inspect.Type) -> ValueRules:
     """Return the rules of a field's type; `kind` is its type as msgspec describes it, without None."""
     if field.digits is not None:
         return ValueRules(partial(_check_digits, digits=field.digits), _check_number)
+    if isinstance(kind, inspect.DateTimeType) and kind.tz is not True:
+        return ValueRules(_check_offset)
     if field.kind is TIME:
         return ValueRules(_check_zone, _check_time)
     if field.kind is DURATION:
@@ -72,9 +73,13 @@ def _check_number(value: str | float) -> Broken | None:
     if isinstance(value, str):
         return None if _NUMBER.fullmatch(value) else (Rule.FORMAT, "is not a number in digits, such as 12.50")
     digits = Decimal(repr(value)).normalize().as_tuple().digits
-    if len(digits) <= _FLOAT_DIGITS:
+    if len(digits) <= FLOAT_DIGITS:
         return None
-    return Rule.FORMAT, f"has more than {_FLOAT_DIGITS} digits, which a floating-point number rounds: send it as text"
+    return Rule.FORMAT, f"has more than {FLOAT_DIGITS} digits, which a floating-point number rounds: send it as text"
+
+
+def _check_offset(value: datetime, _latest: datetime) -> Broken | None:
+    return (Rule.FORMAT, "has no time zone") if value.tzinfo is None else None
 
 
 def _check_zone(value: time, _latest: datetime) -> Broken | None:

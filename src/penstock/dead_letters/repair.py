@@ -21,11 +21,13 @@ from penstock.codec.values import read_fields
 from penstock.contract.fault import Fault, Stage
 from penstock.contract.fields import build_key_writer, fields, key_of, to_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.json_numbers import ReadNumber, to_decimals
 from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES, build_form_check, latest_past, validate_record
+from penstock.dead_letters.export import read_letter_fields
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.topic import POSITION
 from penstock.errors import UsageError
@@ -102,14 +104,18 @@ class _ExportedLine(msgspec.Struct):
     value: Any
 
 
-def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
-    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line."""
+def edits(lines: Iterable[bytes], read_number: ReadNumber | None = None) -> dict[str, Edit]:
+    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line.
+
+    `read_number` is that of the pipeline's source.
+    """
+    decode = msgspec.json.Decoder(_ExportedLine, float_hook=read_number).decode
     edits_by_place: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
-            line = msgspec.json.decode(text, type=_ExportedLine)
+            line = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"line {number} of the edit file: {error}", hint=remedies.export_dead_letters()) from None
         if line.place in edits_by_place:
@@ -199,7 +205,7 @@ class Repairer:
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._repair.edits or {}).get(letter.place)
-        values = read_fields(letter.value, self._readers, self._pipeline.record) if edit is None else edit.value
+        values = read_letter_fields(letter, self._readers, self._pipeline) if edit is None else edit.value
         if isinstance(values, dict):
             return values
         why = f"the value is not an object whose fields can be set: {letter.message}"
@@ -210,7 +216,7 @@ class Repairer:
         return message if isinstance(message, Fault) else Outgoing(*message)
 
     def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
-        record = validate_record(values | self._repair.fields, self._pipeline.record, latest_past())
+        record = validate_record(to_decimals(values) | self._repair.fields, self._pipeline.record, latest_past())
         if isinstance(record, list):
             return Fault.of(record)
         order_us = self._find_write_timestamp(record)

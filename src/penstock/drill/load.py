@@ -20,6 +20,7 @@ from penstock.contract.record import Record
 from penstock.drill.target import Target
 from penstock.errors import Unreachable
 from penstock.pipelines import Pipeline
+from penstock.pipelines.mapping import fields_of
 from penstock.produce.send import Delivered, Sender
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
@@ -51,7 +52,7 @@ def generate_users(record: type[Record], pipeline: Pipeline) -> Iterator[Record]
     key = key_of(record).column
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
     patterns = [
-        msgspec.convert(pipeline.from_source(make_user(seed, index, nats, GENDERS)), record)
+        msgspec.convert(fields_of(pipeline.from_source(make_user(seed, index, nats, GENDERS)), record), record)
         for index in range(_PATTERNS)
     ]
     while True:

@@ -26,19 +26,25 @@ from penstock.source.entries import Unreadable
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
 
 
+def copied(item):
+    return msgspec.json.decode(msgspec.json.encode(item))
+
+
 class FakeSource:
-    """An API that returns `answers`, then raises `error` if there is one."""
+    """An API that returns `answers`, entries or their JSON text, then raises `error` if there is one."""
 
     def __init__(self, answers, error=None) -> None:
         self.answers, self.error = answers, error
+        self.read_number = None
         self.asked = []
 
     def fetch(self, asked, seed, given=0):
         self.asked.append((asked, seed))
         self.given = given
         for answer in self.answers:
+            decode = msgspec.json.Decoder(float_hook=self.read_number).decode
             yield [
-                item if isinstance(item, Unreadable) else msgspec.json.decode(msgspec.json.encode(item))
+                item if isinstance(item, Unreadable) else decode(item) if isinstance(item, bytes) else copied(item)
                 for item in answer
             ]
         if self.error:
@@ -64,8 +70,9 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
     world = World()
 
-    def source(_settings, url=""):
+    def source(_settings, url="", read_number=None):
         world.urls.append(url)
+        world.source.read_number = read_number
         return world.source
 
     monkeypatch.setattr(
