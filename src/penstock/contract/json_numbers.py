@@ -60,7 +60,7 @@ def read_number(text: str) -> float:
 def _write_number(value: Any) -> msgspec.Raw:
     if isinstance(value, LongNumber):
         return msgspec.Raw(value.text.encode())
-    raise NotImplementedError
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 
 encode_json = msgspec.json.Encoder(enc_hook=_write_number).encode
