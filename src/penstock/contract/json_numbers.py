@@ -100,6 +100,11 @@ def keeps_digits(record: type[msgspec.Struct]) -> bool:
     return any(isinstance(kind, inspect.DecimalType | inspect.RawType) for kind in _iter_types(record))
 
 
+def nests_records(record: type[msgspec.Struct]) -> bool:
+    """Return whether a record has other records in it, at any depth."""
+    return any(isinstance(kind, inspect.StructType) and kind.cls is not record for kind in _iter_types(record))
+
+
 def _iter_types(record: type[msgspec.Struct]) -> Iterator[inspect.Type]:
     """Yield every type in a record as msgspec describes it."""
     pending, seen = [inspect.type_info(record)], set()

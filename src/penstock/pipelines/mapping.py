@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import build_key_writer
-from penstock.contract.json_numbers import has_long_numbers, to_decimals
+from penstock.contract.json_numbers import has_long_numbers, nests_records, to_decimals
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES, latest_past, validate_record
 from penstock.contract.violation import Rule, Violation
@@ -69,7 +69,8 @@ class Mapper:
         self._from_source = pipeline.from_source
         self._file = file_of(pipeline.from_source)
         self._record = pipeline.record
-        self._map_to_fields = self._map_exactly if pipeline.number_reader else pipeline.from_source
+        is_plain = pipeline.number_reader is None and not nests_records(pipeline.record)
+        self._map_to_fields = pipeline.from_source if is_plain else self._map_exactly
         self._key = build_key_writer(pipeline.record)
         self._serialize = serialize
 
@@ -104,7 +105,7 @@ class Mapper:
         return self._key(validated), value
 
     def _map_exactly(self, entry: Any) -> Any:
-        """Return the fields of an entry's record, with all digits of the entry's long numbers.
+        """Return the fields of an entry's record and of those in it, with all digits of the entry's long numbers.
 
         If `from_source` gives these to msgspec, which accepts only plain floats as a float, it is called again with
         decimals instead, which msgspec accepts as a float and as a `Decimal`.

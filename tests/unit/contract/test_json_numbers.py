@@ -16,6 +16,7 @@ from penstock.contract.json_numbers import (
     encode_json,
     has_long_numbers,
     keeps_digits,
+    nests_records,
     read_number,
     to_decimals,
 )
@@ -125,6 +126,15 @@ class _Nested(Record, frozen=True, kw_only=True):
 def test_a_record_keeps_more_digits_than_a_float_if_it_has_decimals(record, keeps):
     """At any depth; entries of other records are read as ever."""
     assert keeps_digits(record) is keeps
+
+
+@pytest.mark.parametrize(
+    ("kind", "nests"), [(int, False), (list[int], False), (_Nested, True), (dict[str, _Nested], True)]
+)
+def test_records_in_a_record_are_found_at_any_depth(kind, nests):
+    """The record itself is none of them."""
+    record = msgspec.defstruct("One", [("it", kind | None)], bases=(Record,), frozen=True, kw_only=True)
+    assert nests_records(record) is nests
 
 
 @pytest.mark.parametrize(
