@@ -40,17 +40,21 @@ def rules_of(field: Field, kind: inspect.Type) -> ValueRules:
     """Return the rules of a field's type; `kind` is its type as msgspec describes it, without None."""
     if field.digits is not None:
         return ValueRules(partial(_check_digits, digits=field.digits), _check_number)
-    if isinstance(kind, inspect.DateTimeType) and kind.tz is not True:
-        return ValueRules(_check_offset)
     if field.kind is TIME:
         return ValueRules(_check_zone, _check_time)
     if field.kind is DURATION:
         return ValueRules(_check_duration, _check_fraction)
+    return ValueRules(_find_value_rule(field, kind))
+
+
+def _find_value_rule(field: Field, kind: inspect.Type) -> Callable[[Any, datetime], Broken | None] | None:
+    if isinstance(kind, inspect.DateTimeType):
+        return None if kind.tz else _check_offset
     if field.kind is DATE and field.past:
-        return ValueRules(_check_day)
+        return _check_day
     if field.kind is BIGINT and isinstance(kind, inspect.IntType) and _is_open(kind):
-        return ValueRules(_check_64_bits)
-    return ValueRules()
+        return _check_64_bits
+    return None
 
 
 def describe_symbols(symbols: tuple[str, ...]) -> str:
