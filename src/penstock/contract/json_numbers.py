@@ -8,8 +8,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import inspect
 
-FLOAT_DIGITS = 15
-"""Number of digits that a float always keeps."""
+from penstock.contract.value_rules import FLOAT_DIGITS
 
 ReadNumber = Callable[[str], float]
 """Reads the text of a number that is not an integer; msgspec's `float_hook`."""

@@ -15,13 +15,14 @@ from msgspec import inspect
 
 from penstock.contract.decimals import find_excess
 from penstock.contract.fields import BIGINT, DATE, DURATION, TIME, Field, fits_64_bits, to_microseconds
-from penstock.contract.json_numbers import FLOAT_DIGITS
 from penstock.contract.record import Digits
 from penstock.contract.violation import Rule
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,4})?")
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
 _FINER = re.compile(r"\.[0-9]{7}")
+FLOAT_DIGITS = 15
+"""Number of digits that a float always keeps."""
 _EARLIEST_ZONE = timedelta(hours=14)
 """Somewhere on earth a day begins this long before it does in UTC."""
 _SYMBOLS = 10
@@ -44,17 +45,11 @@ def rules_of(field: Field, kind: inspect.Type) -> ValueRules:
         return ValueRules(_check_zone, _check_time)
     if field.kind is DURATION:
         return ValueRules(_check_duration, _check_fraction)
-    return ValueRules(_find_value_rule(field, kind))
-
-
-def _find_value_rule(field: Field, kind: inspect.Type) -> Callable[[Any, datetime], Broken | None] | None:
-    if isinstance(kind, inspect.DateTimeType):
-        return None if kind.tz else _check_offset
     if field.kind is DATE and field.past:
-        return _check_day
+        return ValueRules(_check_day)
     if field.kind is BIGINT and isinstance(kind, inspect.IntType) and _is_open(kind):
-        return _check_64_bits
-    return None
+        return ValueRules(_check_64_bits)
+    return ValueRules(_check_offset if isinstance(kind, inspect.DateTimeType) and not kind.tz else None)
 
 
 def describe_symbols(symbols: tuple[str, ...]) -> str:
