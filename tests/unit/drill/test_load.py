@@ -36,6 +36,13 @@ def test_records_are_generated_with_python_names() -> None:
     assert first.item_id != other.item_id
 
 
+def test_records_are_generated_by_a_mapping_that_returns_the_record() -> None:
+    """Its values have the record's types, as those of a dict."""
+    pipeline = replace(users.PIPELINE, from_source=lambda entry: users.User(**users.from_source(entry)))
+    user = next(load.generate_users(users.User, pipeline))
+    assert validate_record(msgspec.structs.asdict(user), users.User, latest_past()) == user
+
+
 def test_two_drills_generate_different_users() -> None:
     """A record of an earlier drill cannot stand in for one of this."""
     first, other = (next(load.generate_users(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
