@@ -42,7 +42,7 @@ def file_of(function: Callable[..., Any]) -> str:
 def fields_of(returned: Any, record: type[Record]) -> dict[str, Any]:
     """Return the fields, by their names in messages, that `from_source` returned: as a record or as a dict.
 
-    They are not validated: neither constructs a record that obeys its rules. Raises `NoRecord` for anything else.
+    They are not validated yet: the constructor of a record checks nothing. Raises `NoRecord` for anything else.
     """
     if type(returned) is dict:
         return returned
