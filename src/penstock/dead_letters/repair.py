@@ -170,7 +170,7 @@ class Repairer:
         values = self._read_fields(letter)
         if isinstance(values, StillInvalid):
             return values
-        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, values)
+        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, to_decimals(values))
         return _build_still_invalid(outgoing) if isinstance(outgoing, Fault) else outgoing
 
     def _check_unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
@@ -216,7 +216,7 @@ class Repairer:
         return message if isinstance(message, Fault) else Outgoing(*message)
 
     def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
-        record = validate_record(to_decimals(values) | self._repair.fields, self._pipeline.record, latest_past())
+        record = validate_record(values | self._repair.fields, self._pipeline.record, latest_past())
         if isinstance(record, list):
             return Fault.of(record)
         order_us = self._find_write_timestamp(record)

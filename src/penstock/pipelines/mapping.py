@@ -67,10 +67,10 @@ class Mapper:
 
     def __init__(self, pipeline: Pipeline, serialize: Callable[[Record], bytes]) -> None:
         self._from_source = pipeline.from_source
-        self._file = file_of(pipeline.from_source)
-        self._record = pipeline.record
         is_plain = pipeline.number_reader is None and not nests_records(pipeline.record)
         self._map_to_fields = pipeline.from_source if is_plain else self._map_exactly
+        self._file = file_of(pipeline.from_source)
+        self._record = pipeline.record
         self._key = build_key_writer(pipeline.record)
         self._serialize = serialize
 
