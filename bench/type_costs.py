@@ -22,7 +22,7 @@ from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.contract.fault import Fault
 from penstock.contract.fields import fields
-from penstock.contract.record import KEY, Digits, Record
+from penstock.contract.record import AS_TEXT, KEY, Digits, Json, Record
 from penstock.contract.schemas import avro_schema
 
 NAME = "types"
@@ -38,6 +38,14 @@ class Side(StrEnum):
 
     BUY = "buy"
     SELL = "sell"
+
+
+class Address(Record, frozen=True, kw_only=True):
+    """A nested record."""
+
+    street: str
+    number: int
+    post_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,15 @@ SAMPLES = {
     "time": Sample(time, time(12, 30)),
     "timedelta": Sample(timedelta, timedelta(hours=36)),
     "bytes": Sample(bytes, bytes(range(32))),
+    "list[str], 3 items": Sample(list[str], ["a", "b", "c"]),
+    "set[str], 3 items": Sample(set[str], {"a", "b", "c"}),
+    "tuple[float, float]": Sample(tuple[float, float], (13.00073, 55.60587)),
+    "dict[str, str], 3 items": Sample(dict[str, str], {"a": "x", "b": "y", "c": "z"}),
+    "a record of 3 fields": Sample(Address, Address(street="Södra Förstadsgatan", number=40, post_code="211 43")),
+    "a list of 3 such records": Sample(list[Address], [Address(street="Storgatan", number=n) for n in range(3)]),
+    "such a record, AS_TEXT": Sample(Annotated[Address, AS_TEXT], Address(street="Storgatan", number=1)),
+    "int | str, AS_TEXT": Sample(Annotated[int | str, AS_TEXT], 21143),
+    "Json": Sample(Json, msgspec.Raw(b'{"a":[1,2.5,"x"],"b":{"c":null}}')),
 }
 """A sample of each type, by the title of its row in the report."""
 

@@ -9,6 +9,7 @@ from bench import report, suite, type_costs
 from bench.measure import BenchFailed, Contestant
 from bench.type_costs import SAMPLES, Sample, build_contestants, measure_type
 from penstock.contract.fields import fields
+from penstock.contract.kinds import Form
 from tests.unit.records import Everything, Scalars
 
 
@@ -25,6 +26,8 @@ def test_each_kind_of_field_has_a_sample():
     measured = {fields(type_costs._build_record(sample, 1))[1].kind.cql for sample in SAMPLES.values()}
     kinds = {field.kind.cql for field in (*fields(Everything), *fields(Scalars))}
     assert kinds <= measured
+    forms = {fields(type_costs._build_record(sample, 1))[1].shape for sample in SAMPLES.values()}
+    assert {shape.form for shape in forms if shape is not None} == set(Form)
 
 
 def test_the_cost_of_the_record_itself_is_not_counted(monkeypatch):
