@@ -24,6 +24,7 @@ from penstock.contract.batch import Decoded
 from penstock.contract.record import Record
 from penstock.contract.rules import latest_past, validate_record
 from penstock.pipeline.ingest import drop_fields
+from penstock.pipelines.mapping import fields_of
 from penstock.process.batches import decode_batches
 from penstock.process.checkpoint import checkpoint_of
 from penstock.process.session import kafka_stream, raw_records, spark_session
@@ -161,7 +162,8 @@ def _make_records(settings: Settings) -> Callable[[], list[Record]]:
     pipeline, entries = pipelines.of(settings), _make_entries(settings)
 
     def records() -> list[Record]:
-        results = (validate_record(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
+        fields = (fields_of(pipeline.from_source(entry), pipeline.record) for entry in entries())
+        results = (validate_record(values, pipeline.record, latest_past()) for values in fields)
         return [result for result in results if isinstance(result, Record)]
 
     return records

@@ -8,6 +8,7 @@
     violation  a broken rule
     decimals   decimals of a fixed number of digits, never rounded
     json_text  JSON in which no object has a duplicate name
+    json_numbers  numbers of JSON with more digits than a float keeps
     schemas  a record as JSON Schema, Avro schema and Spark DDL
     cql      a record as keyspace, table, INSERT, and bound values; how a name is quoted
     fault    what is wrong with a value or a record

@@ -167,7 +167,7 @@ def build_date_check(record: type[Record]) -> DateCheck:
         violations: list[Violation] = []
         for name, get, past in dates:
             moment = get(instance)
-            if moment is None:
+            if moment is None or moment.tzinfo is None:  # without a zone it breaks another rule
                 continue
             if not 1 < moment.year < 9999 or (past and moment > latest):
                 wrong = _check_moment(moment, latest, past)
@@ -179,6 +179,8 @@ def build_date_check(record: type[Record]) -> DateCheck:
 
 def _check_moment(moment: datetime, latest: datetime, past: bool) -> Broken | None:
     """Return the rule on dates that a moment breaks."""
+    if moment.tzinfo is None:
+        return Rule.FORMAT, "has no time zone"
     if past and moment > latest:
         return Rule.DATE, "is in the future"
     if not 1 < moment.year < 9999 and not _FIRST_MS <= to_epoch_ms(moment) <= _LAST_MS:

@@ -64,7 +64,6 @@ __all__ = [
 ]
 
 
-
 @cache
 def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
     """Return the fields of `struct`, in order. Raises `TypeError` for a field that `field_of` does not support."""
@@ -233,7 +232,7 @@ def _resolve_kind(name: str, kind_info: inspect.Type, digits: Digits | None, wri
     if isinstance(kind_info, inspect.IntType):
         low, high = bounds_of(kind_info)
         return INT if low >= -(2**31) and high < 2**31 else BIGINT
-    if isinstance(kind_info, inspect.DateTimeType) and kind_info.tz is not True:
+    if isinstance(kind_info, inspect.DateTimeType) and kind_info.tz is False:
         zoned = written.format(type="datetime", rules="tz=True")
         raise TypeError(f"field {name}: a datetime needs a time zone; write {zoned}")
     if isinstance(kind_info, inspect.TimeType) and kind_info.tz is True:

@@ -1,7 +1,7 @@
 """The base class of records, and the marks that a field can have.
 
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
-(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`, a
+(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has a time zone, a
 `Decimal` has `Digits`, a union of scalars `AS_TEXT`. If names in messages differ, the class has `rename="camel"` or
 the field `= msgspec.field(name="orderId")`. A field that had another name in messages has an `Alias`.
 """

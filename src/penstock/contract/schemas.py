@@ -6,7 +6,7 @@ from typing import Any, cast
 import msgspec
 
 from penstock.contract.composites import JSON, avro_field
-from penstock.contract.fields import INT, TIME, Field, fields
+from penstock.contract.fields import INT, TIME, TIMESTAMP, Field, fields
 from penstock.contract.kinds import Form, Shape
 from penstock.contract.record import Record
 
@@ -76,8 +76,8 @@ def _complete_type(schema: dict[str, Any], field: Field, components: Components)
         return schema | {"x-precision": field.digits.precision, "x-scale": field.digits.scale}
     if field.symbols:
         return _without_reference(schema) | {"type": "string", "enum": list(field.symbols)}
-    if field.kind is TIME:
-        return schema | {"format": "partial-time"}  # RFC 3339's name of a time without a zone; `time` has one
+    if field.kind in (TIME, TIMESTAMP):  # partial-time is RFC 3339's name of a time without a zone; `time` has one
+        return schema | {"format": "partial-time" if field.kind is TIME else "date-time"}
     return _bound_integer(schema) if field.kind is not INT else schema
 
 

@@ -29,7 +29,7 @@ FUTURE_SLACK = timedelta(minutes=1)
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,4})?")
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
 _FINER = re.compile(r"\.[0-9]{7}")
-_FLOAT_DIGITS = 15
+FLOAT_DIGITS = 15
 """Number of digits that a float always keeps."""
 _BELOW_MS = re.compile(r"\.[0-9]{3}[0-9]*[1-9]")
 _EARLIEST_ZONE = timedelta(hours=14)
@@ -55,17 +55,25 @@ def rules_of(field: Field) -> ValueRules:
     """Return the rules of the type of a field or an item."""
     if field.digits is not None:
         return ValueRules(partial(_check_digits, digits=field.digits), _check_number)
-    if field.kind is TIMESTAMP and field.key:
-        return ValueRules(_check_key_moment, check_decimals_of_key)
-    if field.kind is DATE and field.past:
-        return ValueRules(_check_day)
-    if field.kind is BIGINT and isinstance(field.info, inspect.IntType) and _is_open(field.info):
-        return ValueRules(_check_64_bits)
-    if isinstance(field.info, inspect.UnionType):
-        return ValueRules(_check_member)
+    if field.kind is TIMESTAMP:
+        return _rules_of_moment(field)
     if field.kind is JSON:
         return ValueRules(partial(_check_json, nullable=field.nullable), _check_json_text)
-    return _OF_KIND.get(field.kind, _NO_RULES)
+    if isinstance(field.info, inspect.UnionType):
+        return ValueRules(_check_member)
+    is_bounded = field.kind is BIGINT and isinstance(field.info, inspect.IntType) and _is_open(field.info)
+    return ValueRules(_check_64_bits) if is_bounded else _rules_of_kind(field)
+
+
+def _rules_of_moment(field: Field) -> ValueRules:
+    if field.key:
+        return ValueRules(_check_key_moment, check_decimals_of_key)
+    is_checked_by_msgspec = isinstance(field.info, inspect.DateTimeType) and field.info.tz
+    return _NO_RULES if is_checked_by_msgspec else ValueRules(_check_offset)
+
+
+def _rules_of_kind(field: Field) -> ValueRules:
+    return ValueRules(_check_day) if field.kind is DATE and field.past else _OF_KIND.get(field.kind, _NO_RULES)
 
 
 def describe_symbols(symbols: tuple[str, ...]) -> str:
@@ -88,9 +96,13 @@ def _check_number(value: str | float) -> Broken | None:
     if isinstance(value, str):
         return None if _NUMBER.fullmatch(value) else (Rule.FORMAT, "is not a number in digits, such as 12.50")
     digits = Decimal(repr(value)).normalize().as_tuple().digits
-    if len(digits) <= _FLOAT_DIGITS:
+    if len(digits) <= FLOAT_DIGITS:
         return None
-    return Rule.FORMAT, f"has more than {_FLOAT_DIGITS} digits, which a floating-point number rounds: send it as text"
+    return Rule.FORMAT, f"has more than {FLOAT_DIGITS} digits, which a floating-point number rounds: send it as text"
+
+
+def _check_offset(value: datetime, _latest: datetime) -> Broken | None:
+    return (Rule.FORMAT, "has no time zone") if value.tzinfo is None else None
 
 
 def _check_zone(value: time, _latest: datetime) -> Broken | None:

@@ -23,10 +23,12 @@ from penstock.contract.fault import Fault, Stage
 from penstock.contract.fields import fields, to_epoch_ms
 from penstock.contract.identity import identity_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.json_numbers import ReadNumber, to_decimals
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES, build_form_check, latest_past, validate_record
+from penstock.dead_letters.export import read_letter_fields
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.topic import POSITION
 from penstock.errors import UsageError
@@ -103,14 +105,18 @@ class _ExportedLine(msgspec.Struct):
     value: Any
 
 
-def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
-    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line."""
+def edits(lines: Iterable[bytes], read_number: ReadNumber | None = None) -> dict[str, Edit]:
+    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line.
+
+    `read_number` is that of the pipeline's source.
+    """
+    decode = msgspec.json.Decoder(_ExportedLine, float_hook=read_number).decode
     edits_by_place: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
-            line = msgspec.json.decode(text, type=_ExportedLine)
+            line = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"line {number} of the edit file: {error}", hint=remedies.export_dead_letters()) from None
         if line.place in edits_by_place:
@@ -163,7 +169,7 @@ class Repairer:
         values = self._read_fields(letter)
         if isinstance(values, StillInvalid):
             return values
-        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, values)
+        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, to_decimals(values))
         return _build_still_invalid(outgoing) if isinstance(outgoing, Fault) else outgoing
 
     def _check_unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
@@ -198,7 +204,7 @@ class Repairer:
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._repair.edits or {}).get(letter.place)
-        values = read_fields(letter.value, self._readers, self._pipeline.record) if edit is None else edit.value
+        values = read_letter_fields(letter, self._readers, self._pipeline) if edit is None else edit.value
         if isinstance(values, dict):
             return values
         why = f"the value is not an object whose fields can be set: {letter.message}"

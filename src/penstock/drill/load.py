@@ -25,6 +25,7 @@ from penstock.contract.schemas import json_schema
 from penstock.drill.target import Target
 from penstock.errors import Unreachable, UsageError
 from penstock.pipelines import Pipeline
+from penstock.pipelines.mapping import fields_of
 from penstock.produce.send import Delivered, Sender
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
@@ -71,7 +72,7 @@ def _make_patterns(record: type[Record], pipeline: Pipeline) -> list[Record]:
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
     try:
         return [
-            msgspec.convert(pipeline.from_source(make_user(seed, index, nats, GENDERS)), record)
+            msgspec.convert(fields_of(pipeline.from_source(make_user(seed, index, nats, GENDERS)), record), record)
             for index in range(_PATTERNS)
         ]
     except Exception as error:  # the pipeline's own code may raise anything

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from penstock.contract.expiry import Ttl
+from penstock.contract.json_numbers import ReadNumber, keeps_digits, read_number
 from penstock.contract.keys import KeyFormat
 from penstock.contract.names import DEAD_LETTERS
 from penstock.contract.order_by import BY_OFFSET, OrderBy, OrderOfTombstone, order_by_of
@@ -18,8 +19,9 @@ from penstock.contract.table import Table, build_table
 class Pipeline:
     """A record, where it comes from and where it goes. Checked by `penstock.pipelines.validate` when it is loaded.
 
-    `from_source` returns the record's fields, by their names in messages, for one entry of the API's response. Whatever
-    it raises dead-letters that entry alone; `msgspec.ValidationError` counts as a broken rule.
+    `from_source` returns the record for one entry of the API's response, or a dict of its fields by their names in
+    messages. Both are validated alike. Whatever it raises dead-letters that entry alone; `msgspec.ValidationError`
+    counts as a broken rule.
 
     `secret` names the API's fields that are never stored, not even in a dead letter.
 
@@ -55,7 +57,7 @@ class Pipeline:
     keyspace: str
     table: str
     record: type[Record]
-    from_source: Callable[[Any], dict[str, Any]]
+    from_source: Callable[[Any], Record | dict[str, Any]]
     secret: frozenset[str] = frozenset()
     transform: Callable[[Any], Any] | None = None
     transform_is_row_wise: bool = False
@@ -71,6 +73,11 @@ class Pipeline:
     def stored(self) -> type[Record]:
         """Return the type of a row of the table: `row`, or the record itself."""
         return self.row or self.record
+
+    @cached_property
+    def number_reader(self) -> ReadNumber | None:
+        """Return what reads an API's numbers if the record keeps more digits than a float; None for plain floats."""
+        return read_number if keeps_digits(self.record) else None
 
     @cached_property
     def declared_order(self) -> OrderBy | None:

@@ -2,8 +2,10 @@
 
 import typing
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import UnionType
+from typing import Any
 
 from msgspec import inspect
 
@@ -19,6 +21,7 @@ from penstock.contract.quoting import NATIVE_TYPES, name_user_type
 from penstock.contract.record import Record
 from penstock.contract.table import build_table
 from penstock.pipelines.definition import Pipeline
+from penstock.pipelines.mapping import unwrap_function
 
 _REFUSED = (TypeError, ValueError, NameError, RecursionError)
 
@@ -64,6 +67,8 @@ def _iter_errors(part: str, check: Callable[[], object]) -> Iterator[str]:
 def _of_functions(pipeline: Pipeline) -> Iterator[str]:
     if not callable(pipeline.from_source):
         yield f"from_source: {pipeline.from_source!r} is not callable; write a function of an entry of a response"
+    else:
+        yield from _iter_errors("from_source", lambda: _check_annotation(pipeline))
     if not (pipeline.transform is None or callable(pipeline.transform)):
         yield f"transform: {pipeline.transform!r} is not callable; write a function that takes a DataFrame"
     if not isinstance(pipeline.transform_is_row_wise, bool):
@@ -77,6 +82,38 @@ def _of_functions(pipeline: Pipeline) -> Iterator[str]:
     secret = pipeline.secret
     if not (isinstance(secret, frozenset | set) and all(isinstance(name, str) for name in secret)):
         yield f'secret: {secret!r} is not a set of names; write `secret=frozenset({{"password"}})`'
+
+
+def _check_annotation(pipeline: Pipeline) -> None:
+    """Raise `TypeError` if `from_source` says that it returns something else than the record or a dict."""
+    try:
+        returns = typing.get_type_hints(unwrap_function(pipeline.from_source)).get("return", Any)
+    except (NameError, TypeError, AttributeError):  # names that only a type checker imports; no annotations at all
+        return
+    record = pipeline.record.__name__ if isinstance(pipeline.record, type) else "the record"
+    for member in _iter_members(returns):
+        if member is type(None):
+            raise TypeError(f"it may return None; write `-> {record}`, and raise an exception where an entry has none")
+        if not _may_be_record(member, pipeline.record):
+            name = member.__name__ if isinstance(member, type) else str(member)
+            raise TypeError(f"it returns {name}; write `-> {record}`, or `-> dict[str, Any]` for a dict of its fields")
+
+
+def _iter_members(hint: Any) -> Iterator[Any]:
+    """Yield the members of a union, or a type that is none."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        for member in typing.get_args(hint):
+            yield from _iter_members(member)
+    else:
+        yield hint
+
+
+def _may_be_record(hint: Any, record: type[Record]) -> bool:
+    """Return whether a value of a type may be the record or a dict of its fields. Only a class excludes it."""
+    kind = typing.get_origin(hint) or hint
+    if hint is Any or not isinstance(kind, type) or not isinstance(record, type):
+        return True
+    return issubclass(kind, Mapping) or record in kind.__mro__ or kind in record.__mro__
 
 
 def _of_record(part: str, record: type[Record]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from penstock.contract import fields
 from penstock.contract.fields import from_epoch_ms, to_epoch_ms
 from penstock.contract.record import PAST, PERSONAL, Int64, Record
+from penstock.contract.schemas import json_schema
 from penstock.pipelines.users import User
 from tests.unit.records import Everything, Moment
 from tests.unit.strategies import moments
@@ -74,21 +75,33 @@ def test_an_int_has_64_bits_unless_its_rules_say_less(rules, expected):
 @pytest.mark.parametrize(
     ("kind", "written"),
     [
-        (datetime, "`it: Annotated[datetime, Meta(tz=True)]`"),
-        (datetime | None, "`it: Annotated[datetime, Meta(tz=True)] | None = None`"),
         (Annotated[datetime, Meta(tz=False)], "`it: Annotated[datetime, Meta(tz=True)]`"),
-        (Annotated[datetime, Meta(extra=PAST)], "`it: Annotated[datetime, Meta(tz=True, ...)]`"),
-        (
-            Annotated[datetime | None, Meta(description="x")],
-            "`it: Annotated[datetime, Meta(tz=True, ...)] | None = None`",
-        ),
+        (Annotated[datetime, Meta(tz=False)] | None, "`it: Annotated[datetime, Meta(tz=True)] | None = None`"),
+        (Annotated[datetime, Meta(tz=False, extra=PAST)], "`it: Annotated[datetime, Meta(tz=True, ...)]`"),
     ],
 )
-def test_a_time_without_a_zone_is_rejected_with_what_to_write(kind, written):
-    """A time without a zone could not be encoded, and its batch would fail at every retry."""
+def test_a_field_of_times_without_a_zone_is_rejected_with_what_to_write(kind, written):
+    """A time without a zone is ambiguous, and could not be encoded."""
     with pytest.raises(TypeError, match="field it: a datetime needs a time zone") as wrong:
         field_of(kind)
     assert str(wrong.value).endswith(f"write {written}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "explicit"),
+    [
+        (datetime, Moment),
+        (datetime | None, Moment | None),
+        (Annotated[datetime, Meta(extra=PAST)], Annotated[datetime, Meta(tz=True, extra=PAST)]),
+    ],
+)
+def test_a_datetime_needs_no_rule_to_have_a_time_zone(kind, explicit):
+    """`datetime` is the same field as `Annotated[datetime, Meta(tz=True)]`, and has the same JSON Schema."""
+    plain, zoned = (
+        msgspec.defstruct("One", [("it", it)], bases=(Record,), frozen=True, kw_only=True) for it in (kind, explicit)
+    )
+    assert fields.fields(plain) == fields.fields(zoned)
+    assert json_schema(plain) == json_schema(zoned)
 
 
 @pytest.mark.parametrize(("kind", "default"), [(UUID, UUID(int=1)), (str | None, "x")])

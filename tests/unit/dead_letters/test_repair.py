@@ -9,11 +9,13 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import build_serializer
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Stage
-from penstock.contract.record import KEY, Alias, Record
+from penstock.contract.record import KEY, Alias, Digits, Record
 from penstock.dead_letters import repair
+from penstock.dead_letters.export import line, read_letter_fields
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import UsageError
 from penstock.pipelines.users import PIPELINE, User
@@ -221,6 +223,40 @@ def test_an_entry_whose_mapping_raises_is_still_invalid(changed):
     assert "TypeError at test_repair.py" in outgoing_record.message
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
     assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
+
+
+class Trade(Record, frozen=True, kw_only=True):
+    id: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    price: Annotated[Decimal, Digits(38, 18)]
+    doubled: float
+
+
+def trade_of(entry) -> Trade:
+    return Trade(id=entry["id"], price=entry["cost"], doubled=entry["price"] * 2.0)
+
+
+TRADES = replace(READINGS, record=Trade, from_source=trade_of)
+LONG = "12345678901234567890.123456789012345678"
+
+
+def test_an_entry_is_mapped_as_when_it_was_fetched():
+    """Its numbers keep their digits and are floats to calculate with, even those named like a decimal of the record."""
+    entry = f'{{"id": "", "cost": {LONG}, "price": 1.5}}'.encode()
+    outgoing_record = outgoing(entry_letter(entry), {"id": "b"}, pipeline=TRADES)
+    assert msgspec.json.decode(outgoing_record.value[5:]) == {"id": "b", "price": LONG, "doubled": 3.0}
+
+
+@pytest.mark.parametrize("exported", [b'"cost": %s, "price": 1.5', b'"price": %s, "doubled": 3.0'])
+def test_an_edited_export_loses_no_digit(exported):
+    """Of an entry, which is mapped again, and of a record, in which a number may then be too long for its type."""
+    value = b'{"id": "b", %s}' % exported % LONG.encode()
+    dead_letter = (entry_letter if b"cost" in value else letter)(value)
+    fields = read_letter_fields(dead_letter, AvroReaders(FakeSchemas.of(Trade)), TRADES)
+    whole = repair.edits([line(replace(dead_letter, partition=0, offset=0), {}, fields)], TRADES.number_reader)
+    direct = repair.edits([b'{"place": "0:0", "identity": "a", "value": %s}' % value], TRADES.number_reader)
+    for edits in (whole, direct):
+        sent = outgoing(dead_letter, edits=edits, pipeline=TRADES)
+        assert msgspec.json.decode(sent.value[5:]) == {"id": "b", "price": LONG, "doubled": 3.0}
 
 
 def test_a_record_that_became_too_large_is_not_sent(entry):

@@ -67,6 +67,13 @@ def test_a_pipeline_that_drills_cannot_send_to_is_a_usage_error(key: Any, from_s
         next(load.generate_users(record, replace(users.PIPELINE, record=record, from_source=from_source)))
 
 
+def test_records_are_generated_by_a_mapping_that_returns_the_record() -> None:
+    """Its values have the record's types, as those of a dict."""
+    pipeline = replace(users.PIPELINE, from_source=lambda entry: users.User(**users.from_source(entry)))
+    user = next(load.generate_users(users.User, pipeline))
+    assert validate_record(msgspec.structs.asdict(user), users.User, latest_past()) == user
+
+
 def test_two_drills_generate_different_users() -> None:
     """A record of an earlier drill cannot stand in for one of this."""
     first, other = (next(load.generate_users(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))

@@ -1,8 +1,10 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypedDict, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -124,7 +126,9 @@ def test_reserved_words_and_capitals_are_no_problem(name):
 
 def test_each_invalid_field_is_named():
     """All of them at once, with what to write."""
-    wrong = record_of(("created", datetime), ("cost", Decimal), ("tags", list), ("size", str | int))
+    wrong = record_of(
+        ("created", Annotated[datetime, Meta(tz=False)]), ("cost", Decimal), ("tags", list), ("size", str | int)
+    )
     problems = find_problems(replace(READINGS, record=wrong))
     assert [problem.split(": ")[:2] for problem in problems] == [
         ["Item", f"field {name}"] for name in ("created", "cost", "tags", "size")
@@ -253,15 +257,89 @@ def test_ids_of_several_fields_are_no_text():
 
 def test_the_fields_of_a_row_are_checked_too():
     """A transform's row is stored in the table like a record."""
-    row = msgspec.defstruct("Row", [("at", datetime)], bases=(Reading,), frozen=True, kw_only=True)
+    row = msgspec.defstruct("Row", [("paid", Decimal)], bases=(Reading,), frozen=True, kw_only=True)
     (problem,) = find_problems(replace(READINGS, row=row))
-    assert problem.startswith("Row: field at: a datetime needs a time zone")
+    assert problem.startswith("Row: field paid: a Decimal needs its digits")
 
 
 def test_functions_and_secrets_are_checked():
     """An object that is not callable, and a text instead of a set of names, which would hide nothing."""
     wrong = replace(READINGS, from_source=None, transform="x", secret="password")
     assert [problem.partition(":")[0] for problem in find_problems(wrong)] == ["from_source", "transform", "secret"]
+
+
+def plain(entry):
+    return entry
+
+
+def typed(entry: "Nowhere") -> Reading:  # noqa: F821  only a type checker would import it
+    return entry
+
+
+def annotated(returns):
+    def from_source(entry) -> returns:
+        return entry
+
+    return from_source
+
+
+class Kept(Reading, frozen=True, kw_only=True):
+    pass
+
+
+class Fields(TypedDict):
+    sensor: int
+
+
+ACCEPTED = [
+    Reading,
+    Kept,
+    Record,
+    dict,
+    dict[str, Any],
+    Mapping[str, Any],
+    Fields,
+    Any,
+    object,
+    Reading | dict,
+    TypeVar("T"),
+]
+
+
+@pytest.mark.parametrize("from_source", [plain, typed, dict, int, *map(annotated, ACCEPTED)])
+def test_a_mapping_that_may_return_the_record_or_its_fields_is_accepted(from_source):
+    """Also one without an annotation, and one with an annotation that cannot be resolved."""
+    assert find_problems(replace(READINGS, from_source=from_source)) == []
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [
+        (Everything, "it returns Everything; write `-> Reading`, or `-> dict[str, Any]` for a dict of its fields"),
+        (Reading | Everything, "it returns Everything; write `-> Reading`"),
+        (list[Reading], "it returns list[tests.unit.records.Reading]; write `-> Reading`"),
+        (str, "it returns str; write `-> Reading`"),
+        (None, "it may return None; write `-> Reading`, and raise an exception where an entry has none"),
+        (Reading | None, "it may return None; write `-> Reading`"),
+        (dict | None, "it may return None; write `-> Reading`"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda function: function, partial, lru_cache])
+def test_a_mapping_that_says_it_returns_something_else_is_a_problem(returns, message, wrap):
+    """When the file is loaded, not when the first entry comes; below decorators and partials too."""
+    (problem,) = find_problems(replace(READINGS, from_source=wrap(annotated(returns))))
+    assert problem.startswith(f"from_source: {message}")
+
+
+def test_the_annotation_of_a_callable_object_is_that_of_its_call():
+    """An object is called like a function."""
+
+    class Source:
+        def __call__(self, entry) -> Everything:
+            return entry
+
+    (problem,) = find_problems(replace(READINGS, from_source=Source()))
+    assert problem.startswith("from_source: it returns Everything")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from penstock.codec.values import is_deep, read_fields
 from penstock.codec.wire_format import split_header
 from penstock.config import Settings
 from penstock.contract.fault import Reason, Stage
+from penstock.contract.json_numbers import encode_json
 from penstock.contract.masking import MASK, hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
 from penstock.dead_letters import resolutions
@@ -352,7 +353,7 @@ def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, 
 
 def format_json(value: Any) -> str:
     """Format a value as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return msgspec.json.format(encode_json(value), indent=2).decode()
 
 
 def _decode_text(held: bytes) -> str:

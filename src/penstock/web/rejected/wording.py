@@ -22,7 +22,7 @@ REASONS = {
     Reason.JSON_MALFORMED: "Invalid JSON, or a duplicate field name.",
     Reason.AVRO_MALFORMED: "The bytes do not match the Avro schema with the value's schema id.",
     Reason.CONTRACT_BROKEN: "The record is readable, but breaks rules of the contract.",
-    Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry.",
+    Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry, or returned no record.",
     Reason.TRANSFORM_FAILED: "The pipeline's row-wise transform raised an exception for this record alone, twice.",
     Reason.VALUE_TOO_LARGE: f"The value has more than {MAX_VALUE_BYTES:,} bytes.",
     Reason.PROCESSING_ERROR: "An exception was raised while this record was validated or encoded.",
