@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from penstock.contract.composites import JSON
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.latency import Histogram, build_histogram, merge_histograms
-from penstock.contract.record import Headers, Record
+from penstock.contract.record import Headers, Record, build_null
+
+_JSON_NULL = build_null()
 
 Row = tuple[Record, int, int, int]
 """Record, Kafka timestamp in ms, partition, offset."""
@@ -192,9 +195,11 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 def _count_nulls(rows: list[Row]) -> dict[int, Counter[str]]:
     """Return how often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
-    nullable = [field.column for field in fields(type(rows[0][0])) if field.nullable] if rows else []
-    for name in nullable:
+    columns = fields(type(rows[0][0])) if rows else ()
+    nullable = [(each.column, _JSON_NULL if each.kind is JSON else None) for each in columns if each.nullable]
+    for name, null in nullable:
         for record, _, partition, _ in rows:
-            if getattr(record, name) is None:
+            value = getattr(record, name)
+            if value is None or (null is not None and value == null):
                 counts[partition][name] += 1
     return counts

@@ -147,7 +147,7 @@ def deep(levels: int) -> Any:
         (set[tuple[int, int]], "the items of a set are scalars; write `list[...]`"),
         (list[Decimal], "field it[]: a Decimal needs its digits, 10 with 2 decimals here; write "
          "`Annotated[Decimal, Digits(10, 2)]`"),
-        (list[datetime], "field it[]: a datetime needs a time zone"),
+        (list[Annotated[datetime, Meta(tz=False)]], "field it[]: a datetime needs a time zone"),
         (int | str, "a union of types has no column type; store it as text: write `it: Annotated[int | str, AS_TEXT]`"),
         (list[int | str], "field it[]: a union of types has no column type"),
         (Annotated[int | list[str], AS_TEXT], "a union stored as text is of str, int, float and bool"),

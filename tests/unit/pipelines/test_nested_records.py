@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from penstock.codec.encode import build_serializer
 from penstock.contract.fault import Fault
-from penstock.contract.record import KEY, Digits, Json, Record
+from penstock.contract.record import JSON_NULL, KEY, Digits, Json, Record
 from penstock.contract.schemas import json_schema
 from penstock.pipelines.definition import Pipeline
 from penstock.pipelines.mapping import Mapper
@@ -29,7 +29,7 @@ class Order(Record, frozen=True, kw_only=True):
     lines: list[Line]
     by_name: dict[str, Line]
     point: tuple[float, float] | None = None
-    payload: Json | None = None
+    payload: Json = JSON_NULL
     seen: list[datetime] | None = None
 
 

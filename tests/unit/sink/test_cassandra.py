@@ -13,6 +13,7 @@ from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession, created
 from tests.unit.keyed import SAMPLES
+from tests.unit.records import Composites
 
 COLUMNS = PIPELINE.build_table("ks").columns
 """The types of the columns of a user's table."""
@@ -188,6 +189,22 @@ def test_only_missing_tables_are_created():
     session = FakeSession(Guarded("a", allowed="CREATE"))
     cassandra.create_missing(session, "lab", ALL)
     assert created(session) == ["CREATE KEYSPACE lab", "CREATE TABLE lab.b"]
+
+
+COMPOSITE = replace(PIPELINE, record=Composites, keyspace="lab", table="t")
+
+
+def test_types_of_nested_records_are_created_before_the_table():
+    """Only those that do not exist: a role without CREATE works if an administrator has created everything."""
+    session = FakeSession()
+    cassandra.create_table(session, read(), COMPOSITE)
+    names = [statement.partition(" (")[0].rpartition(".")[2] for statement in created(session)]
+    assert names == ["home_address", "line", "t"]
+    there = [{"type_name": name, "field_names": ["a"], "field_types": ["text"]} for name in ("home_address", "line")]
+    session = FakeSession(lambda query, _: there if "system_schema.types" in query else [])
+    cassandra.create_table(session, read(), COMPOSITE)
+    (statement,) = created(session)
+    assert "CREATE TABLE" in statement
 
 
 def test_tables_that_may_not_be_created_are_named_with_their_cql():
