@@ -13,6 +13,7 @@ from penstock.contract.cql import build_encoder
 from penstock.contract.fault import Fault, Reason
 from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import avro_schema
+from penstock.contract.table import build_table
 from tests.corpus.composite_record import Purchase
 from tests.corpus.composites import COMPOSITE_CASES, REQUIRED, CompositeCase
 from tests.unit.fakes import FakeSchemas
@@ -53,7 +54,7 @@ def test_each_case_of_the_corpus_ends_as_it_says(case):
 
 
 def cells_of(record: Purchase) -> bytes:
-    (cells,) = build_encoder(Purchase)([(record, 1, 2, 3)], [4])
+    (cells,) = build_encoder(build_table("ks", "t", Purchase))([(record, 1, 2, 3)], [4])
     return cells
 
 

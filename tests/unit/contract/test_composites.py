@@ -21,6 +21,7 @@ from penstock.contract.quoting import name_user_type
 from penstock.contract.record import AS_TEXT, KEY, Json, Record, build_null
 from penstock.contract.rules import validate_record
 from penstock.contract.schemas import avro_schema, json_schema
+from penstock.contract.table import build_table
 from penstock.sink.cells import format_row
 from tests.unit.framed import driver_type, values_in
 from tests.unit.records import Composites, HomeAddress, Line
@@ -249,7 +250,7 @@ def test_avro_defines_a_record_once():
 
 
 def cells_of(record: Record) -> dict[str, bytes | None]:
-    (framed,) = cql.build_encoder(type(record))([(record, 1, 2, 3)], [4])
+    (framed,) = cql.build_encoder(build_table("ks", "t", type(record)))([(record, 1, 2, 3)], [4])
     return dict(zip((field.column for field in fields(type(record))), values_in(framed), strict=False))
 
 
