@@ -1,5 +1,6 @@
 """The API's description, and its responses about the whole pipeline."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from penstock.config import Settings
+from penstock.config import Settings, read
 from penstock.monitoring.monitor import PipelineState
 from penstock.web import api
 from tests.unit.web import contexts
@@ -19,9 +20,9 @@ def client(settings: Settings, result: PipelineState) -> TestClient:
     return TestClient(app)
 
 
-@pytest.fixture
-def document(settings: Settings) -> Any:
-    return client(settings, contexts.state()).get("/api/v1/openapi.json").json()
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return client(read(home=Path("unused")), contexts.state()).get("/api/v1/openapi.json").json()
 
 
 def routes(document: Any) -> Any:
