@@ -292,6 +292,13 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
     create_missing(session, keyspace_of(settings, pipeline), table_statement(settings, pipeline))
 
 
+def read_columns(session: Session, settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    """Return the current columns of the pipeline's table with their types; none if there is no table."""
+    query = "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
+    rows = session.execute(query, (keyspace_of(settings, pipeline), pipeline.table))
+    return {row["column_name"]: row["type"] for row in rows}
+
+
 def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> TableDefinition:
     """Return the current definition of the pipeline's table, without columns if there is no table."""
     declared = declared_table(settings, pipeline)

@@ -128,7 +128,7 @@ class TableReader:
 
     def _list_columns(self) -> list[str]:
         """Return the table's columns: the record's in its own order, then any others."""
-        there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
+        there = cassandra.read_columns(self._session, self._settings, self._pipeline)
         if not there:
             raise NotFound(f"there is no table {self.name} yet: the Spark job creates it", hint=remedies.start())
         own = [name for name in self._table.columns if name in there]
