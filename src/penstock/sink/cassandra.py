@@ -315,7 +315,7 @@ def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> TableD
         tuple((row["column_name"], row["clustering_order"].upper()) for row in keys if row["kind"] == "clustering"),
         frozenset(row["column_name"] for row in rows if row["kind"] == "static"),
         _read_derivations(session, place),
-        _read_user_types(session, declared.keyspace) if define_table(declared).types else {},
+        user_type_fields(session, declared.keyspace) if define_table(declared).types else {},
     )
 
 
@@ -325,15 +325,6 @@ def _read_derivations(session: Session, place: tuple[str, str]) -> str:
     row = session.execute(query, place).one()
     comment = str((row and row["comment"]) or "")
     return comment if comment.startswith(DERIVES) else ""
-
-
-def _read_user_types(session: Session, keyspace: str) -> dict[str, dict[str, str]]:
-    """Return the fields of each user type of a keyspace, with their types."""
-    query = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
-    return {
-        row["type_name"]: dict(zip(row["field_names"], row["field_types"], strict=True))
-        for row in session.execute(query, (keyspace,))
-    }
 
 
 def find_table_problems(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
