@@ -49,7 +49,7 @@ DROPS = """
 def transform(df):
     return df.where("name IS NULL OR name <> 'dropped'")
 """
-TTL_S, SOON_S, RECORDS, EXPIRED = 15, 8, 14, 25_000
+TTL_S, SOON_S, RECORDS, EXPIRED = 15, 8, 14, 36_000
 HOUR = timedelta(hours=1)
 
 MakeLab = Callable[..., Lab]
@@ -171,11 +171,13 @@ def test_rows_expire_by_a_field(logins: MakeLab, before: str, more: str) -> None
     receipt = lab.verify()
     missing = {(difference.kind, difference.id) for difference in receipt.differences}
     assert (missing, receipt.expired) == ({("missing", name) for name in lost}, expired)
+    assert [passage.outcome for passage in lab.trace("late")] == ["expired", "expired"]
+    if before:  # one engine is enough
+        return
     done = lab.cli("verify", "--engine", "spark", "--json")
     on_spark = json.loads(done.stdout)
     assert (on_spark["expired"], on_spark["missing"]) == (receipt.expired, receipt.missing)
     assert {(each["kind"], each["id"]) for each in on_spark["differences"]} == missing
-    assert [passage.outcome for passage in lab.trace("late")] == ["expired", "expired"]
 
 
 def test_a_duration_counts_from_kafkas_timestamp(logins: MakeLab) -> None:
@@ -214,7 +216,7 @@ def test_an_expiry_that_cassandra_cannot_hold_is_a_dead_letter(logins: MakeLab) 
 def test_a_table_in_which_many_rows_have_expired_is_verified(logins: MakeLab) -> None:
     """The server refuses to read past that many at once, however few rows are wanted; all live rows are found."""
     lab = logins("'expires_at'")
-    send(lab, *({"id": f"live {at}"} for at in range(5)))
+    send(lab, {"id": "live"})  # on one of its sides are at least half of the others, with 6 cells each
     columns = ("id", "name", "expires_at", "lasts", "ingested_at", "kafka_partition", "kafka_offset")
     marks = ", ".join("?" * len(columns))
     insert = lab.session.prepare(f"INSERT INTO {lab.name} ({', '.join(columns)}) VALUES ({marks}) USING TTL 1")
@@ -224,7 +226,7 @@ def test_a_table_in_which_many_rows_have_expired_is_verified(logins: MakeLab) ->
     with pytest.raises(PenstockError, match="cannot read the next row"):
         list(scan_rows(lab.session, f"SELECT {', '.join(columns)} FROM {lab.name}"))
     receipt = lab.verify()
-    assert (list_differences(receipt), receipt.rows) == (set(), 5)
+    assert (list_differences(receipt), receipt.rows) == (set(), 1)
 
 
 def test_a_transform_that_changes_an_expiry_is_rejected(logins: MakeLab) -> None:
