@@ -1,6 +1,7 @@
 """A pipeline's file under mypy, as its author runs it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,7 @@ def errors(tmp_path_factory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("typed")
     for name, arguments in FILES.items():
         (folder / f"{name}.py").write_text(FILE.replace("{arguments}", arguments))
+    shutil.copy(ROOT / "examples" / "earthquakes.py", folder)
     command = [
         sys.executable,
         "-m",
@@ -54,18 +56,22 @@ def errors(tmp_path_factory) -> dict[str, list[str]]:
         "--strict",
         "--cache-dir",
         str(folder / "cache"),
-        *(f"{name}.py" for name in FILES),
+        *(f"{name}.py" for name in (*FILES, "earthquakes")),
     ]
     env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert not done.stderr, done.stderr
     lines = [line for line in done.stdout.splitlines() if ": error: " in line]
-    return {name: [line.partition(" error: ")[2] for line in lines if line.startswith(f"{name}.py")] for name in FILES}
+    return {
+        name: [line.partition(" error: ")[2] for line in lines if line.startswith(f"{name}.py")]
+        for name in (*FILES, "earthquakes")
+    }
 
 
-def test_a_file_whose_mapping_returns_the_record_is_well_typed(errors):
-    """`Pipeline` takes a mapping that returns the record."""
-    assert errors["right"] == []
+@pytest.mark.parametrize("name", ["right", "earthquakes"])
+def test_a_file_whose_mapping_returns_the_record_is_well_typed(errors, name):
+    """`Pipeline` takes a mapping that returns the record; the example is such a file."""
+    assert errors[name] == []
 
 
 @pytest.mark.parametrize(
