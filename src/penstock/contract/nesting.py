@@ -83,7 +83,7 @@ def resolve_composite(kind_info: inspect.Type, hint: Any, site: Site, has_mark: 
         return None
     if site.depth >= MAX_NESTING:
         raise TypeError(f"field {site.path}: nested more than {MAX_NESTING} levels deep; write Json for what is inside")
-    if isinstance(kind_info, inspect.UnionType) and not (has_mark or site.is_text):
+    if isinstance(kind_info, inspect.UnionType) and _is_scalar_union(kind_info) and not (has_mark or site.is_text):
         start = f"{site.name}: " if site.name else ""
         written = f"`{start}Annotated[{_format_hint(hint)}, AS_TEXT]`"
         raise TypeError(f"field {site.path}: a union of types has no column type; store it as text: write {written}")
@@ -95,10 +95,13 @@ def _format_hint(hint: Any) -> str:
 
 
 def _resolve_union(kind_info: inspect.UnionType, hint: Any, site: Site) -> FieldKind:
-    members = [unwrap_metadata(member)[0] for member in kind_info.types]
-    if not all(isinstance(member, _TEXTUAL) for member in members):
+    if not _is_scalar_union(kind_info):
         raise TypeError(f"field {site.path}: a union stored as text is of str, int, float and bool; write Json instead")
     return composites.union_kind(hint)
+
+
+def _is_scalar_union(kind_info: inspect.UnionType) -> bool:
+    return all(isinstance(unwrap_metadata(member)[0], _TEXTUAL) for member in kind_info.types)
 
 
 _TEXTUAL = (inspect.StrType, inspect.IntType, inspect.FloatType, inspect.BoolType)

@@ -152,6 +152,7 @@ def deep(levels: int) -> Any:
         (int | str, "a union of types has no column type; store it as text: write `it: Annotated[int | str, AS_TEXT]`"),
         (list[int | str], "field it[]: a union of types has no column type"),
         (Annotated[int | list[str], AS_TEXT], "a union stored as text is of str, int, float and bool"),
+        (int | list[str], "a union stored as text is of str, int, float and bool; write Json instead"),
         (Annotated[str, AS_TEXT], "AS_TEXT is for a union, a record or a collection; remove it"),
         (Annotated[Json, AS_TEXT], "AS_TEXT is for a union, a record or a collection; remove it"),
         (Json | None, "msgspec cannot read `Json | None`; write `it: Json = JSON_NULL`"),
