@@ -121,7 +121,10 @@ def redrive(
     place: Places = None,
     run: Run = "",
     fields: Annotated[
-        list[str] | None, typer.Option("--set", metavar="F=V", help="Set a field to a value; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="F=V", help="Set a field, or a path such as items[3].price, to a value; repeatable."
+        ),
     ] = None,
     edit: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Edited export with new values.")

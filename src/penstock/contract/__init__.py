@@ -7,7 +7,7 @@
     aliases  former names of fields in messages
     rules    validation: which rules a record breaks, each by field and name; value_rules: those of single types
     checks   the rules that msgspec does not have; refusals: each broken rule of a value that msgspec refuses
-    violation  a broken rule
+    violation  a broken rule; assignment: values set at the paths that violations have
     decimals   decimals of a fixed number of digits, never rounded
     json_text  JSON in which no object has a duplicate name; values stored as text
     json_numbers  numbers of JSON with more digits than a float keeps

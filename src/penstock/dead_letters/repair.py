@@ -3,7 +3,6 @@
 Pure, except for looking up unknown schema ids.
 """
 
-import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -18,9 +17,10 @@ from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import Serialize
 from penstock.codec.records import Decoder
 from penstock.codec.values import read_fields
-from penstock.contract.aliases import find_doubled_names, rename_fields, set_fields
+from penstock.contract.aliases import find_doubled_names, rename_fields
+from penstock.contract.assignment import find_field, parse_path, read_value, set_values, split_assignment
 from penstock.contract.fault import Fault, Stage
-from penstock.contract.fields import fields, to_epoch_ms
+from penstock.contract.fields import to_epoch_ms
 from penstock.contract.identity import identity_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.json_numbers import ReadNumber, to_decimals
@@ -78,23 +78,25 @@ class StillInvalid(NamedTuple):
 
 
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
-    """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `UsageError`."""
-    hints = typing.get_type_hints(record, include_extras=True)
-    known = {field.name: hints[field.column] for field in fields(record)}
+    """Parse texts like `email=a@b.se` or `items[3].price=1.20` into values by path, each of its type there.
+
+    Raises `UsageError`.
+    """
     check_form = build_form_check(record)
     values: dict[str, Any] = {}
     for text in texts:
-        name, has_value, value = text.partition("=")
-        if name not in known:
-            raise UsageError(f"unknown field {name!r}: expected {', '.join(known)}", hint=remedies.assign_field())
-        if not has_value:
-            raise UsageError(f"no value for {name}", hint=remedies.assign_field(name))
+        name, value = split_assignment(text)
         try:
-            values[name] = msgspec.convert(value, known[name], strict=False)
-        except msgspec.ValidationError as error:
+            field = find_field(parse_path(name), record)
+            if value is None:
+                raise UsageError(f"no value for {name}", hint=remedies.assign_field(name))
+            values[name] = read_value(value, field)
+        except msgspec.DecodeError as error:  # also of a value of another type
             raise UsageError(f"{name}: {error}", hint=remedies.explain_redrive()) from None
-        wrong = [] if check_form is None or values[name] is None else check_form({name: value})
-        if wrong:
+        except ValueError as error:
+            raise UsageError(str(error), hint=remedies.assign_field()) from None
+        is_checked = check_form is not None and values[name] is not None and field.name == name
+        if wrong := check_form({name: value}) if check_form and is_checked else []:
             raise UsageError(str(wrong[0]), hint=remedies.explain_redrive())
     return values
 
@@ -215,7 +217,10 @@ class Repairer:
         return message if isinstance(message, Fault) else Outgoing(*message)
 
     def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
-        values = set_fields(values, self._repair.fields, self._pipeline.record)
+        changed = set_values(values, self._repair.fields, self._pipeline.record)
+        if isinstance(changed, list):
+            return Fault.of(changed)
+        values = changed
         if doubled := find_doubled_names(values, self._pipeline.record):
             return Fault.of(doubled)
         record = validate_record(rename_fields(values, self._pipeline.record), self._pipeline.record, latest_past())

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.contract.assignment import set_values
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.identity import identity_of
 from penstock.contract.json_numbers import has_long_numbers, nests_records, to_decimals
@@ -96,7 +97,10 @@ class Mapper:
         fields = self._map_to_fields(entry)
         if type(fields) is not dict:
             fields = fields_of(fields, self._record)
-        validated = validate_record({**fields, **changes} if changes else fields, self._record, latest_past())
+        changed = set_values(fields, changes, self._record) if changes else fields
+        if isinstance(changed, list):
+            return Fault.of(changed, Stage.PRODUCE)
+        validated = validate_record(changed, self._record, latest_past())
         if isinstance(validated, list):
             return Fault.of(validated, Stage.PRODUCE)
         value = self._serialize(validated)

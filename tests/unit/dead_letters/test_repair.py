@@ -388,3 +388,29 @@ def test_an_invalid_line_is_named(line):
     """Malformed, incomplete, or of a position that had a line before."""
     with pytest.raises(UsageError, match="line 2 of the edit file"):
         repair.edits([GOOD_LINE, line])
+
+
+class Basket(Record, frozen=True, kw_only=True):
+    """A record with an exact number within a list."""
+
+    id: Annotated[int, Meta(ge=0, extra=KEY)]
+    prices: list[Annotated[Decimal, Digits(10, 2)]]
+
+
+def test_a_value_within_a_record_is_repaired_by_its_path():
+    """As the violation names it; the other items keep their digits, and a place that is not there is named."""
+    pipeline = replace(READINGS, record=Basket)
+    dead_letter = letter(b'{"id":1,"prices":[12345678.90,"1.234"]}', key=b"1")
+    assert "prices[1]: at most 2 decimals" in outgoing(dead_letter, pipeline=pipeline).message
+    fields = repair.assignments(Basket, ["prices[1]=1.23"])
+    message = outgoing(dead_letter, fields, pipeline=pipeline)
+    assert json.loads(message.value[5:]) == {"id": 1, "prices": ["12345678.90", "1.23"]}
+    absent = outgoing(dead_letter, repair.assignments(Basket, ["prices[5]=1"]), pipeline=pipeline)
+    assert (absent.message, absent.rules) == ("prices: has 2 items: the next one is prices[2]", ("prices:type",))
+
+
+def test_a_value_within_an_entry_is_set_in_its_record():
+    """What `from_source` made of it."""
+    pipeline = replace(READINGS, record=Basket, from_source=lambda entry: {"id": 1, "prices": entry["all"]})
+    message = outgoing(entry_letter(b'{"all":[1,2]}'), {"prices[0]": Decimal("0.50")}, pipeline=pipeline)
+    assert json.loads(message.value[5:]) == {"id": 1, "prices": ["0.50", "2"]}
