@@ -179,8 +179,8 @@ def _map_logical_type(name: Any) -> dict[str, str]:
 
 
 def is_decimal(schema: dict[str, Any]) -> bool:
-    """Return whether a type of a parsed schema is a decimal."""
-    return schema.get("logicalType") == _DECIMAL
+    """Return whether a type of a parsed schema is a decimal: on other types than these, the mark means nothing."""
+    return schema.get("logicalType") == _DECIMAL and schema["type"] in ("bytes", "fixed")
 
 
 def _list_names(schema: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Annotated, Any
 from uuid import UUID
 
+import fastavro
 import msgspec
 
 from penstock.codec.avro import MAX_DECIMAL_BYTES, AvroReader, is_decimal
@@ -63,8 +64,6 @@ class AvroConverter:
         if isinstance(schema, str):
             schema = self._named.get(schema) or {"type": schema}
         kind = schema["type"]
-        if isinstance(kind, list | dict):
-            return self._convert(value, kind, place)
         if kind in ("record", "error"):
             return self._convert_record(value, schema, place)
         if kind == "array":
@@ -121,8 +120,8 @@ def _check(value: Any, kind: type, place: str, expected: str) -> Any:
 def _convert_scalar(value: Any, schema: Any, kind: str, place: str) -> Any:
     if is_decimal(schema):
         return _convert_decimal(value, schema, place)
-    if (logical := schema.get("logicalType")) in _LOGICAL:
-        return _convert_logical(value, logical, place)
+    if f"{kind}-{schema.get('logicalType')}" in fastavro.read.LOGICAL_READERS:
+        return _convert_logical(value, schema["logicalType"], place)
     if kind == "enum" and value not in schema["symbols"]:
         raise NotOfSchema(place, f"expected one of {', '.join(schema['symbols'])}")
     if kind in _INTEGERS:

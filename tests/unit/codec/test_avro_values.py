@@ -158,3 +158,10 @@ def test_branches_are_tried_within_bounds():
         schema, value = [first, second], {"r": value}
     with pytest.raises(ValueError, match="more than 100,000 values and branches of unions to try"):
         encode_avro(schema, 1, value)
+
+
+@pytest.mark.parametrize("logical", ["date", "decimal", "timestamp-millis", "unknown"])
+def test_a_logical_type_on_a_type_that_it_is_not_for_means_nothing(logical):
+    """Avro reads such a value as its underlying type, and so is it written."""
+    schema = {"type": "string", "logicalType": logical}
+    assert ContentReader(Registry(schema)).read(encode_avro(schema, 1, "text")).value == "text"
