@@ -43,7 +43,7 @@ _LOGICAL = frozenset(
 """Logical types whose values all cost the same. Others are read as their underlying types."""
 _MESSAGE_CHARACTERS = 1000
 _DECIMAL = "penstock-decimal"
-_KEPT = ("name", "namespace", "size", "scale")
+_KEPT = ("name", "namespace", "size", "scale", "precision")
 
 
 class _Brief(dict[str, Any]):
@@ -69,6 +69,8 @@ class AvroReader:
             message = f"schema {schema_id} cannot be read: {type(error).__name__}: {error}"
             raise SchemaUnknown(message[:_MESSAGE_CHARACTERS]) from error
         self._brief = _brief(self.parsed)
+        self.named: dict[str, Any] = self._constants.named
+        """The named types of the schema, by their full names."""
         self.names = _list_names(self.parsed)
         """The fields of the record that a value is; empty if it is not a record."""
 
@@ -174,6 +176,11 @@ def _map_logical_type(name: Any) -> dict[str, str]:
     if name == "decimal":
         return {"logicalType": _DECIMAL}
     return {"logicalType": name} if isinstance(name, str) and name in _LOGICAL else {}
+
+
+def is_decimal(schema: dict[str, Any]) -> bool:
+    """Return whether a type of a parsed schema is a decimal: on other types than these, the mark means nothing."""
+    return schema.get("logicalType") == _DECIMAL and schema["type"] in ("bytes", "fixed")
 
 
 def _list_names(schema: Any) -> tuple[str, ...]:

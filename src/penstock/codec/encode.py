@@ -9,6 +9,7 @@ import msgspec
 
 from penstock.broker.registry import WireFormat
 from penstock.codec.avro import AvroReader
+from penstock.codec.avro_values import AvroConverter
 from penstock.codec.fields import list_avro_writers, list_json_writers
 from penstock.codec.wire_format import encode_header
 from penstock.contract.composites import replace_values
@@ -48,12 +49,14 @@ def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
 def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
     """Return a JSON value as a framed Avro value of the schema with that id, which may be anybody's.
 
-    Raises `ValueError` if the value is not of that schema, or the schema cannot be used.
+    The value has the forms in which pages show values of that schema, its decimals as text or `Decimal`. Raises
+    `ValueError`, which names the path, if it is not of that schema, or the schema cannot be used.
     """
     body = BytesIO()
     body.write(encode_header(schema_id))
     try:
-        fastavro.schemaless_writer(body, AvroReader(schema, schema_id).parsed, value, strict=True)
+        reader = AvroReader(schema, schema_id)
+        fastavro.schemaless_writer(body, reader.parsed, AvroConverter(reader).convert(value), strict=True)
     except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from error
     return body.getvalue()

@@ -41,7 +41,7 @@ class Violation:
     @property
     def code(self) -> str:
         """Return field and rule: `email:pattern`. Of a path, it has no places: `items[].price:range`."""
-        return f"{_PLACE.sub('[]', self.field)}:{self.rule}"
+        return f"{remove_places(self.field)}:{self.rule}"
 
     def within(self, place: str) -> "Violation":
         """Return the same in a value that is at a place of another."""
@@ -49,6 +49,11 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.field or 'record'}: {self.message}"
+
+
+def remove_places(path: str) -> str:
+    """Return a path as codes have it, the same for every item and key: `items[].price` of `items[3].price`."""
+    return _PLACE.sub("[]", path)
 
 
 def format_place(place: object, personal: bool = False) -> str:

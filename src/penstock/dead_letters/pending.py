@@ -19,6 +19,7 @@ from penstock.broker import headers, topics
 from penstock.broker.topics import OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract.fault import Reason
+from penstock.contract.violation import remove_places
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, first_copies
 from penstock.dead_letters.repair import Edit
@@ -46,7 +47,7 @@ class DeadLetterSelection:
 
     reasons: frozenset[str] = frozenset()
     rule: str = ""
-    """The start of the code of a broken rule: `email:` or `email:pattern`."""
+    """The start of the code of a broken rule: `email:`, `email:pattern`. Paths are compared without their places."""
     places: frozenset[str] = frozenset()
     run: str = ""
     limit: int | None = None
@@ -61,7 +62,7 @@ class DeadLetterSelection:
         """Return whether the letter meets the conditions, regardless of its position."""
         return (
             (not self.reasons or letter.reason in self.reasons)
-            and any(rule.startswith(self.rule) for rule in letter.rules or ("",))
+            and any(rule.startswith(remove_places(self.rule)) for rule in letter.rules or ("",))
             and self.run in ("", letter.run)
         )
 

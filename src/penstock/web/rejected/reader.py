@@ -24,6 +24,7 @@ from penstock.contract.fault import Reason, Stage
 from penstock.contract.json_numbers import encode_json
 from penstock.contract.masking import MASK, hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
+from penstock.contract.violation import remove_places
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.export import utf8
 from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, summarize
@@ -62,7 +63,7 @@ class DeadLetterFilter:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
-            and any(rule.startswith(self.rule) for rule in entry.rules or ("",))
+            and any(rule.startswith(remove_places(self.rule)) for rule in entry.rules or ("",))
             and self.rules in ("", ",".join(entry.rules))
             and self.state in ("", state)
         )
