@@ -137,6 +137,18 @@ def _render_latency(contestants: Results) -> Iterator[str]:
     )
 
 
+def _render_types(contestants: Results) -> Iterator[str]:
+    yield """CPU time in ns per value, in one process. JSON and Avro: decode and check a field of that type; the record
+itself is not counted. CQL: encode the value for Cassandra."""
+    yield _table(
+        ("", "JSON", "Avro", "CQL"),
+        [
+            (result["title"], *(_format_spread(result, f"{form}_ns") for form in ("json", "avro", "cql")))
+            for result in contestants.values()
+        ],
+    )
+
+
 def _render_start(contestants: Results) -> Iterator[str]:
     ours = contestants[OURS]
     median = ours["median"]
@@ -157,7 +169,13 @@ def _render_start(contestants: Results) -> Iterator[str]:
     )
 
 
-_TABLES = {"growth": _render_growth, "latency": _render_latency, "stages": _render_stages, "start": _render_start}
+_TABLES = {
+    "growth": _render_growth,
+    "latency": _render_latency,
+    "stages": _render_stages,
+    "start": _render_start,
+    "types": _render_types,
+}
 
 
 def _format_spread(result: Results, *path: str) -> str:

@@ -24,6 +24,7 @@ from penstock.contract.batch import Decoded
 from penstock.contract.record import Record
 from penstock.contract.rules import latest_past, validate_record
 from penstock.pipeline.ingest import drop_fields
+from penstock.pipelines.mapping import fields_of
 from penstock.process.batches import decode_batches
 from penstock.process.checkpoint import checkpoint_of
 from penstock.process.session import kafka_stream, raw_records, spark_session
@@ -93,8 +94,7 @@ def make_encode_step(settings: Settings) -> Step:
     """Return the step that also encodes the records as CQL statements and batches."""
     pipeline, decoded = pipelines.of(settings), _make_decoder(settings)
     session = cassandra.connect(settings)
-    keyspace = settings.cassandra_keyspace
-    writer = _Encoder(session, keyspace, pipeline.table, pipeline.stored, epoch_us=0, concurrency=1)
+    writer = _Encoder(session, cassandra.declared_table(settings, pipeline), epoch_us=0, concurrency=1)
 
     def step() -> int:
         batch = decoded()
@@ -108,7 +108,7 @@ class _Encoder(RowWriter):
     """Encodes all batches, but sends none."""
 
     def write(self, batch: Decoded) -> list[Unencodable]:
-        for _ in self._iter_batches(list(self._iter_inserts(batch.rows, self._times_us(batch, batch.rows)))):
+        for _ in self._iter_batches(list(self._iter_inserts(batch, batch.rows, now_ms=0))):
             pass
         return []
 
@@ -162,7 +162,8 @@ def _make_records(settings: Settings) -> Callable[[], list[Record]]:
     pipeline, entries = pipelines.of(settings), _make_entries(settings)
 
     def records() -> list[Record]:
-        results = (validate_record(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
+        fields = (fields_of(pipeline.from_source(entry), pipeline.record) for entry in entries())
+        results = (validate_record(values, pipeline.record, latest_past()) for values in fields)
         return [result for result in results if isinstance(result, Record)]
 
     return records

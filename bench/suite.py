@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from bench import endtoend, growth, ingest, latency, stages, start, store, verification
+from bench import endtoend, growth, ingest, latency, stages, start, store, type_costs, verification
 from bench.measure import Contestant
 from bench.target import Target
 from penstock.errors import UsageError
@@ -36,6 +36,7 @@ class Benchmark:
     name: str
     what: str
     prepare: Callable[[Target, int | None], Any]
+    uses_stack: bool = True
 
 
 @contextmanager
@@ -84,6 +85,11 @@ def _prepare_verify(target: Target, records: int | None) -> Iterator[list[Contes
 
 
 @contextmanager
+def _prepare_types(_target: Target, records: int | None) -> Iterator[list[Contestant]]:
+    yield type_costs.build_contestants(records or type_costs.VALUES)
+
+
+@contextmanager
 def _prepare_start(target: Target, _records: int | None) -> Iterator[list[Contestant]]:
     target.stop()
     with start.create_clone() as clone:
@@ -101,6 +107,7 @@ BENCHMARKS = {
         Benchmark(stages.NAME, stages.WHAT, _prepare_stages),
         Benchmark(growth.NAME, growth.WHAT, _prepare_growth),
         Benchmark(verification.NAME, verification.WHAT, _prepare_verify),
+        Benchmark(type_costs.NAME, type_costs.WHAT, _prepare_types, uses_stack=False),
         Benchmark(start.NAME, start.WHAT, _prepare_start),
     )
 }
@@ -121,7 +128,8 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Run the contestants of a benchmark in turns and return runs, medians, and penstock's ratio to each."""
     commit = describe_commit(REPOSITORY)
-    target.start()
+    if benchmark.uses_stack:
+        target.start()
     with benchmark.prepare(target, records) as contestants:
         runs: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
         for number in range(repeat):

@@ -19,7 +19,7 @@ from penstock.broker.kafka import create_admin, create_producer
 from penstock.broker.registry import Registry, WireFormat
 from penstock.codec.encode import build_serializer
 from penstock.config import LOOPBACK, Settings, read
-from penstock.contract.fields import build_key_writer
+from penstock.contract.identity import identity_of
 from penstock.drill import service_usage
 from penstock.drill.load import generate_users
 from penstock.files import write_atomically
@@ -214,7 +214,7 @@ def generate_messages(load: Load, settings: Settings, pipeline: Pipeline) -> Ite
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
     serialize = build_serializer(pipeline.record, settings.wire_format, schema_id)
     records = islice(generate_users(pipeline.record, pipeline), _KINDS)
-    write_key = build_key_writer(pipeline.record)
+    write_key = identity_of(pipeline.record).key_of
     templates = [_split_at_id(serialize(record), write_key(record)) for record in records]
     invalid = [(head, tail.replace(b"@", b" ")) for head, tail in templates]
     for count in itertools.count():

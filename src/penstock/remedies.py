@@ -153,9 +153,14 @@ def show_rows() -> str:
     return _command("rows")
 
 
-def trace_record(record_id: object) -> str:
+def show_row(record_id: str, *others: str) -> str:
+    """Show the row with an id, given as its text or as the value of each KEY field."""
+    return _command("row", record_id, *others)
+
+
+def trace_record(record_id: str) -> str:
     """Trace a record stage by stage."""
-    return _command("trace", str(record_id))
+    return _command("trace", record_id)
 
 
 def show_alerts() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench import endtoend, ingest, latency, stages, store
+from bench import endtoend, ingest, latency, stages, store, type_costs
 from tests.conftest import ROOT, Stack, environment_of
 
 RECORDS = 5000
@@ -20,9 +20,9 @@ def here() -> Stack:
 
 @pytest.fixture(scope="module")
 def results(here: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Results of one run of five benchmarks, and the path of their report."""
+    """Results of one run of six benchmarks, and the path of their report."""
     folder = tmp_path_factory.mktemp("bench")
-    names = ("ingest", "store", "endtoend", "latency", "stages")
+    names = ("ingest", "store", "endtoend", "latency", "stages", "types")
     files = ("--json", str(folder / "results.json"), "--report", str(folder / "report.md"))
     done = here.cli("bench", *names, "--records", str(RECORDS), "--repeat", "1", *files, timeout_s=1200)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -38,6 +38,7 @@ def results(here: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         ("endtoend", endtoend.CONTESTANTS),
         ("latency", latency.CONTESTANTS),
         ("stages", stages.CONTESTANTS),
+        ("types", type_costs.SAMPLES),
     ],
 )
 def test_every_contestant_completes(results: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
@@ -58,11 +59,11 @@ def test_latencies_are_of_rows_that_were_read(results: dict[str, Any]) -> None:
 
 @pytest.mark.timeout(1300)
 def test_the_report_is_written(results: dict[str, Any]) -> None:
-    """The report has a section and a plot for each benchmark."""
+    """The report has a section for each benchmark, and a plot for each but that of the types."""
     report: Path = results["report"]
     text = report.read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        f"## {name}" for name in ("ingest", "store", "endtoend", "latency", "stages")
+        f"## {name}" for name in ("ingest", "store", "endtoend", "latency", "stages", "types")
     ]
     assert len(list((report.parent / "images").glob("*.svg"))) == 5
 

@@ -1,4 +1,4 @@
-"""Send the captured users as Avro through a separate topic: the DAG's task, and a Spark job on the master."""
+"""Carry the records of a pipeline file of its own: the DAG's task, and a Spark job on the master."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from penstock import config, pipelines
 from penstock.broker import topics
@@ -22,24 +21,28 @@ from penstock.stack.environment import read_environment
 from tests.conftest import ROOT, Stack
 
 
-def carry(stack: Stack, pipeline: Path, api: str, work: Path, free_port: int) -> dict[str, dict[str, Any]]:
-    """Return the rows of the pipeline's table, once all 30 users went from `api` through the DAG and a Spark job."""
+@contextmanager
+def carry(
+    stack: Stack, pipeline: Path, api: str, work: Path, free_port: int, *, records: int, **more: str
+) -> Iterator[tuple[Settings, "subprocess.Popen[bytes]"]]:
+    """Yield the settings and a running Spark job, once it stored all `records` that a run of the DAG sent."""
     environment = {
         "PENSTOCK_PIPELINE": str(pipeline),
-        "PENSTOCK_WIRE_FORMAT": "avro",
         "PENSTOCK_SPARK_CHECKPOINT": str(work / "checkpoint"),
         "PENSTOCK_SPARK_JOB_UI_PORT": str(free_port),
-    }
+    } | more
     settings = config.read(
         **{name.removeprefix("PENSTOCK_").lower(): value for name, value in (stack.environment | environment).items()}
     )
     with spark_job(stack, environment, work) as job:
-        run_dag(stack, environment, work, api)
-        wait_until(lambda: _all_covered(settings, job), timeout_s=120, what="every user to be stored")
-    result = pipelines.of(settings)
-    with cassandra.open_session(settings) as session:
-        rows = session.execute(f"SELECT * FROM {result.keyspace}.{result.table}")
-        return {str(row["id"]): row for row in rows}
+        run_dag(stack, environment, work, api, records)
+        wait_until_stored(settings, job, records)
+        yield settings, job
+
+
+def wait_until_stored(settings: Settings, job: "subprocess.Popen[bytes]", records: int) -> None:
+    """Wait until the job has processed at least `records` records, and all that are in the topic."""
+    wait_until(lambda: _all_covered(settings, job, records), timeout_s=120, what="every record to be stored")
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def spark_job(stack: Stack, environment: dict[str, str], work: Path) -> Iterator
     assert "stopped" in log.read_text()
 
 
-def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str) -> None:
+def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str, records: int) -> None:
     """Run the DAG with Airflow itself in this process, with a separate database."""
     own = os.environ | stack.environment | environment
     own |= {
@@ -73,7 +76,7 @@ def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str) -> 
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     }
     airflow = str(Path(sys.executable).parent / "airflow")
-    order = json.dumps({"records": 30, "source_url": api})
+    order = json.dumps({"records": records, "source_url": api})
     commands = (
         [airflow, "db", "migrate"],
         [
@@ -92,11 +95,11 @@ def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str) -> 
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
-def _all_covered(settings: Settings, job: "subprocess.Popen[bytes]") -> None:
+def _all_covered(settings: Settings, job: "subprocess.Popen[bytes]", records: int) -> None:
     assert job.poll() is None, "the Spark job ended"
     topic = pipelines.of(settings).topic
     spans = topics.fetch_offset_ranges(settings, topic)
     with cassandra.open_session(settings) as session:
         waiting = Auditor(settings, session).waiting(spans)
-    if waiting or sum(span.records for span in spans) < 30:
+    if waiting or sum(span.records for span in spans) < records:
         raise Unreachable(f"{waiting} waiting of {spans}")

@@ -1,25 +1,15 @@
 """Kafka 3.9 with ZooKeeper, in a separate stack; and Avro instead of JSON, from the DAG to the rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from penstock.broker import topics
 from penstock.broker.registry import Registry
 from penstock.codec.wire_format import decode_schema_id
-from tests.conftest import Stack, fresh_stack
+from tests.conftest import Stack
 from tests.e2e.carrying import carry
-from tests.e2e.test_demo import check_rows_against_api
-
-
-@pytest.fixture(scope="module")
-def zookeeper_stack() -> Iterator[Stack]:
-    """Kafka with ZooKeeper, and what the pipeline needs next to it; its own Spark job ran, and released its cores."""
-    for stack in fresh_stack("test-zookeeper", 20_000, "--coordination", "zookeeper", "spark-job"):
-        assert stack.cli("down", "spark-job").returncode == 0
-        yield stack
+from tests.e2e.test_demo import check_rows_against_api, read_rows
 
 
 def test_zookeeper_coordinates_kafka(zookeeper_stack: Stack) -> None:
@@ -38,8 +28,9 @@ def test_every_captured_user_arrives_with_every_field_as_avro(
 ) -> None:
     """Setting PENSTOCK_WIRE_FORMAT=avro is enough; the values in Kafka are Avro with the id of a registered schema."""
     file, settings = pipeline_file(), zookeeper_stack.settings
-    rows = carry(zookeeper_stack, file, captured_api, tmp_path, free_port)
-    check_rows_against_api(rows, captured)
+    more = {"records": 30, "PENSTOCK_WIRE_FORMAT": "avro"}
+    with carry(zookeeper_stack, file, captured_api, tmp_path, free_port, **more):
+        check_rows_against_api(read_rows(zookeeper_stack, file.stem, file.stem), captured)
     values = [
         message.value()
         for message in topics.read_records(settings, file.stem, topics.fetch_offset_ranges(settings, file.stem))

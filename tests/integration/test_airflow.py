@@ -116,7 +116,7 @@ def test_a_finished_run_can_be_read(stack: Stack, settings: Settings) -> None:
     dag = Dag(settings)
     dag_run = dag.read_run(run_id)
     assert (dag_run.run.state, dag_run.run.asked, dag_run.run.produced) == ("success", 20, 20)
-    assert sum(span.records for span in dag_run.spans) >= 20
+    assert sum(span.records for span in dag_run.ranges) >= 20
     assert [(attempt.number, attempt.state) for attempt in dag_run.attempts] == [(1, "success")]
     log = dag.read_log(run_id, 1)
     assert find_latest_number(log, "fetched") == 20

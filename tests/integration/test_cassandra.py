@@ -16,6 +16,7 @@ from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary, Decoded, Deletion, Row
 from penstock.contract.record import Record
+from penstock.contract.table import build_table
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipelines import Pipeline, users
 from penstock.sink import cassandra, ledger, progress
@@ -47,7 +48,7 @@ def records(captured: list[dict[str, Any]]) -> list[Record]:
 
 
 def writer(session: Session, pipeline: Pipeline) -> RowWriter:
-    return RowWriter(session, pipeline.keyspace, "users", users.User, epoch_us=EPOCH_US, concurrency=8)
+    return RowWriter(session, build_table(pipeline.keyspace, "users", users.User), epoch_us=EPOCH_US, concurrency=8)
 
 
 def write(writer: RowWriter, rows: Iterable[Row] = (), deletions: Iterable[Deletion] = ()) -> None:

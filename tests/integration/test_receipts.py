@@ -453,7 +453,7 @@ def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, 
 def replayed(lab: Lab, spans: list[OffsetRange]) -> int:
     """Return the number of replayed records; their range balances."""
     done = replay.replay_ranges(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
-    receipt = verify.verify(lab.settings, lab.session, spans=spans)
+    receipt = verify.verify(lab.settings, lab.session, ranges=spans)
     assert list_differences(receipt) == set()
     assert receipt.produced == sum(span.records for span in spans)
     return done.records

@@ -129,8 +129,8 @@ def test_missing_tables_are_named_and_existing_ones_used(admin: Session, app: Se
         job.create_tables(own, app)
         with lease.hold_lease(lease.Lease(own, "shared", "checkpoint"), wait_s=0):
             epoch_us = ledger.begin_generation(own, "shared", pipeline.topic, "id-1")
-            RowWriter(own, "shared", pipeline.table, pipeline.stored, epoch_us=epoch_us, concurrency=1).write(Decoded())
-        assert cassandra.find_missing_columns(own, app, pipeline) == []
+            RowWriter(own, pipeline.build_table("shared"), epoch_us=epoch_us, concurrency=1).write(Decoded())
+        assert cassandra.find_table_problems(own, app, pipeline) == []
 
 
 def test_a_missing_permission_is_named(admin: Session, app: Settings) -> None:

@@ -20,8 +20,8 @@ from penstock.broker.kafka import create_producer
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary
 from penstock.errors import Unreachable
-from penstock.monitoring.alerts import Receipt, Snapshot
 from penstock.monitoring.poller import Poller
+from penstock.monitoring.snapshot import Receipt, Snapshot
 from penstock.produce.send import Sender
 from penstock.retry import wait_until
 from penstock.sink import cassandra, ledger, receipts
@@ -155,10 +155,12 @@ def test_the_snapshot_matches_the_services(settings: Settings, unique: str, pipe
         seen(poller, lag_records=0, topic_records=0)
         topics.ensure_topic(here, unique)
         topics.ensure_topic(here, f"{unique}.dlq")
-        seen(poller, topic_records=0, newest_record_s=None, produced=0)
+        seen(poller, topic_records=0, newest_record_s=None)
         send(here, unique, 100)
         send(here, f"{unique}.dlq", 7)
-        snapshot = seen(poller, lag_records=100, topic_records=100, produced=100, rejected=7)
+        snapshot = seen(poller, lag_records=100, topic_records=100, dead_letter_records=7)
+        assert snapshot.growth is not None
+        assert (snapshot.growth.received, snapshot.growth.rejected) == (100, 7)
         assert snapshot.newest_record_s is not None
         assert abs(time.time() - snapshot.newest_record_s) < 60
         write_ledger_and_receipt(here, unique)

@@ -1,9 +1,10 @@
 """A topic of readings for tests, processed batch by batch like in the stream, with the services in memory."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,8 @@ from penstock.codec.records import Decoder
 from penstock.config import Settings, read
 from penstock.contract.batch import BatchSummary, Decoded, Deletion, Reject, merge_summaries, summarize_batch
 from penstock.contract.fault import Fault, Reason, Stage
-from penstock.contract.fields import fields
+from penstock.contract.fields import fields, from_epoch_ms
+from penstock.contract.identity import identity_of
 from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import Source
 from penstock.contract.record import Arrival
@@ -39,6 +41,7 @@ from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink.ledger import Ledger
 from tests.unit.fakes import FakeProducer, FakeSchemas, FakeSession, message
+from tests.unit.keyed import SAMPLES, Sample
 from tests.unit.records import READINGS, Reading
 
 EPOCH_US = 1_700_000_000_000_000
@@ -80,6 +83,8 @@ class Tables:
         self.node: dict[str, str] = {"commitlog_sync": "batch"}
         self.ttl = (0, 0)
         """The table's `default_time_to_live`, and when the table was last altered, in us."""
+        self.key_cells: Callable[[int], dict[str, Any]] = lambda sensor: {"sensor": sensor}
+        """The cells of the KEY fields of a sensor's row, as selected."""
         self.session = FakeSession(self._answer)
         tables = {*self.kept, "generations", "layouts"}
         self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=tables)}
@@ -108,11 +113,13 @@ class Tables:
         self, sensor: int, partition: int | None, offset: int | None, written_us: int | None, at_ms: int = 0
     ) -> None:
         """Set a row, whatever was there; `at_ms` is Kafka's timestamp."""
-        self.rows[sensor] = {
-            "sensor": sensor,
+        self.rows[sensor] = self.key_cells(sensor) | {
+            "ttl_s": None,
             "kafka_partition": partition,
             "kafka_offset": offset,
-            "ingested_at": datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None),  # as the driver reads it
+            "ingested_at value": datetime.fromtimestamp(at_ms / 1000, UTC).replace(
+                tzinfo=None
+            ),  # as the driver reads it
             "written_us": written_us,
             "write times": None if written_us is None else written_us * REQUIRED,
         }
@@ -199,9 +206,11 @@ class FakeAirflow:
 class Carried:
     """A topic, and a stream's results: sends, batches, replays, receipts."""
 
+    PIPELINE = READINGS
+
     def __init__(self, home: Path, partitions: int = 1) -> None:
         self.settings = settings_in(home)
-        self.pipeline = READINGS
+        self.pipeline = self.PIPELINE
         self.kafka: dict[int, list[Message]] = {partition: [] for partition in range(partitions)}
         self.firsts = dict.fromkeys(range(partitions), 0)
         self.queue = FakeProducer()
@@ -209,7 +218,7 @@ class Carried:
         self.book = Ledger(self.tables.session, "lab", "readings", EPOCH_US)
         self.runs: dict[str, dict[str, Any]] | None = None
         self.filters = False
-        self.decoder = Decoder(Reading, FakeSchemas.of(Reading))
+        self.decoder = Decoder(self.PIPELINE.record, FakeSchemas.of(self.PIPELINE.record))
         self._batches = 0
         self.stored_ms = STORED_MS
         """When the next batch is stored."""
@@ -220,6 +229,19 @@ class Carried:
         self.topic_settings = {"cleanup.policy": "delete", "delete.retention.ms": "86400000"}
         self.queue_first = 0
         """The log start of the dead-letter topic."""
+
+    def value(self, sensor: int) -> bytes:
+        """A valid value."""
+        return value(sensor)
+
+    def key(self, sensor: int) -> bytes:
+        """The key of a sensor's record."""
+        return key(sensor)
+
+    def sensor_of(self, record_id: Any) -> int:
+        """The sensor of an id."""
+        assert isinstance(record_id, int)
+        return record_id
 
     def compact(self) -> None:
         """Remove all but the newest record of each key, and tombstones too, as if `delete.retention.ms` had passed."""
@@ -247,7 +269,7 @@ class Carried:
         With `order_us` it was redriven, and keeps the position that is this far after the timestamp base; with
         `first_ms` its first timestamp in Kafka.
         """
-        body = None if tombstone else value(sensor) if what is None else what
+        body = None if tombstone else self.value(sensor) if what is None else what
         marks = [(headers.RUN, run.encode())] if run else []
         if order_us is not None:
             marks.insert(0, (headers.ORDER, str(EPOCH_US + order_us).encode()))
@@ -255,7 +277,7 @@ class Carried:
             marks.insert(0, (headers.ORDER, b"t%d" % (first_ms * 1000)))
         offset = len(self.kafka[partition])
         at_ms = STORED_MS - 1000 + offset if at_ms is None else at_ms
-        named = key(sensor) if named is None else named
+        named = self.key(sensor) if named is None else named
         kafka_message = message(
             offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms
         )
@@ -278,15 +300,18 @@ class Carried:
 
     def written(self, *spans: OffsetRange) -> list[BatchSummary]:
         """A batch that is interrupted before its ledger entries: return what they would be."""
-        summaries = []
+        summaries, identity = [], identity_of(self.pipeline.record)
         for span in spans:
             messages = self._held(span)
             decoded = self._decode(messages)
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
             for record, at_ms, *place in kept.rows:
-                self.tables.store(record.sensor, *place, self._shift_us(*place), self.stored_ms, at_ms)
+                self.tables.store(
+                    self.sensor_of(identity.of(record)), *place, self._shift_us(*place), self.stored_ms, at_ms
+                )
             for deletion in kept.deletions:
-                self.tables.delete(deletion.key, deletion.offset, self._shift_us(deletion.partition, deletion.offset))
+                shift_us = self._shift_us(deletion.partition, deletion.offset)
+                self.tables.delete(self.sensor_of(deletion.key), deletion.offset, shift_us)
             self._set_aside(kept.rejects)
             read = [_read(span.partition, messages)._replace(stored_at_ms=self.stored_ms)] if messages else []
             summaries += _with_filtered(read, summarize_batch(kept, self.stored_ms))
@@ -380,7 +405,7 @@ class Carried:
             patch.setattr(topics, "find_offset_ranges_since", self._since)
             patch.setattr(topics, "fetch_topic_id", lambda *_: TOPIC_ID)
             patch.setattr(topics, "describe_topic", lambda *_: topics.Description(TOPIC_ID, len(self.kafka)))
-            patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
+            patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(self.pipeline.record))
             patch.setattr(kafka, "create_admin", lambda _settings: None)
             patch.setattr(admin, "read_settings", self._settings_of)
             patch.setattr(excuse_evidence, "now_ms", lambda: self.now_ms)
@@ -404,6 +429,36 @@ class Carried:
         """The receipt."""
         with self.in_place():
             return verify.verify(self.settings, self.tables.session, **what)
+
+
+class CarriedSamples(Carried):
+    """The same with ids of two fields: a sensor, and a moment that follows from it."""
+
+    PIPELINE = replace(SAMPLES, topic="readings", table="readings")
+
+    def __init__(self, home: Path, partitions: int = 1) -> None:
+        super().__init__(home, partitions)
+        self.tables.key_cells = lambda sensor: {"sensor": f"s{sensor}", "at": moment_ms(sensor)}
+
+    def value(self, sensor: int) -> bytes:
+        return msgspec.json.encode(sample(sensor))
+
+    def key(self, sensor: int) -> bytes:
+        return identity_of(Sample).key_of(sample(sensor))
+
+    def sensor_of(self, record_id: Any) -> int:
+        return int(record_id[0].removeprefix("s"))
+
+
+def moment_ms(sensor: int) -> int:
+    """The moment of a sample, around midnight."""
+    return EPOCH_US // 1000 + sensor * HOUR_MS
+
+
+def sample(sensor: int) -> Sample:
+    """A sample whose moment has another zone than UTC."""
+    zone = timezone(timedelta(hours=2))
+    return Sample(sensor=f"s{sensor}", at=from_epoch_ms(moment_ms(sensor)).astimezone(zone), celsius=1.0)
 
 
 class Reconciled:
@@ -437,6 +492,11 @@ class Rows:
         self.older = sum(row.writer == RowAuthor.OLDER for row in every)
         self.foreign = [row.id for row in every if row.writer == RowAuthor.UNKNOWN]
         self.changed = {row.id: row.changed_us for row in every if row.writer == RowAuthor.HAND or row.is_mixed}
+
+
+def looked_up(auditor: Auditor, sensors: Iterable[int]) -> Iterator[Row]:
+    """The rows of sensors, by lookups."""
+    return (row._replace(id=int(row.id)) for row in auditor.rows_of(map(str, sensors)))
 
 
 def scanned(auditor: Auditor) -> Iterator[Row]:

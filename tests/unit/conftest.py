@@ -1,5 +1,6 @@
 """Every unit test runs without the settings, the caches and the log configuration of any other."""
 
+import functools
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ hypothesis.settings.register_profile("penstock", deadline=None, max_examples=50,
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("penstock"), max_examples=16)
 hypothesis.settings.load_profile("penstock")
 
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+"""As in production. The default lays out and colours the source and the variables of each frame."""
+
 gc.disable()
 
 
@@ -39,10 +43,15 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@functools.cache
+def _read_defaults() -> config.Settings:
+    return config.read(home=Path("unused"))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> config.Settings:
-    """The defaults, in a folder that no stack uses."""
-    return config.read(home=tmp_path / "home")
+    """The defaults, read once, in a folder that no stack uses."""
+    return _read_defaults().model_copy(update={"home": tmp_path / "home"})
 
 
 @pytest.fixture

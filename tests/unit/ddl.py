@@ -28,7 +28,7 @@ def _type(kind: str) -> pa.DataType:
         return pa.list_(_type(inner[1]))
     if inner := re.fullmatch(r"DECIMAL\((\d+),(\d+)\)( NOT NULL)?", kind):
         return pa.decimal128(int(inner[1]), int(inner[2]))
-    if inner := re.fullmatch("MAP<(.*), (.*)>", kind):
+    if inner := re.fullmatch("MAP<(.*?), (.*)>", kind):
         return pa.map_(_type(inner[1]), _type(inner[2]))
     if inner := re.fullmatch("STRUCT<(.*)>", kind):
         return pa.struct([(name, _type(item)) for name, item in _columns(inner[1], ": ")])

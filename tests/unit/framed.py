@@ -1,10 +1,14 @@
 """The content of a message to Cassandra, parsed (native protocol v5, sections 3 and 4.1.7)."""
 
 from struct import unpack_from
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cassandra import cqltypes
 from cassandra.query import BatchStatement
+
+from penstock.contract.fields import Field
+from penstock.contract.kinds import Form
+from penstock.contract.quoting import name_user_type
 
 TYPES = {
     "text": cqltypes.UTF8Type,
@@ -20,6 +24,20 @@ TYPES = {
     "blob": cqltypes.BytesType,
 }
 """The driver's own type for each of CQL's that a field may have."""
+
+
+def driver_type(field: Field) -> Any:
+    """The driver's type of a field's column, composite or not, as Cassandra describes it."""
+    if field.shape is None or field.kind.is_text:
+        return TYPES[field.kind.cql]
+    shape, inner = field.shape, [driver_type(item) for item in field.shape.items]
+    if shape.record is not None:
+        names = tuple(item.column for item in shape.items)
+        return cqltypes.UserType.make_udt_class("ks", name_user_type(shape.record), names, tuple(inner))
+    if shape.form is Form.MAP:
+        return cqltypes.MapType.apply_parameters([cqltypes.UTF8Type, *inner])
+    of = {Form.LIST: cqltypes.ListType, Form.SET: cqltypes.SetType, Form.TUPLE: cqltypes.TupleType}
+    return of[shape.form].apply_parameters(inner)
 
 
 class Sent(NamedTuple):

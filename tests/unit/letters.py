@@ -18,6 +18,7 @@ from tests.unit.fakes import FakeProducer
 
 GENERATION_US = 7
 TOPIC_ID = "id-1"
+_LOOKED_UP = ("readings", "samples")
 
 
 def reject(offset: int = 5, value: bytes | None = b"{}", **changes: Any) -> Reject:
@@ -77,7 +78,7 @@ class FakeSettled:
         self.is_there = False
         self.asked: list[str] = []
         self.others: dict[str, list[dict[str, Any]]] = {}
-        """The rows of other tables that are there; those of `readings` are looked up by their sensor."""
+        """The rows of other tables that are there; those of `_LOOKED_UP` are looked up by their keys."""
 
     def __call__(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         self.asked.append(query)
@@ -86,7 +87,9 @@ class FakeSettled:
         table = re.search(r"FROM \w+\.(\w+)", query)
         if table and table[1] in self.others:
             rows = self.others[table[1]]
-            return [row for row in rows if row["sensor"] in values] if table[1] == "readings" else rows
+            wanted = dict(zip(re.findall(r"(\w+) = \?", query), values, strict=False))
+            is_looked_up = table[1] in _LOOKED_UP
+            return [row for row in rows if wanted and wanted.items() <= row.items()] if is_looked_up else rows
         if query.lstrip().startswith("CREATE"):
             self.is_there = self.is_there or ".settled" in query
             return []

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from penstock.contract.record import KEY, PAST, PERSONAL, Digits, Record
+from penstock.contract.record import AS_TEXT, JSON_NULL, KEY, PAST, PERSONAL, Digits, Json, Record
 from penstock.pipelines import Pipeline
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -68,11 +68,83 @@ class Scalars(Record, frozen=True, kw_only=True):
     maybe_count: Annotated[int, Meta(ge=0)] | None = None
 
 
+class Line(Record, frozen=True, kw_only=True):
+    """A record within others, with an exact number."""
+
+    product: Annotated[str, Meta(min_length=1, max_length=20)]
+    price: Annotated[Decimal, Digits(10, 2)]
+    sold_at: Moment | None = None
+    tags: list[str] = []  # noqa: RUF012  msgspec copies it
+    note: str | None = None
+
+
+class HomeAddress(Record, frozen=True, kw_only=True, rename="camel"):
+    """A record within others, with other names in messages and values as text."""
+
+    city: Annotated[str, Meta(pattern=r"^[^a\n]*$")]
+    post_code: Annotated[int | str, AS_TEXT]
+    lives_since: Annotated[date, Meta(extra=PAST)] | None = None
+    more_info: Json = JSON_NULL
+
+
+class Composites(Record, frozen=True, kw_only=True):
+    """Each composite type, and once more with None or a default."""
+
+    id: Annotated[UUID, Meta(extra=KEY)]
+    tags: Annotated[list[str], Meta(max_length=50, description="Words.")]
+    sizes: set[int]
+    hashes: frozenset[bytes]
+    ids: set[UUID]
+    point: tuple[float, float]
+    mixed: tuple[str, Annotated[Decimal, Digits(6, 3)], list[date]]
+    history: tuple[Moment, ...]
+    durations: list[timedelta]
+    sides: list[Side]
+    times: dict[str, time]
+    labels: dict[Annotated[str, Meta(max_length=50)], str]
+    prices: dict[str, Annotated[Decimal, Digits(10, 2)]]
+    address: HomeAddress
+    lines: list[Line]
+    by_name: dict[str, list[Line]]
+    former: Annotated[HomeAddress, AS_TEXT]
+    stops: Annotated[list[Line], AS_TEXT]
+    extra: Json
+    extras: list[Json]
+    code: Annotated[int | str, AS_TEXT]
+    amount: Annotated[int | float | bool, AS_TEXT]
+    maybe_tags: list[str] | None = None
+    maybe_sizes: set[int] | None = None
+    maybe_point: tuple[float, float] | None = None
+    maybe_labels: dict[str, str] | None = None
+    maybe_address: HomeAddress | None = None
+    maybe_lines: list[Line] | None = None
+    maybe_former: Annotated[HomeAddress, AS_TEXT] | None = None
+    maybe_extra: Json = JSON_NULL
+    maybe_code: Annotated[int | str | None, AS_TEXT] = None
+    words: list[str] = []  # noqa: RUF012
+    counts: dict[str, int] = {}  # noqa: RUF012
+    flags: set[bool] = set()  # noqa: RUF012
+    level: int = 3
+    ratio: float = 0.5
+    state: Literal["new", "old"] = "new"
+    side: Side = Side.BUY
+    is_open: bool = True
+
+
 class Reading(Record, frozen=True, kw_only=True):
     """A record with an integer key."""
 
     sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
     celsius: float
+
+
+class Session(Record, frozen=True, kw_only=True):
+    """A reading that says when its row expires, in either way."""
+
+    sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
+    celsius: float
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    lasts: timedelta | None = None
 
 
 class Versioned(Record, frozen=True, kw_only=True):

@@ -1,15 +1,22 @@
 """Hypothesis strategies for records, and the number of examples."""
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Context, Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
+from msgspec import inspect
 
-from penstock.contract.record import Digits
+from penstock.contract import kinds
+from penstock.contract.composites import JSON
+from penstock.contract.fields import Field, FieldKind, fields
+from penstock.contract.kinds import Form, Shape
+from penstock.contract.record import Digits, build_null
 from penstock.pipelines.users import User
-from tests.unit.records import Everything, Scalars, Side
+from tests.unit.records import Composites, Everything, Scalars, Side
 
 few_examples = settings(max_examples=settings().max_examples // 4)
 """For an expensive property: an example that is a verification takes a fifth of a second."""
@@ -121,6 +128,84 @@ def scalars() -> st.SearchStrategy[Scalars]:
         **required,
         **{f"maybe_{name}": st.none() | strategy for name, strategy in optional.items()},
     )
+
+
+_ms_moments = past_moments.map(lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000))
+_json_leaves = st.sampled_from(["1e400", "-0.10", "12345678901234567890.123456789", '"\\u00e9"', "true", '""', "0"])
+json_raw = st.recursive(
+    _json_leaves | st.text(_characters, max_size=5).map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=2).map(lambda items: f"[{', '.join(items)}]")
+        | st.dictionaries(_words(3), inner, max_size=2).map(
+            lambda members: f"{{{','.join(f'{json.dumps(name)} :{value}' for name, value in members.items())}}}"
+        )
+    ),
+    max_leaves=4,
+).map(lambda text: msgspec.Raw(text.encode()))
+"""JSON texts other than null, with digits that no float has, and spaces."""
+_SCALARS: dict[FieldKind, st.SearchStrategy[Any]] = {
+    kinds.UUID: st.uuids(),
+    kinds.TIMESTAMP: _ms_moments,
+    kinds.DATE: st.dates(max_value=date(2026, 1, 1)),
+    kinds.TIME: st.times(),
+    kinds.DURATION: durations,
+    kinds.BYTES: st.binary(max_size=8),
+    kinds.INT: st.integers(-100, 100),
+    kinds.BIGINT: st.integers(-(2**63), 2**63 - 1),
+    kinds.DOUBLE: st.floats(allow_nan=False, allow_infinity=False),
+    kinds.FINITE: st.floats(allow_nan=False, allow_infinity=False),
+    kinds.BOOLEAN: st.booleans(),
+    JSON: json_raw,
+}
+
+
+def values_of(field: Field) -> st.SearchStrategy[Any]:
+    """Values of a field of a small record, or of an item of a composite one."""
+    values = _values_of_type(field)
+    return st.just(build_null() if field.kind is JSON else None) | values if field.nullable else values
+
+
+def _values_of_type(field: Field) -> st.SearchStrategy[Any]:
+    if field.shape is not None:
+        return _values_of_shape(field, field.shape)
+    if field.symbols:
+        cls = getattr(field.info, "cls", str)
+        return st.sampled_from(field.symbols).map(cls)
+    if field.digits is not None:
+        return decimals(field.digits)
+    if isinstance(field.info, inspect.UnionType):
+        types = {type(member) for member in field.info.types}
+        numbers = st.integers(-(2**63), 2**63 - 1)
+        if inspect.StrType in types:
+            return (
+                numbers | st.sampled_from(["", "007", "1.50", "true", '"x"', "null"]) | st.text("bcd\u00e9", max_size=5)
+            )
+        return numbers | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+    if field.kind is kinds.TEXT:
+        return st.text(st.characters(codec="utf-8", exclude_characters="\0a\n"), min_size=1, max_size=6)
+    return _SCALARS[field.kind]
+
+
+def _values_of_shape(field: Field, shape: Shape) -> st.SearchStrategy[Any]:
+    if shape.record is not None:
+        return st.builds(shape.record, **{item.column: values_of(item) for item in shape.items})
+    if shape.form is Form.TUPLE:
+        return st.tuples(*map(values_of, shape.items))
+    item = values_of(shape.items[0])
+    if shape.form is Form.MAP:
+        return st.dictionaries(st.text(_characters, max_size=4), item, max_size=3)
+    if shape.form is Form.SET:
+        return (
+            st.frozensets(item, max_size=3)
+            if isinstance(field.info, inspect.FrozenSetType)
+            else st.sets(item, max_size=3)
+        )
+    return st.lists(item, max_size=3).map(tuple if isinstance(field.info, inspect.VarTupleType) else list)
+
+
+def composites() -> st.SearchStrategy[Composites]:
+    """Records with every composite type."""
+    return st.builds(Composites, **{field.column: values_of(field) for field in fields(Composites)})
 
 
 def to_ms(moment: datetime) -> datetime:

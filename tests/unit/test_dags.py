@@ -140,7 +140,7 @@ def test_an_invalid_pipeline_is_not_retried(dag, monkeypatch, tmp_path):
     module, made = dag
     file = tmp_path / "orders.py"
     text = Path(users.__file__).read_text()
-    file.write_text(text.replace("dob: Annotated[Moment, Meta(", "dob: Annotated[datetime, Meta("))
+    file.write_text(text.replace("dob: Annotated[Moment, Meta(", "dob: Annotated[datetime, Meta(tz=False, "))
     monkeypatch.setenv("PENSTOCK_PIPELINE", str(file))
     config.load.cache_clear()
     with pytest.raises(GiveUp, match=r"field dob: .* write `dob: Annotated\[datetime, Meta\(tz=True, \.\.\.\)\]`"):

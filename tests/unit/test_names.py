@@ -15,13 +15,16 @@ from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.contract import cql
 from penstock.contract.batch import Decoded, Deletion, summarize_batch
-from penstock.contract.evolution import Table, compare_schemas, compare_table
+from penstock.contract.evolution import compare_schemas
 from penstock.contract.fault import Fault
-from penstock.contract.fields import build_key_reader, build_key_writer, fields, key_of
+from penstock.contract.fields import fields
+from penstock.contract.identity import identity_of
 from penstock.contract.masking import MASK, mask_personal
 from penstock.contract.record import KEY, PAST, PERSONAL, Record
 from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
+from penstock.contract.table import build_table
+from penstock.contract.table_evolution import TableDefinition, compare_table
 from penstock.dead_letters.repair import assignments
 from penstock.pipeline.message_draft import build_template
 from penstock.pipelines.validate import find_problems
@@ -46,6 +49,7 @@ class Item(Record, frozen=True, kw_only=True, rename="camel"):
 ITEM = Item(order_id="o-1", created_at=datetime(2026, 1, 1, tzinfo=UTC), sold_by="ann", from_="here", limit=1.5)
 IN_MESSAGES = ["orderId", "createdAt", "soldBy", "from", "limit"]
 IN_TABLES = ["order_id", "created_at", "sold_by", "from_", "limit"]
+TABLE = build_table("ks", "t", Item)
 DECODER = Decoder(Item, FakeSchemas.of(Item))
 
 
@@ -60,10 +64,10 @@ def test_messages_and_tables_have_their_own_names():
     assert list(json_schema(Item)["properties"]) == IN_MESSAGES
     assert [field["name"] for field in avro_schema(Item)["fields"]] == IN_MESSAGES
     assert [part.split()[0] for part in spark_ddl(Item).split(", ")] == IN_TABLES
-    assert list(cql.column_types(Item))[:-3] == IN_TABLES
+    assert list(TABLE.columns)[:-3] == IN_TABLES
     jsonschema.validate(json.loads(msgspec.json.encode(ITEM)), json_schema(Item))
     assert json_schema(Item)["properties"]["orderId"]["x-key"]
-    assert 'order_id, created_at, sold_by, from_, "limit", ingested_at' in cql.render_insert("ks", "t", Item)
+    assert 'order_id, created_at, sold_by, from_, "limit", ingested_at' in cql.render_insert(TABLE)
 
 
 @pytest.mark.parametrize(("wire_format", "schema_id"), [("json", JSON_ID), ("avro", AVRO_ID)])
@@ -72,8 +76,8 @@ def test_a_produced_record_is_read_and_bound(wire_format, schema_id):
     record = validate_record(json.loads(msgspec.json.encode(ITEM)), Item, latest_past())
     assert record == ITEM
     assert DECODER.decode(build_serializer(Item, wire_format, schema_id)(record)) == ITEM
-    (framed,) = cql.build_encoder(Item)([(ITEM, 1, 2, 3)], [7])
-    values = dict(zip(cql.column_types(Item), values_in(framed), strict=False))
+    (framed,) = cql.build_encoder(TABLE)([(ITEM, 1, 2, 3)], [7])
+    values = dict(zip(TABLE.columns, values_in(framed), strict=False))
     assert (values["order_id"], values["sold_by"], values["from_"]) == (b"o-1", b"ann", b"here")
 
 
@@ -86,9 +90,9 @@ def test_messages_of_other_producers_have_the_message_names():
 
 def test_the_key_is_found_by_either_name():
     """The Kafka key is the id, and the reverse."""
-    assert (key_of(Item).name, key_of(Item).column) == ("orderId", "order_id")
-    assert build_key_reader(Item)(build_key_writer(Item)(ITEM)) == "o-1"
-    assert cql.build_key_encoder(Item)(ITEM) == b"o-1"
+    assert (identity_of(Item).names, identity_of(Item).columns) == (("orderId",), ("order_id",))
+    assert identity_of(Item).of_text(identity_of(Item).key_of(ITEM).decode()) == "o-1"
+    assert cql.build_key_encoder(TABLE)(ITEM) == b"o-1"
 
 
 def test_broken_rules_have_the_message_names():
@@ -148,8 +152,8 @@ def test_messages_are_written_and_repaired_by_their_own_names():
 
 def test_a_table_is_compared_by_columns_and_a_schema_by_messages():
     """A record that is only renamed changes no table, and its schema is another."""
-    table = Table(cql.column_types(Item), ("order_id",))
-    assert compare_table(table, Item) == []
+    table = TableDefinition(TABLE.columns, ("order_id",))
+    assert compare_table(table, TABLE) == []
     plain = msgspec.defstruct("Item", [(field.column, str) for field in fields(Item)], bases=(Record,), kw_only=True)
     assert {change.field for change in compare_schemas(json_schema(plain), json_schema(Item))} >= {
         "orderId",

@@ -38,6 +38,7 @@ SAMPLES = {
     "records": [500],
     "to": ["earliest", "latest"],
     "record_id": ["7c0a9b4e-0000-4000-8000-000000000001", "an id; of $(words)"],
+    "others": ["2026-01-31T12:00:00.000Z"],
     "reason": ["mapping_failed"],
     "resolved": [True],
     "position": ["0:17"],

@@ -7,6 +7,8 @@ responses count: if anything else answers in its place, the registry is unavaila
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka.schema_registry import RegisteredSchema, Schema, SchemaRegistryClient
@@ -14,6 +16,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from penstock import remedies
 from penstock.config import Settings
+from penstock.contract.continuation import allow_nulls, continue_schema
 from penstock.contract.evolution import Change, compare_schemas, describe_encoding_change, list_refused
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema, json_schema
@@ -56,12 +59,14 @@ class Schemas(Protocol):
 class SubjectStatus(NamedTuple):
     """How a record's schema compares to its subject, whose latest version is `version`; None if there is no subject.
 
-    `schema_id` is None if the record's schema is not registered.
+    `schema_id` is None if the record's schema is not registered. `schemas` are then those to register, in order of
+    preference: some registries accept only the second.
     """
 
     schema_id: int | None
     version: int | None
     changes: list[Change]
+    schemas: tuple[dict[str, Any], ...] = ()
 
 
 def schema_of(record: type[Record], wire_format: WireFormat) -> dict[str, Any]:
@@ -97,11 +102,23 @@ class Registry:
         doing = f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
         if incompatible := list_refused(standing.changes):
             raise _build_schema_error(f"{doing} at {self._url}: incompatible change", incompatible)
-        schema = _build_schema(record, wire_format)
         try:
-            return self._call_with_retries(doing, lambda: int(self._client.register_schema(subject, schema)))
+            return self._register_first(doing, subject, standing.schemas, wire_format)
         except SchemaRefused as error:
             raise _build_schema_error(error.message, standing.changes) from error
+
+    def _register_first(
+        self, doing: str, subject: str, schemas: tuple[dict[str, Any], ...], wire_format: WireFormat
+    ) -> int:
+        """Return the id of the first schema that the registry accepts. Raises its refusal of the first."""
+        first, *others = (_build_schema(schema, wire_format) for schema in schemas)
+        try:
+            return self._call_with_retries(doing, lambda: int(self._client.register_schema(subject, first)))
+        except SchemaRefused:
+            for other in others:
+                with suppress(SchemaRefused):
+                    return int(self._call_with_retries(doing, partial(self._client.register_schema, subject, other)))
+            raise
 
     def check_subject(self, subject: str, record: type[Record], wire_format: WireFormat) -> SubjectStatus:
         """Return how the record's schema compares to the subject's latest.
@@ -111,30 +128,35 @@ class Registry:
         latest = self._find_or_none(
             f"looking up {subject}", lambda: _check_response(self._client.get_latest_version(subject))
         )
+        own = schema_of(record, wire_format)
         if latest is None:
-            return SubjectStatus(None, None, [])
+            return SubjectStatus(None, None, [], (own,))
         if latest.schema.schema_type != _TYPES[wire_format]:
             change = describe_encoding_change(subject, str(latest.schema.schema_type), _TYPES[wire_format])
             return SubjectStatus(None, latest.version, [change])
         try:
             registered = json.loads(str(latest.schema.schema_str))
-            changes = compare_schemas(registered, schema_of(record, wire_format))
+            changes = compare_schemas(registered, own)
+            schemas = _list_schemas(registered, own, wire_format)
         except _UNREADABLE as error:
             raise SchemaRefused(
                 f"the schema of {subject} version {latest.version} cannot be read: {type(error).__name__}: {error}",
                 hint=f"delete that version in the registry, then {remedies.plan_schema()}",
             ) from error
-        if registered == schema_of(record, wire_format) or (wire_format == "json" and not changes):
+        if registered == own or (wire_format == "json" and not changes):
             return SubjectStatus(latest.schema_id, latest.version, [])  # Avro values need the identical schema
-        schema = _build_schema(record, wire_format)
+        for schema in [own] if schemas[0] == own else [own, schemas[0]]:
+            schema_id = self._find_schema(subject, _build_schema(schema, wire_format))
+            if schema_id is not None:
+                return SubjectStatus(schema_id, latest.version, [])
+        return SubjectStatus(None, latest.version, changes, schemas)
+
+    def _find_schema(self, subject: str, schema: Schema) -> int | None:
+        """Return the id of a schema under `subject`, or None if it is not registered there."""
         known = self._find_or_none(
             f"looking up the schema in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
         )
-        return (
-            SubjectStatus(known.schema_id, latest.version, [])
-            if known
-            else SubjectStatus(None, latest.version, changes)
-        )
+        return known.schema_id if known else None
 
     def versions(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
@@ -205,8 +227,16 @@ class Registry:
         return RegistryUnreachable(text, hint=remedies.check_address("registry"))
 
 
-def _build_schema(record: type[Record], wire_format: WireFormat) -> Schema:
-    return Schema(json.dumps(schema_of(record, wire_format)), schema_type=_TYPES[wire_format])
+def _list_schemas(registered: Any, own: dict[str, Any], wire_format: WireFormat) -> tuple[dict[str, Any], ...]:
+    """Return the schemas that stand for a record's own after the registered one, in order of preference."""
+    if wire_format == "avro":
+        return (own,)
+    continued, widened = continue_schema(registered, own), allow_nulls(registered, own)
+    return (continued,) if continued == widened else (continued, widened)
+
+
+def _build_schema(schema: dict[str, Any], wire_format: WireFormat) -> Schema:
+    return Schema(json.dumps(schema), schema_type=_TYPES[wire_format])
 
 
 def _build_schema_error(text: str, changes: list[Change]) -> SchemaRefused:

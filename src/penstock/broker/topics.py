@@ -200,7 +200,7 @@ def find_offset_ranges_since(
     moment_ms = max(0, round(moment.timestamp() * 1000))  # negative timestamps have special meanings
     consumer = create_reader(settings)
     try:
-        queries = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
+        queries = [TopicPartition(topic, offset_range.partition, moment_ms) for offset_range in whole]
         answers = consumer.offsets_for_times(queries, timeout=settings.kafka_timeout_s) if queries else []
         firsts = {answer.partition: answer.offset for answer in answers if _is_found(answer)}
     except KafkaException as error:
@@ -208,7 +208,12 @@ def find_offset_ranges_since(
     finally:
         consumer.close()
     return [
-        OffsetRange(span.partition, min(span.end, firsts.get(span.partition, span.end)), span.end) for span in whole
+        OffsetRange(
+            offset_range.partition,
+            min(offset_range.end, firsts.get(offset_range.partition, offset_range.end)),
+            offset_range.end,
+        )
+        for offset_range in whole
     ]
 
 
@@ -221,8 +226,13 @@ def _is_found(answer: TopicPartition) -> bool:
 
 def find_new_offset_ranges(before: list[OffsetRange], now: list[OffsetRange]) -> list[OffsetRange]:
     """Return the part of each range in `now` after its partition's end in `before`; all of a new partition's."""
-    ends = {span.partition: span.end for span in before}
-    return [OffsetRange(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
+    ends = {offset_range.partition: offset_range.end for offset_range in before}
+    return [
+        OffsetRange(
+            offset_range.partition, max(offset_range.first, ends.get(offset_range.partition, 0)), offset_range.end
+        )
+        for offset_range in now
+    ]
 
 
 def _list_partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
@@ -252,25 +262,29 @@ def read_records(settings: Settings, topic: str, wanted: list[OffsetRange]) -> G
     """
     consumer = create_reader(settings)
     try:
-        for span in wanted:
-            if span.records:
-                yield from read_offset_range(consumer, topic, span, settings)
+        for offset_range in wanted:
+            if offset_range.records:
+                yield from read_offset_range(consumer, topic, offset_range, settings)
     except KafkaException as error:
         raise translate_error(error, f"reading {topic}", settings) from error
     finally:
         consumer.close()
 
 
-def read_offset_range(consumer: Consumer, topic: str, span: OffsetRange, settings: Settings) -> Iterator[Message]:
+def read_offset_range(
+    consumer: Consumer, topic: str, offset_range: OffsetRange, settings: Settings
+) -> Iterator[Message]:
     """Yield the records of one range, read with a `reader`. Raises `KafkaException`, `KafkaUnreachable`."""
-    consumer.assign([TopicPartition(topic, span.partition, span.first)])
-    at, heard_s = span.first, time.monotonic()
-    while at < span.end:
-        batch = consumer.consume(min(_FETCH_RECORDS, span.end - at), timeout=_FETCH_S)
+    consumer.assign([TopicPartition(topic, offset_range.partition, offset_range.first)])
+    at, heard_s = offset_range.first, time.monotonic()
+    while at < offset_range.end:
+        batch = consumer.consume(min(_FETCH_RECORDS, offset_range.end - at), timeout=_FETCH_S)
         heard_s = time.monotonic() if batch else heard_s
         if time.monotonic() - heard_s > settings.kafka_timeout_s:
-            raise KafkaUnreachable(f"nothing read from {topic}[{span.partition}] in {settings.kafka_timeout_s:g} s")
-        count = _count_records(batch, span.end)
+            raise KafkaUnreachable(
+                f"nothing read from {topic}[{offset_range.partition}] in {settings.kafka_timeout_s:g} s"
+            )
+        count = _count_records(batch, offset_range.end)
         if count:
             at = batch[count - 1].offset() + 1
             yield from batch[:count]
@@ -279,7 +293,7 @@ def read_offset_range(consumer: Consumer, topic: str, span: OffsetRange, setting
         if not _is_out_of_range(batch[count]):
             _check_end(batch[count])
             return
-        at = _move_to_log_start(consumer, topic, span.partition, at, settings)
+        at = _move_to_log_start(consumer, topic, offset_range.partition, at, settings)
 
 
 def _count_records(batch: list[Message], end: int) -> int:

@@ -51,13 +51,13 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     settings = config.load()
     topic = pipelines.of(settings).topic
     current = checkpoint.checkpoint_of(settings, topic)
-    place, spans = current.read_position(), topics.fetch_offset_ranges(settings, topic)
-    topic_id = topics.fetch_topic_id(settings, topic) if spans else ""
+    position, ranges = current.read_position(), topics.fetch_offset_ranges(settings, topic)
+    topic_id = topics.fetch_topic_id(settings, topic) if ranges else ""
     origin = current.origin()
-    misfits = checkpoint.find_misfits(place, origin, spans, topic_id)
-    partitions = _list_partitions(place, spans)
+    misfits = checkpoint.find_misfits(position, origin, ranges, topic_id)
+    partitions = _list_partitions(position, ranges)
     if as_json:
-        begun = bool(place and place.begun)
+        begun = bool(position and position.begun)
         print_json(
             {
                 "folder": current.folder,
@@ -71,13 +71,13 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     else:
         typer.echo(current.folder)
         typer.echo(format_table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
-        _print_status(place, misfits, origin.note)
+        _print_status(position, misfits, origin.note)
     raise typer.Exit(1 if misfits else 0)
 
 
-def _list_partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
-    first, end = (place.first, place.end) if place else ({}, {})
-    available = {span.partition: span for span in spans}
+def _list_partitions(position: Any, ranges: list[Any]) -> list[CheckpointPartition]:
+    first, end = (position.first, position.end) if position else ({}, {})
+    available = {offset_range.partition: offset_range for offset_range in ranges}
     return [
         CheckpointPartition(
             partition,
@@ -90,12 +90,12 @@ def _list_partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
     ]
 
 
-def _print_status(place: Any, misfits: list[str], note: str) -> None:
+def _print_status(position: Any, misfits: list[str], note: str) -> None:
     if note:
         print_progress(note)
-    if place is None:
+    if position is None:
         print_progress("no checkpoint: the job starts with the earliest offsets")
-    elif not place.begun:
+    elif not position.begun:
         print_progress("the job has not started from this checkpoint yet")
     for line in misfits:
         print_progress(line)
@@ -159,7 +159,7 @@ def _reset_checkpoint(settings: Any, topic: str, to: To) -> str | None:
     from penstock.errors import PenstockError
     from penstock.process import checkpoint
 
-    ends = {span.partition: span.end for span in topics.fetch_offset_ranges(settings, topic)}
+    ends = {offset_range.partition: offset_range.end for offset_range in topics.fetch_offset_ranges(settings, topic)}
     start = ends if to is To.LATEST else None
     origin = checkpoint.CheckpointOrigin(topic_id=topics.fetch_topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)

@@ -121,7 +121,10 @@ def redrive(
     place: Places = None,
     run: Run = "",
     fields: Annotated[
-        list[str] | None, typer.Option("--set", metavar="F=V", help="Set a field to a value; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="F=V", help="Set a field, or a path such as items[3].price, to a value; repeatable."
+        ),
     ] = None,
     edit: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Edited export with new values.")
@@ -206,9 +209,9 @@ class _Queue:
 
     def value(self, letter: "DeadLetter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
-        from penstock.codec.values import read_fields
+        from penstock.dead_letters.export import read_letter_fields
 
-        return read_fields(letter.value, self._readers, self.pipeline.record)
+        return read_letter_fields(letter, self._readers, self.pipeline)
 
 
 @contextmanager
@@ -241,7 +244,7 @@ def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "
     if edit is None:
         return Repair(fields)
     with edit.open("rb") as lines:
-        return Repair(fields, edits(lines))
+        return Repair(fields, edits(lines, pipeline.number_reader))
 
 
 def _format_fact(fact: Any) -> str:
@@ -273,6 +276,7 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     import msgspec
 
     from penstock.codec.wire_format import split_header
+    from penstock.contract.json_numbers import encode_json
 
     if letter.left_out and "value" in letter.left_out.parts:
         return (
@@ -285,7 +289,7 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
         size += f", wire-format header {header.hex(' ')}"
     if value is None:
         return f"{size}:\n{_format_bytes(body if header else letter.value)}"
-    pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    pretty = msgspec.json.format(encode_json(value), indent=2).decode()
     return f"{size}, its fields:\n{_truncate_text(chr(10).join(map(_escape_text, pretty.split(chr(10)))))}"
 
 

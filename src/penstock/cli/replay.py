@@ -41,16 +41,16 @@ def replay(
     from penstock import config
 
     settings = config.load()
-    spans = parse_ranges(settings, start, to)
-    print_progress(_format_ranges(spans))
+    ranges = parse_ranges(settings, start, to)
+    print_progress(_format_ranges(ranges))
     if dry_run:
         if as_json:
-            print_json(spans)
+            print_json(ranges)
         return
     from penstock.sink.cassandra import open_session
 
     with open_session(settings) as session:
-        balanced = _replay_ranges(settings, session, spans, as_json)
+        balanced = _replay_ranges(settings, session, ranges, as_json)
     raise typer.Exit(0 if balanced else 1)
 
 
@@ -91,13 +91,25 @@ def parse_ranges(settings: "Settings", start: str | None, to: str | None) -> lis
 
     topic = pipelines.of(settings).topic
     whole = topics.fetch_offset_ranges(settings, topic)
-    firsts = _parse_offsets(settings, topic, whole, start) if start else {span.partition: span.first for span in whole}
-    ends = _parse_offsets(settings, topic, whole, to) if to else {span.partition: span.end for span in whole}
+    firsts = (
+        _parse_offsets(settings, topic, whole, start)
+        if start
+        else {offset_range.partition: offset_range.first for offset_range in whole}
+    )
+    ends = (
+        _parse_offsets(settings, topic, whole, to)
+        if to
+        else {offset_range.partition: offset_range.end for offset_range in whole}
+    )
     ranges = []
-    for span in whole:
-        if span.partition in firsts and span.partition in ends:
-            first = min(max(firsts[span.partition], span.first), span.end)
-            ranges.append(OffsetRange(span.partition, first, min(max(ends[span.partition], first), span.end)))
+    for offset_range in whole:
+        if offset_range.partition in firsts and offset_range.partition in ends:
+            first = min(max(firsts[offset_range.partition], offset_range.first), offset_range.end)
+            ranges.append(
+                OffsetRange(
+                    offset_range.partition, first, min(max(ends[offset_range.partition], first), offset_range.end)
+                )
+            )
     return ranges
 
 
@@ -107,41 +119,43 @@ def _parse_offsets(settings: "Settings", topic: str, whole: list["OffsetRange"],
 
     if not _OFFSETS.fullmatch(text):
         return {
-            span.partition: span.first
-            for span in topics.find_offset_ranges_since(settings, topic, whole, parse_time(text))
+            offset_range.partition: offset_range.first
+            for offset_range in topics.find_offset_ranges_since(settings, topic, whole, parse_time(text))
         }
     offsets = {int(partition): int(offset) for partition, offset in (item.split(":") for item in text.split(","))}
-    unknown = sorted(offsets.keys() - {span.partition for span in whole})
+    unknown = sorted(offsets.keys() - {offset_range.partition for offset_range in whole})
     if unknown:
         raise UsageError(f"{topic} has no partition {unknown[0]}", hint="./penstock verify")
     return offsets
 
 
-def _format_ranges(spans: list["OffsetRange"]) -> str:
-    lines = [(span.partition, span.first, span.end, span.records) for span in spans]
-    total = ("", "", "", sum(span.records for span in spans))
+def _format_ranges(ranges: list["OffsetRange"]) -> str:
+    lines = [
+        (offset_range.partition, offset_range.first, offset_range.end, offset_range.records) for offset_range in ranges
+    ]
+    total = ("", "", "", sum(offset_range.records for offset_range in ranges))
     return format_table(("partition", "first", "end", "offsets"), [*lines, total])
 
 
 def _replay_ranges(
     settings: "Settings",
     session: "Session",
-    spans: list["OffsetRange"],
+    ranges: list["OffsetRange"],
     as_json: bool,
     spark: "SparkSession | None" = None,
 ) -> bool:
     """Replay the ranges, print their receipt, and return whether it balances."""
     if spark is None:
         with open_local_spark(settings, "penstock replay") as own_spark:
-            return _replay_ranges(settings, session, spans, as_json, own_spark)
+            return _replay_ranges(settings, session, ranges, as_json, own_spark)
     from penstock.cli.runs import print_balance
     from penstock.pipeline import replay as replaying
     from penstock.reconcile import verify as verification
 
     done = replaying.replay_ranges(
-        spark, session, settings, spans, lambda n, of: print_progress(f"{n} of {of} offsets")
+        spark, session, settings, ranges, lambda n, of: print_progress(f"{n} of {of} offsets")
     )
-    receipt = verification.verify(settings, session, spans=spans)
+    receipt = verification.verify(settings, session, ranges=ranges)
     if as_json:
         print_json({"replay": _as_dict(done), "receipt": receipt})
     else:

@@ -112,25 +112,29 @@ def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
 
 
 def trace(
-    record_id: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    record_id: Annotated[list[str], typer.Argument(metavar="ID", help="The record's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Trace a record stage by stage. Exit 1 if no record has the id, or one is missing."""
+    """Trace a record stage by stage. Exit 1 if no record has the id, or one is missing.
+
+    An id of several fields is typed as one argument for each, in the record's order, or as the JSON object that is its
+    Kafka key.
+    """
     from penstock import config
     from penstock.reconcile import trace as tracing
     from penstock.sink.cassandra import open_session
 
     settings = config.load()
     with open_session(settings) as session:
-        passages = tracing.trace_record(settings, session, record_id)
-        if not passages and (of_row := tracing.trace_row(settings, session, record_id)):
+        passages = tracing.trace_record(settings, session, *record_id)
+        if not passages and (of_row := tracing.trace_row(settings, session, *record_id)):
             passages = [of_row]  # the record of a row may have expired in the topic
     if as_json:
         print_json(passages)
     elif passages:
         _print_passages(passages)
     else:
-        print_progress(f"no record or dead letter with id {record_id}")
+        print_progress(f"no record or dead letter with id {' '.join(record_id)}")
     raise typer.Exit(0 if passages and all(passage.outcome != "missing" for passage in passages) else 1)
 
 

@@ -12,7 +12,9 @@ from penstock.stack.layout import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-    from penstock.contract.evolution import Change, Table
+    from penstock.contract.evolution import Change
+    from penstock.contract.table import Table
+    from penstock.contract.table_evolution import TableDefinition
     from penstock.pipelines import Pipeline
 
 
@@ -56,7 +58,8 @@ def render_files() -> dict[Path, str]:
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     statements = (
         cql.render_create_keyspace(keyspace, settings.cassandra_replication),
-        cql.render_create_table(keyspace, pipeline.table, pipeline.stored),
+        *(cql.render_create_type(keyspace, each) for each in cql.list_user_types(pipeline.stored)),
+        cql.render_create_table(pipeline.build_table(keyspace)),
     )
     texts = {
         "json": json.dumps(schemas.json_schema(pipeline.record), indent=2),
@@ -79,6 +82,8 @@ class SchemaPlan:
     statements: list[str]
     columns: "list[Change]"
     left_alone: list[str]
+    unmanaged_ttl_s: int = 0
+    """The table's `default_time_to_live`, if the pipeline does not declare any."""
 
     @property
     def refused(self) -> "list[Change]":
@@ -133,54 +138,84 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         print_progress("\n".join(format_plan(planned)))
         typer.confirm("Apply this plan?", abort=True, err=True)
     _apply_plan(settings, planned)
-    print_progress("the running job still uses the old schema: ./penstock restart spark-job")
+    print_progress(f"applied; next: {_describe_next_steps(planned)}")
 
 
 def make_plan(settings: "Settings") -> SchemaPlan:
     """Compute the changes of the configured pipeline. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
-    from penstock.contract import evolution
+    from penstock.contract import cql, table_evolution
+    from penstock.contract.ttl_change import compare_ttl
     from penstock.sink import cassandra
 
     pipeline = pipelines.of(settings)
     standing = Registry(settings).check_subject(pipeline.subject, pipeline.record, settings.wire_format)
     with cassandra.open_session(settings) as session:
         table = cassandra.table_of(session, settings, pipeline)
+        declared = cassandra.declared_table(settings, pipeline)
+        ttl = cassandra.table_ttl(session, declared.keyspace, declared.name)
+    ttl_change = compare_ttl(ttl[0], declared) if ttl else None
     return SchemaPlan(
         subject=pipeline.subject,
         version=standing.version,
         is_registered=standing.schema_id is not None,
         schema=standing.changes,
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
-        statements=_render_statements(settings, pipeline, table),
-        columns=evolution.compare_table(table, pipeline.stored),
-        left_alone=evolution.find_unmanaged_columns(table, pipeline.stored),
+        statements=[
+            *_render_statements(settings, pipeline, table),
+            *([cql.render_set_ttl(declared)] if ttl_change else []),
+        ],
+        columns=[*table_evolution.compare_table(table, declared), *([ttl_change] if ttl_change else [])],
+        left_alone=table_evolution.find_unmanaged_columns(table, declared),
+        unmanaged_ttl_s=ttl[0] if ttl and declared.ttl_s is None else 0,
     )
 
 
-def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> list[str]:
-    """Return the CQL that creates the table or adds its missing columns."""
-    from penstock.contract import cql, evolution
-    from penstock.sink.cassandra import keyspace_of
+def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "TableDefinition") -> list[str]:
+    """Return the CQL that creates the table, or adds what its types and columns lack."""
+    from penstock.contract import cql, table_evolution
+    from penstock.sink.cassandra import declared_table, keyspace_of
 
-    keyspace = keyspace_of(settings, pipeline)
+    keyspace, declared = keyspace_of(settings, pipeline), declared_table(settings, pipeline)
+    user_types = cql.list_user_types(declared.row)
+    make_types = [cql.render_create_type(keyspace, each) for each in user_types if each.name not in table.types]
     if not table.columns:
         make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
-    missing = evolution.find_missing_columns(table, pipeline.stored)
-    return [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+        return [make_keyspace, *make_types, *_render_members(table, declared), cql.render_create_table(declared)]
+    missing = table_evolution.find_missing_columns(table, declared)
+    columns = [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+    return [*make_types, *_render_members(table, declared), *columns]
+
+
+def _render_members(table: "TableDefinition", declared: "Table") -> list[str]:
+    from penstock.contract import cql, table_evolution
+
+    members = table_evolution.find_missing_members(table, declared)
+    return [cql.render_add_member(declared.keyspace, *member) for member in members]
 
 
 def format_plan(plan: SchemaPlan) -> list[str]:
     """Format the plan as lines."""
     lines = [f"subject {plan.subject}: {_describe_version(plan)}", *map(_describe_change, plan.schema)]
-    lines += [f"table {plan.table}", *(_describe_change(change) for change in plan.columns if not change.allowed)]
+    lines += [f"table {plan.table}", *map(_describe_change, plan.columns)]
     lines += [f"  {statement}" for statement in plan.statements]
     lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
+    if plan.unmanaged_ttl_s:
+        declared = f"ttl=timedelta(seconds={plan.unmanaged_ttl_s})"
+        lines.append(f"  unmanaged default_time_to_live: {plan.unmanaged_ttl_s} s; to manage it, declare {declared}")
     if plan.refused:
         return [*lines, f"refused changes: {len(plan.refused)}; nothing will be applied"]
-    return [*lines, "nothing to do"] if plan.is_empty else lines
+    return [*lines, "nothing to do" if plan.is_empty else f"after that: {_describe_next_steps(plan)}"]
+
+
+def _describe_next_steps(plan: SchemaPlan) -> str:
+    """Return what to do once the plan is applied, in order."""
+    from penstock import remedies
+
+    restart = f"{remedies.restart('spark-job')} before the next run, because a running job reads with the older record"
+    is_filled = any(remedies.replay() in change.why for change in plan.columns)
+    return f"{restart}; then {remedies.replay()}" if is_filled else restart
 
 
 def _describe_version(plan: SchemaPlan) -> str:

@@ -250,12 +250,12 @@ class _Moving:
 
     def __init__(self, write: "Callable[[str], None]", update: "Callable[[str], None]") -> None:
         self._write, self._update = write, update
-        self._under_way: dict[str, str] = {}
+        self._in_progress: dict[str, str] = {}
 
     def __call__(self, service: str, stage: "Stage", detail: str = "") -> None:
         if stage in self.ENDS:
-            self._under_way.pop(service, None)
+            self._in_progress.pop(service, None)
             self._write(f"{service:18} {stage:10} {detail}")
         else:
-            self._under_way[service] = f"{stage} {service}"
-        self._update(", ".join(list(self._under_way.values())) or "...")
+            self._in_progress[service] = f"{stage} {service}"
+        self._update(", ".join(list(self._in_progress.values())) or "...")

@@ -43,7 +43,7 @@ _LOGICAL = frozenset(
 """Logical types whose values all cost the same. Others are read as their underlying types."""
 _MESSAGE_CHARACTERS = 1000
 _DECIMAL = "penstock-decimal"
-_KEPT = ("name", "namespace", "size", "scale")
+_KEPT = ("name", "namespace", "size", "scale", "precision")
 
 
 class _Brief(dict[str, Any]):
@@ -69,6 +69,10 @@ class AvroReader:
             message = f"schema {schema_id} cannot be read: {type(error).__name__}: {error}"
             raise SchemaUnknown(message[:_MESSAGE_CHARACTERS]) from error
         self._brief = _brief(self.parsed)
+        self.named: dict[str, Any] = self._constants.named
+        """The named types of the schema, by their full names."""
+        self.names = _list_names(self.parsed)
+        """The fields of the record that a value is; empty if it is not a record."""
 
     def read(self, body: bytes, reader_schema: Any = None) -> tuple[Any, int] | Fault:
         """Return the value in `body`, converted to the parsed `reader_schema`, and the number of bytes left after it.
@@ -162,7 +166,9 @@ def _prune_schema(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
 
 def _pruned_field(field: Any, nodes: Iterator[int], depth: int) -> dict[str, Any]:
     pruned = {"name": field["name"], "type": _prune_schema(field["type"], nodes, depth + 1)}
-    return pruned | {"default": field["default"]} if "default" in field else pruned
+    pruned |= {"default": field["default"]} if "default" in field else {}
+    aliases = [_prune_schema(alias, nodes, depth + 1) for alias in field.get("aliases") or ()]
+    return pruned | {"aliases": aliases} if aliases else pruned
 
 
 def _map_logical_type(name: Any) -> dict[str, str]:
@@ -170,6 +176,16 @@ def _map_logical_type(name: Any) -> dict[str, str]:
     if name == "decimal":
         return {"logicalType": _DECIMAL}
     return {"logicalType": name} if isinstance(name, str) and name in _LOGICAL else {}
+
+
+def is_decimal(schema: dict[str, Any]) -> bool:
+    """Return whether a type of a parsed schema is a decimal: on other types than these, the mark means nothing."""
+    return schema.get("logicalType") == _DECIMAL and schema["type"] in ("bytes", "fixed")
+
+
+def _list_names(schema: Any) -> tuple[str, ...]:
+    is_record = isinstance(schema, dict) and schema["type"] == "record"
+    return tuple(field["name"] for field in schema["fields"]) if is_record else ()
 
 
 def _brief(schema: Any) -> Any:

@@ -1,7 +1,6 @@
 """Serialize records, and JSON values, to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
@@ -10,9 +9,10 @@ import msgspec
 
 from penstock.broker.registry import WireFormat
 from penstock.codec.avro import AvroReader
-from penstock.codec.fields import list_avro_writers, list_decimals
+from penstock.codec.avro_values import AvroConverter
+from penstock.codec.fields import list_avro_writers, list_json_writers
 from penstock.codec.wire_format import encode_header
-from penstock.contract.decimals import format_decimal
+from penstock.contract.composites import replace_values
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
@@ -27,16 +27,10 @@ def build_serializer(record: type[Record], wire_format: WireFormat, schema_id: i
 
 
 def _json_serializer(header: bytes, record: type[Record]) -> Serialize:
-    encode, decimals = msgspec.json.Encoder().encode, list_decimals(record)
-    if not decimals:
+    encode, writers = msgspec.json.Encoder().encode, list_json_writers(record)
+    if not writers:
         return lambda record: header + encode(record)
-
-    def serialize(instance: Record) -> bytes:
-        values = msgspec.to_builtins(instance, builtin_types=(Decimal,))
-        digits = {name: format_decimal(values[name]) for name in decimals if values.get(name) is not None}
-        return header + encode(values | digits)
-
-    return serialize
+    return lambda record: header + encode(replace_values(record, writers))
 
 
 def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
@@ -55,12 +49,14 @@ def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
 def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
     """Return a JSON value as a framed Avro value of the schema with that id, which may be anybody's.
 
-    Raises `ValueError` if the value is not of that schema, or the schema cannot be used.
+    The value has the forms in which pages show values of that schema, its decimals as text or `Decimal`. Raises
+    `ValueError`, which names the path, if it is not of that schema, or the schema cannot be used.
     """
     body = BytesIO()
     body.write(encode_header(schema_id))
     try:
-        fastavro.schemaless_writer(body, AvroReader(schema, schema_id).parsed, value, strict=True)
+        reader = AvroReader(schema, schema_id)
+        fastavro.schemaless_writer(body, reader.parsed, AvroConverter(reader).convert(value), strict=True)
     except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from error
     return body.getvalue()

@@ -11,7 +11,8 @@ from typing import Any
 from penstock.codec.avro import AvroReader, AvroReaders
 from penstock.codec.wire_format import HEADER_BYTES, is_framed
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured, parse_json
+from penstock.contract.json_text import parse_json
+from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured
 from penstock.contract.proofs import KeyShape, Proven
 from penstock.contract.record import Record
 

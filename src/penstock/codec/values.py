@@ -3,18 +3,20 @@
 Both readers use the same schemas and the same bounds as the stream (`codec.avro`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
-from penstock.codec.fields import from_avro, read_exact_numbers
+from penstock.codec.fields import decode_json, from_avro, read_exact_values
 from penstock.codec.records import check_names
 from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id, is_framed, split_header
 from penstock.contract.fault import Fault
+from penstock.contract.json_numbers import ReadNumber
 from penstock.contract.json_text import MALFORMED_JSON
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES
@@ -103,23 +105,28 @@ def _wrap_undecoded(value: bytes, schema_id: int | None = None, problem: str = "
 def read_fields(value: bytes | None, readers: AvroReaders, record: type[Record]) -> dict[str, Any] | None:
     """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
 
-    Decimals of `record` keep all of their digits, and its durations are durations. JSON is tried first, whatever schema
-    the header names. Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
+    Decimals of `record` keep all of their digits, its durations are durations, and `Json` is its text. JSON is tried
+    first, whatever schema the header names. Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
     """
     if not value:
         return None
     header, body = split_header(value)
-    fields = _read_json_fields(body)
+    fields = _read_json_fields(body, partial(decode_json, record=record))
     if fields is not None:
-        return fields | read_exact_numbers(body, record)
+        return fields | read_exact_values(body, record)
     fields = _read_avro_fields(value, body, readers) if header else None
     return None if fields is None else from_avro(fields, record)
 
 
-def _read_json_fields(body: bytes) -> dict[str, Any] | None:
+def read_entry_fields(value: bytes | None, read_number: ReadNumber | None) -> dict[str, Any] | None:
+    """Return the fields of an API's entry, as its source reads them. None if it is no JSON object."""
+    return _read_json_fields(value or b"", msgspec.json.Decoder(float_hook=read_number).decode)
+
+
+def _read_json_fields(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any] | None:
     try:
         check_names(body)  # raises for duplicate names: which of the two counts is not ours to choose
-        decoded = msgspec.json.decode(body)
+        decoded = decode(body)
     except MALFORMED_JSON:
         return None
     return decoded if isinstance(decoded, dict) else None

@@ -2,13 +2,17 @@
 
     record   the base class, and the marks of fields
     names    valid names of topics, keyspaces, tables and fields, and reserved names
-    fields   the fields of a record, and each type's name in Avro, Spark and CQL
+    fields   the fields of a record; nesting: those of composite types, as a record's file declares them
+    kinds    each scalar type's name in Avro, Spark and CQL, and its values there; composites: those of the others
+    aliases  former names of fields in messages
     rules    validation: which rules a record breaks, each by field and name; value_rules: those of single types
-    violation  a broken rule
+    checks   the rules that msgspec does not have; refusals: each broken rule of a value that msgspec refuses
+    violation  a broken rule; assignment: values set at the paths that violations have
     decimals   decimals of a fixed number of digits, never rounded
-    json_text  JSON in which no object has a duplicate name
+    json_text  JSON in which no object has a duplicate name; values stored as text
+    json_numbers  numbers of JSON with more digits than a float keeps
     schemas  a record as JSON Schema, Avro schema and Spark DDL
-    cql      a record as keyspace, table, INSERT, and bound values; how a name is quoted
+    cql      a record as keyspace, types, table, INSERT, and bound values; cql_values: composite ones; quoting: names
     fault    what is wrong with a value or a record
     batch    data between decode and write: rows, deletions, rejects; and the summary of an offset range
 

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from penstock.contract.composites import JSON
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.latency import Histogram, build_histogram, merge_histograms
-from penstock.contract.record import Headers, Record
+from penstock.contract.record import Headers, Record, build_null
+
+_JSON_NULL = build_null()
 
 Row = tuple[Record, int, int, int]
 """Record, Kafka timestamp in ms, partition, offset."""
@@ -43,8 +46,12 @@ class Reject:
 
     @property
     def has_bytes(self) -> bool:
-        """Return whether key and value are available: a record that failed after decoding has only its position."""
-        failed_later = self.fault.reason == Reason.PROCESSING_ERROR and self.key is None and self.value is None
+        """Return whether key and value are available: a record that failed after decoding has only its position.
+
+        A tombstone without a key has another reason.
+        """
+        is_late = self.fault.reason in (Reason.PROCESSING_ERROR, Reason.CONTRACT_BROKEN)
+        failed_later = is_late and self.key is None and self.value is None
         return self.fault.stage != Stage.TRANSFORM and not failed_later
 
 
@@ -99,9 +106,10 @@ class Decoded:
 class BatchSummary(NamedTuple):
     """Outcome of an offset range of one partition. `first_offset` and `last_offset` are both inclusive.
 
-    records = stored + deleted + rejected + filtered. `stored_at_ms` is when the last of them was acknowledged. `nulls`
-    counts the stored rows in which a column is null, for columns in which that occurred. `latencies` counts the stored
-    rows by latency, measured from Kafka's timestamp.
+    records = stored + deleted + rejected + filtered. A row that had expired when it was written, by a field of its
+    record, counts as stored, although it was written as a deletion. `stored_at_ms` is when the last of them was
+    acknowledged. `nulls` counts the stored rows in which a column is null, for columns in which that occurred.
+    `latencies` counts the stored rows by latency, measured from Kafka's timestamp.
     """
 
     partition: int
@@ -187,9 +195,11 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 def _count_nulls(rows: list[Row]) -> dict[int, Counter[str]]:
     """Return how often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
-    nullable = [field.column for field in fields(type(rows[0][0])) if field.nullable] if rows else []
-    for name in nullable:
+    columns = fields(type(rows[0][0])) if rows else ()
+    nullable = [(each.column, _JSON_NULL if each.kind is JSON else None) for each in columns if each.nullable]
+    for name, null in nullable:
         for record, _, partition, _ in rows:
-            if getattr(record, name) is None:
+            value = getattr(record, name)
+            if value is None or (null is not None and value == null):
                 counts[partition][name] += 1
     return counts

@@ -1,43 +1,27 @@
 """A record as keyspace, table and INSERT, and the values that the INSERT binds; how a name is quoted in CQL.
 
-A row is the record's fields, then its arrival. Its write timestamp is bound too, and follows the order of the topic
-(`contract.order`): of two records with one key, the later in Kafka wins, in whatever order they are written, and a
-replay changes nothing.
+A row is the record's fields, the columns derived from its KEY fields, then its arrival. Its write timestamp is bound
+too, and follows the order of the topic (`contract.order`): of two records with one identity, the later in Kafka wins,
+in whatever order they are written, and a replay changes nothing.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from penstock.contract.batch import Row
-from penstock.contract.fields import BIGINT, INT, fields, key_of
+from penstock.contract.cql_values import TypeOrders, build_cql_encoder
+from penstock.contract.fields import BIGINT, INT, Field, fields
+from penstock.contract.quoting import name_user_type
+from penstock.contract.quoting import quote_name as quote_name  # noqa: PLC0414  others find it here
 from penstock.contract.record import Arrival, Record
+from penstock.contract.table import KeyColumn, Table
 
-_UNQUOTED = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED = frozenset(
-    """
-    add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop
-    entries execute false from full grant if in index infinity insert into is keyspace limit materialized mbean
-    mbeans modify nan norecursive not null of on or order primary rename replace revoke schema select set table
-    to token true truncate unlogged unset update use using view where with
-    """.split()  # noqa: SIM905  a list would take a line per word
-)
-"""Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
+_DEFAULT_TTL = "default_time_to_live"
 
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
-
-
-def quote_name(identifier: str) -> str:
-    """Return the name of a keyspace, table or column for use in a statement, quoted where CQL requires it.
-
-    Every name in every statement goes through this function.
-    """
-    if _UNQUOTED.fullmatch(identifier) and identifier not in RESERVED:
-        return identifier
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 def quote_table(keyspace: str, table: str) -> str:
@@ -50,16 +34,78 @@ def render_create_keyspace(keyspace: str, replication: str) -> str:
     return f"CREATE KEYSPACE IF NOT EXISTS {quote_name(keyspace)} WITH replication = {replication}"
 
 
-def render_create_table(keyspace: str, table: str, row: type[Record]) -> str:
+def render_create_table(table: Table) -> str:
     """Return the statement that creates the table if it does not exist."""
-    lines = [f"  {quote_name(column)} {kind}," for column, kind in column_types(row).items()]
-    key = f"  PRIMARY KEY ({quote_name(key_of(row).column)})"
-    return "\n".join([f"CREATE TABLE IF NOT EXISTS {quote_table(keyspace, table)} (", *lines, key, ")"])
+    lines = [f"  {quote_name(column)} {kind}," for column, kind in table.columns.items()]
+    head = f"CREATE TABLE IF NOT EXISTS {render_name(table)} ("
+    return "\n".join([head, *lines, f"  PRIMARY KEY ({_render_key(table)})", f"){_render_options(table)}"])
 
 
-def column_types(row: type[Record]) -> dict[str, str]:
-    """Return the CQL type of each column by its unquoted name, in order: the row's fields, then its arrival."""
-    return {field.column: field.kind.cql for field in (*fields(row), *fields(Arrival))}
+def render_name(table: Table) -> str:
+    """Return a table's qualified name for use in a statement."""
+    return quote_table(table.keyspace, table.name)
+
+
+def _render_key(table: Table) -> str:
+    partition = ", ".join(quote_name(column.column) for column in table.partition)
+    first = partition if len(table.partition) == 1 else f"({partition})"
+    return ", ".join([first, *(quote_name(column.column) for column in table.clustering)])
+
+
+def _render_options(table: Table) -> str:
+    options = []
+    if any(column.is_descending for column in table.clustering):
+        order = [
+            f"{quote_name(column.column)} {'DESC' if column.is_descending else 'ASC'}" for column in table.clustering
+        ]
+        options.append(f"CLUSTERING ORDER BY ({', '.join(order)})")
+    if table.derivations:
+        options.append(f"comment = '{table.derivations}'")
+    if table.ttl_s:
+        options.append(f"{_DEFAULT_TTL} = {table.ttl_s}")
+    return f" WITH {' AND '.join(options)}" if options else ""
+
+
+def render_key_condition(table: Table, value: str = "?") -> str:
+    """Return the condition that selects one row; its values are `Table.key_values`, each written as `value`."""
+    return " AND ".join(f"{quote_name(column.column)} = {value}" for column in table.key)
+
+
+def render_token(table: Table) -> str:
+    """Return the expression of a row's token, which its partition key determines."""
+    return f"token({', '.join(quote_name(column.column) for column in table.partition)})"
+
+
+class UserType(NamedTuple):
+    """A user-defined type: its unquoted name, and the CQL type of each of its fields by its unquoted name."""
+
+    name: str
+    fields: dict[str, str]
+
+
+def list_user_types(row: type[Record]) -> list[UserType]:
+    """Return the user-defined types of a row, those of nested records, each after the types that it uses."""
+    types: dict[str, UserType] = {}
+    for field in fields(row):
+        _add_user_types(field, types)
+    return list(types.values())
+
+
+def _add_user_types(field: Field, types: dict[str, UserType]) -> None:
+    shape = field.shape
+    if shape is None or field.kind.is_text:
+        return
+    for item in shape.items:
+        _add_user_types(item, types)
+    if shape.record is not None:
+        name = name_user_type(shape.record)
+        types[name] = UserType(name, {item.column: item.kind.cql for item in shape.items})
+
+
+def render_create_type(keyspace: str, user_type: UserType) -> str:
+    """Return the statement that creates a user-defined type if it does not exist."""
+    lines = ",\n".join(f"  {quote_name(name)} {kind}" for name, kind in user_type.fields.items())
+    return f"CREATE TYPE IF NOT EXISTS {quote_table(keyspace, user_type.name)} (\n{lines}\n)"
 
 
 def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
@@ -67,55 +113,79 @@ def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     return f"ALTER TABLE {quote_table(keyspace, table)} ADD {quote_name(column)} {kind}"
 
 
-def render_insert(keyspace: str, table: str, row: type[Record]) -> str:
-    """Return the upsert of one row; its last value is the write timestamp in microseconds."""
-    names = [quote_name(column) for column in column_types(row)]
+def render_set_ttl(table: Table) -> str:
+    """Return the statement that gives an existing table its declared TTL; existing rows keep theirs."""
+    return f"ALTER TABLE {render_name(table)} WITH {_DEFAULT_TTL} = {table.ttl_s or 0}"
+
+
+def render_add_member(keyspace: str, user_type: str, member: str, kind: str) -> str:
+    """Return the statement that adds a field to a user type; existing values have null in it."""
+    return f"ALTER TYPE {quote_table(keyspace, user_type)} ADD {quote_name(member)} {kind}"
+
+
+def render_insert(table: Table) -> str:
+    """Return the upsert of one row; its last value is the write timestamp in microseconds.
+
+    If a field makes the row expire, the TTL in seconds follows (`encode_ttl`).
+    """
+    names = [quote_name(column) for column in table.columns]
     values = ", ".join("?" for _ in names)
-    return f"INSERT INTO {quote_table(keyspace, table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
+    return f"INSERT INTO {render_name(table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?" + (
+        " AND TTL ?" if table.expiry else ""
+    )
 
 
-def render_write_times(row: type[Record]) -> tuple[str, int, list[str]]:
+def render_write_times(table: Table) -> tuple[str, int, list[str]]:
     """Return a CQL sum of the write times of all columns that are never null, their number, and the other columns.
 
-    The key has no write time. A sum is a single value to transfer and compare, instead of one per column.
+    The key has no write time. A sum is a single value to transfer and compare, instead of one per column. The column of
+    a renamed field is null in rows that were stored before.
     """
-    others = [field for field in (*fields(row), *fields(Arrival)) if field.column != key_of(row).column]
-    required = [field.column for field in others if not field.nullable]
-    nullable = [field.column for field in others if field.nullable]
+    key = {column.column for column in table.key}
+    others = [field for field in (*fields(table.row), *fields(Arrival)) if field.column not in key]
+    required = [field.column for field in others if field.required and not field.aliases]
+    nullable = [field.column for field in others if not field.required or field.aliases]  # null in older rows
     return " + ".join(f"WRITETIME({quote_name(column)})" for column in required), len(required), nullable
 
 
-def render_delete(keyspace: str, table: str, row: type[Record]) -> str:
-    """Return the deletion of one row; its values are the write timestamp in microseconds and the key."""
-    return f"DELETE FROM {quote_table(keyspace, table)} USING TIMESTAMP ? WHERE {quote_name(key_of(row).column)} = ?"
+def render_delete(table: Table) -> str:
+    """Return the deletion of one row; its values are the write timestamp in microseconds and `Table.key_values`."""
+    return f"DELETE FROM {render_name(table)} USING TIMESTAMP ? WHERE {render_key_condition(table)}"
 
 
-def build_delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
-    """Return a function that encodes a deletion's bound values from the key and the write timestamp in us."""
-    to_bytes = key_of(row).kind.encode
+def build_delete_encoder(table: Table) -> Callable[[Any, int], bytes]:
+    """Return a function that encodes a deletion's bound values from the identity and the write timestamp in us."""
+    encoders = [column.kind.encode for column in table.key]
 
-    def encode(key: Any, write_us: int) -> bytes:
-        value = to_bytes(key)
-        return _LENGTHS[8] + BIGINT.encode(write_us) + _LENGTHS[len(value)] + value
+    def encode(record_id: Any, write_us: int) -> bytes:
+        cells = [to_bytes(value) for to_bytes, value in zip(encoders, table.key_values(record_id), strict=True)]
+        return _LENGTHS[8] + BIGINT.encode(write_us) + b"".join(_LENGTHS[len(cell)] + cell for cell in cells)
 
     return encode
 
 
-def build_key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
-    """Return a function that encodes a record's key as CQL bytes, which determine its replicas."""
-    get, to_bytes = attrgetter(key_of(row).column), key_of(row).kind.encode
-    return lambda record: to_bytes(get(record))
+def build_key_encoder(table: Table) -> Callable[[Record], bytes]:
+    """Return a function that encodes a record's partition key as CQL bytes, which determine its replicas."""
+    if table.partition[0].derive is None and len(table.partition) == 1:
+        get, to_bytes = attrgetter(table.partition[0].column), table.partition[0].kind.encode
+        return lambda record: to_bytes(get(record))  # the usual case, in a third of the time
+    return lambda record: table.routing_key(table.identity.of(record))
 
 
-def build_encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
+def build_encoder(table: Table, *, leaves_unset: bool = False, orders: TypeOrders | None = None) -> Encode:
     """Return a function that encodes the bound values of rows, in the INSERT's order, as they appear in a message.
 
     Each value follows its length; a null is the length -1 (native protocol v5, section 3), or -2 with `leaves_unset`,
-    which writes nothing. The function takes the rows and their write timestamps in us, and encodes column by column,
-    for speed.
+    which writes nothing. `orders` has the fields of user-defined types as Cassandra has them. The function takes the
+    rows and their write timestamps in us, and encodes column by column, for speed.
     """
     framed = partial(_encode_lengths, null=_UNSET if leaves_unset else _NULL)
-    columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
+    columns: list[tuple[Callable[[Record], Any], Callable[[Any], bytes], bool]]
+    columns = [
+        (attrgetter(field.column), build_cql_encoder(field.kind, orders or {}), field.nullable)
+        for field in fields(table.row)
+    ]
+    columns += [(_build_getter(table, column), column.kind.encode, False) for column in table.derived]
 
     def encode(rows: Sequence[Row], written_us: Sequence[int]) -> Iterator[bytes]:
         if not rows:
@@ -131,6 +201,18 @@ def build_encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
         return map(b"".join, zip(*chain.from_iterable(map(framed, values)), strict=True))
 
     return encode
+
+
+def encode_ttl(ttl_s: int) -> bytes:
+    """Return the TTL of a row as it appears in a message; 0: the row does not expire."""
+    return _LENGTHS[4] + INT.encode(ttl_s)
+
+
+def _build_getter(table: Table, column: KeyColumn) -> Callable[[Record], Any]:
+    """Return a function that computes a derived column of a record."""
+    get, derive = attrgetter(table.identity.columns[column.source]), column.derive
+    assert derive is not None
+    return lambda record: derive(get(record))
 
 
 def _encode_values(values: Iterable[Any], to_bytes: Callable[[Any], bytes], nullable: bool) -> list[bytes | None]:

@@ -1,22 +1,29 @@
 """Changes from one schema of a record to the next, and whether existing records are compatible with them.
 
-A change is allowed if every older record can still be read and its column still holds it: a new optional field, a
-looser rule, another description. Any other change is refused with its reason. Pure: schemas and columns in, changes
-out.
+A change is allowed if every older record can still be read: a new optional field, another name, a looser rule, a wider
+type. Any other change is refused with its reason, and what to write instead. Each reason says what a job that still
+runs with the older record does with newer records. Pure: schemas in, changes out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import inf
 from typing import Any
 
-from penstock.contract import cql, fields
-from penstock.contract.fields import key_of
-from penstock.contract.record import Record
-
-Schema = Mapping[str, Any]
-"""A JSON Schema or an Avro schema, as `contract.schemas` renders them."""
+from penstock.contract.field_schemas import (
+    ANYTHING,
+    DURATION,
+    LIST,
+    MAP,
+    RECORD,
+    SET,
+    TUPLE,
+    FieldSchema,
+    Schema,
+    coerce_mapping,
+    describe_fields,
+    is_avro,
+)
 
 
 class ChangeKind(StrEnum):
@@ -24,7 +31,12 @@ class ChangeKind(StrEnum):
 
     ADDED_OPTIONAL = "added_optional"
     ADDED_REQUIRED = "added_required"
+    REMOVED_OPTIONAL = "removed_optional"
     REMOVED = "removed"
+    FIELD_RENAMED = "field_renamed"
+    ALIAS_ADDED = "alias_added"
+    ALIAS_REMOVED = "alias_removed"
+    WIDENED = "widened"
     TYPE_CHANGED = "type_changed"
     RULE_TIGHTENED = "rule_tightened"
     RULE_LOOSENED = "rule_loosened"
@@ -34,14 +46,19 @@ class ChangeKind(StrEnum):
     RENAMED = "renamed"
     DESCRIBED = "described"
     ENCODING_CHANGED = "encoding_changed"
+    TTL_CHANGED = "ttl_changed"
 
 
-ALLOWED = frozenset({ChangeKind.ADDED_OPTIONAL, ChangeKind.RULE_LOOSENED, ChangeKind.DESCRIBED})
+ALLOWED = frozenset(
+    {ChangeKind.ADDED_OPTIONAL, ChangeKind.REMOVED_OPTIONAL, ChangeKind.FIELD_RENAMED, ChangeKind.ALIAS_ADDED}
+    | {ChangeKind.WIDENED, ChangeKind.RULE_LOOSENED, ChangeKind.NOW_OPTIONAL, ChangeKind.DESCRIBED}
+    | {ChangeKind.TTL_CHANGED}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change. `field` is empty for a change of the record as a whole."""
+    """A change. `field` is a path such as `address.city`; it is empty for a change of the record as a whole."""
 
     field: str
     kind: ChangeKind
@@ -68,57 +85,164 @@ def describe_encoding_change(subject: str, older: str, newer: str) -> Change:
     return Change.of("", ChangeKind.ENCODING_CHANGED, why)
 
 
-# Two schemas
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """A field as a schema describes it."""
-
-    type: str
-    optional: bool
-    is_key: bool = False
-    rules: dict[str, Any] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-
-
 def compare_schemas(older: Schema, newer: Schema) -> list[Change]:
     """Return the changes from `older` to `newer`, both JSON Schema or both Avro, in the order of the newer's fields.
 
     `older` may be any schema in the registry, `newer` is penstock's.
     """
-    older = _coerce_mapping(older)
-    before, after = _extract_shapes(older), _extract_shapes(newer)
-    changes = list(_of_record(older, newer))
-    for name, shape in after.items():
-        changes += _of_field(name, before[name], shape) if name in before else [_describe_addition(name, shape)]
-    return changes + [_describe_removal(name, shape) for name, shape in before.items() if name not in after]
+    older = coerce_mapping(older)
+    fields = _compare_fields("", describe_fields(older), describe_fields(newer), is_avro(newer))
+    return [*_compare_records(older, newer), *fields]
 
 
-def _coerce_mapping(schema: Any) -> Schema:
-    """Return the schema if it is a mapping, else {}: a schema may also be a type's name, or true."""
-    return schema if isinstance(schema, Mapping) else {}
+def _compare_records(older: Schema, newer: Schema) -> Iterator[Change]:
+    if is_avro(newer):
+        names = [f"{schema.get('namespace', '')}.{schema.get('name', '')}" for schema in (older, newer)]
+        if names[0] != names[1]:
+            why = f"the record was renamed from {names[0]} to {names[1]}: Avro identifies records by name"
+            yield Change.of("", ChangeKind.RENAMED, why)
+    notes = [[schema.get(name) for name in ("description", "doc", "title")] for schema in (older, newer)]
+    if notes[0] != notes[1]:
+        yield Change.of("", ChangeKind.DESCRIBED, "the record's description changed")
 
 
-def _is_avro(schema: Schema) -> bool:
-    return schema.get("type") == "record"
+# The fields of a record
+
+Fields = Mapping[str, FieldSchema]
+_RUNNING_JOB = "until it is restarted, a running job"
 
 
-def _extract_shapes(schema: Schema) -> dict[str, _Shape]:
-    if _is_avro(schema):
-        return {field["name"]: _avro_shape(field) for field in schema["fields"]}
-    required = schema.get("required", ())
-    return {
-        name: _json_shape(_coerce_mapping(field), name in required)
-        for name, field in schema.get("properties", {}).items()
-    }
+def _compare_fields(path: str, before: Fields, after: Fields, in_avro: bool) -> Iterator[Change]:
+    """Yield the changes of a record's fields. `path` leads to the record: "address.", or "" for the whole."""
+    present = {name: field for name, field in before.items() if not field.is_removed}
+    kept: set[str] = set()
+    for name, field in after.items():
+        known = [other for other in (name, *field.aliases) if other in present]
+        kept |= {*known}
+        if field.is_removed:
+            continue
+        if not known:
+            yield from _describe_addition(path + name, field, _find_removed(name, field, before), in_avro)
+            continue
+        if known[0] != name:
+            yield _describe_renaming(path + name, known[0], present[known[0]])
+        yield from _compare_names(path + name, known, present[known[0]], field)
+        yield from _compare_field(path + name, present[known[0]], field, in_avro)
+    gone = (name for name, field in present.items() if name not in kept)
+    yield from (_describe_removal(path + name, present[name]) for name in gone)
 
 
-_KINDS = (
-    *(fields.TEXT, fields.UUID, fields.TIMESTAMP, fields.INT, fields.BIGINT, fields.DOUBLE, fields.BOOLEAN),
-    *(fields.DATE, fields.TIME, fields.BYTES),
-)
-_DURATION = "duration"
+def _find_removed(name: str, field: FieldSchema, before: Fields) -> FieldSchema | None:
+    """Return the field that older records have under one of a field's names, although newer ones do not."""
+    return next((before[known] for known in (name, *field.aliases) if known in before), None)
+
+
+def _describe_addition(path: str, field: FieldSchema, removed: FieldSchema | None, in_avro: bool) -> Iterator[Change]:
+    if field.optional:
+        why = f"`{path}` ({field.label}) is new; older records do not have it; {_RUNNING_JOB} stores rows without it"
+        yield Change.of(path, ChangeKind.ADDED_OPTIONAL, why)
+    else:
+        optional = f"`{_write_type(field)} | None = None`"
+        why = f"`{path}` is new and required, but older records do not have it: make it {optional}"
+        yield Change.of(path, ChangeKind.ADDED_REQUIRED, why)
+    if removed is not None:
+        yield from list_refused(_compare_field(path, replace(removed, optional=False), field, in_avro))
+
+
+def _describe_removal(path: str, field: FieldSchema) -> Change:
+    if field.optional:
+        stays = "" if "." in path else "its column stays, unmanaged; "
+        why = f"`{path}` is no longer written: it is ignored in older records; {stays}{_RUNNING_JOB} stores null in it"
+        return Change.of(path, ChangeKind.REMOVED_OPTIONAL, why)
+    optional = f"`{_write_type(field)} | None = None`"
+    why = f"`{path}` was removed, but running jobs require it: first make it {optional} and apply that, then remove it"
+    return Change.of(path, ChangeKind.REMOVED, why)
+
+
+def _describe_renaming(path: str, former: str, before: FieldSchema) -> Change:
+    does = f"stores null in `{former}`" if before.optional else f"dead-letters records without `{former}`"
+    why = f"`{path}` is the new name of `{former}`: records with either name are read; {_RUNNING_JOB} {does}"
+    return Change.of(path, ChangeKind.FIELD_RENAMED, why)
+
+
+def _compare_names(path: str, known: list[str], before: FieldSchema, after: FieldSchema) -> Iterator[Change]:
+    """Yield the changes of a field's former names. `known` are those that are fields of older records."""
+    for other in known[1:]:
+        why = f"older records have both `{known[0]}` and `{other}`, which `{path}` cannot both be: remove the Alias"
+        yield Change(path, ChangeKind.FIELD_RENAMED, allowed=False, why=why)
+    own = path.rpartition(".")[2]
+    for alias in before.aliases:
+        if alias not in (own, *after.aliases):
+            why = f"`{path}` is no longer read by the name `{alias}`, which older records have: keep it in Alias"
+            yield Change.of(path, ChangeKind.ALIAS_REMOVED, why)
+    for alias in after.aliases:
+        if alias not in (*known, *before.aliases):
+            why = f"`{path}` is also read by the name `{alias}`; {_RUNNING_JOB} does not know that name"
+            yield Change.of(path, ChangeKind.ALIAS_ADDED, why)
+
+
+# One field
+
+
+def _compare_field(path: str, before: FieldSchema, after: FieldSchema, in_avro: bool) -> Iterator[Change]:
+    if before.is_key != after.is_key:
+        change = f"is {'now' if after.is_key else 'no longer'} the key"
+        yield Change.of(path, ChangeKind.KEY_CHANGED, f"`{path}` {change}: use another topic and table for another key")
+    yield from _compare_presence(path, before, after)
+    if before.label != after.label and not _is_unnamed(before, after):
+        yield from _compare_types(path, before, after, in_avro)
+    else:
+        yield from _compare_rules(path, before.rules, after.rules)
+        yield from _compare_members(path, before, after, in_avro)
+    if before.notes != after.notes:
+        yield Change.of(path, ChangeKind.DESCRIBED, f"the description or marks of `{path}` changed")
+
+
+def _is_unnamed(before: FieldSchema, after: FieldSchema) -> bool:
+    """Return whether both are records, one of which has no name to compare."""
+    return before.type == after.type == RECORD and not (before.name and after.name)
+
+
+def _compare_presence(path: str, before: FieldSchema, after: FieldSchema) -> Iterator[Change]:
+    if (before.optional and not after.optional) or (before.nullable and not after.nullable):
+        why = f"`{path}` was optional and is now required: older records may lack it; make it optional again"
+        yield Change.of(path, ChangeKind.NOW_REQUIRED, why)
+    elif before.optional != after.optional or before.nullable != after.nullable:
+        why = f"`{path}` was required and is now optional; {_RUNNING_JOB} dead-letters records without it"
+        yield Change.of(path, ChangeKind.NOW_OPTIONAL, why)
+
+
+def _compare_members(path: str, before: FieldSchema, after: FieldSchema, in_avro: bool) -> Iterator[Change]:
+    if after.type == RECORD:
+        yield from _compare_fields(f"{path}.", before.members, after.members, in_avro)
+    else:
+        for name, member in after.members.items():
+            yield from _compare_field(path + name, before.members[name], member, in_avro)
+
+
+_WIDER = {("int", "bigint"), ("int", "double"), ("float", "double")}
+"""Types whose values are all values of another type, exactly."""
+
+
+def _is_wider(before: str, after: str) -> bool:
+    """Return whether each value of one type is a value of the other; a choice of types may get more of them."""
+    choices = [set(kind.split(" or ")) for kind in (before, after)]
+    return (before, after) in _WIDER or (len(choices[0]) > 1 and choices[0] < choices[1])
+
+
+def _compare_types(path: str, before: FieldSchema, after: FieldSchema, in_avro: bool) -> Iterator[Change]:
+    what = f"the type of `{path}` changed from {before.label} to {after.label}"
+    if _is_wider(before.type, after.type):
+        records = "every newer record" if in_avro else "records whose value is not of the older type"
+        why = f"{what}, which holds every older value; {_RUNNING_JOB} dead-letters {records}"
+        yield Change.of(path, ChangeKind.WIDENED, why)
+        yield from list_refused(_compare_rules(path, before.rules, after.rules))
+    else:
+        digits = "; a float has 53 bits, not 64" if (before.type, after.type) == ("bigint", "double") else ""
+        why = f"{what}: older records are not read as {after.label}{digits}; use another field name"
+        yield Change.of(path, ChangeKind.TYPE_CHANGED, why)
+
+
 _PYTHON = {
     "text": "str",
     "uuid": "UUID",
@@ -129,132 +253,34 @@ _PYTHON = {
     "boolean": "bool",
     "date": "date",
     "time": "time",
-    _DURATION: "timedelta",
+    DURATION: "timedelta",
     "blob": "bytes",
+    LIST: "list[...]",
+    SET: "set[...]",
+    MAP: "dict[str, ...]",
+    TUPLE: "tuple[...]",
+    ANYTHING: "Json",
 }
 
 
-def _avro_shape(field: Schema) -> _Shape:
-    kind, is_union = field["type"], isinstance(field["type"], list)
-    inner = [member for member in kind if member != "null"] if is_union else [kind]
-    return _Shape(
-        " or ".join(map(_avro_type, inner)),
-        optional=is_union and "default" in field,
-        notes={"doc": field.get("doc") or ""},
-    )
+def _write_type(field: FieldSchema) -> str:
+    """Return a type as it is written in a record's file."""
+    if field.type.startswith("decimal("):
+        return f"Annotated[Decimal, Digits({field.type[8:]}]"
+    return field.name if field.type == RECORD and field.name else _PYTHON.get(field.type, field.type)
 
 
-def _avro_type(member: Any) -> str:
-    if member == fields.DURATION.avro:
-        return _DURATION
-    if isinstance(member, dict) and member.get("logicalType") == "decimal":
-        return _format_decimal_type(member.get("precision"), member.get("scale", 0))
-    return next((known.cql for known in _KINDS if known.avro == member), str(member))
+# Rules
 
-
-def _format_decimal_type(precision: Any, scale: Any) -> str:
-    return f"decimal({precision}, {scale})"
-
-
-_JSON_TYPES = {
-    ("string", None): "text",
-    ("string", "uuid"): "uuid",
-    ("string", "date-time"): "timestamp",
-    ("string", "date"): "date",
-    ("string", "partial-time"): "time",
-    ("string", "duration"): _DURATION,
-    ("number", None): "double",
-    ("boolean", None): "boolean",
-}
-_NOTES = {"description", "x-personal"}
-_NO_RULES = _NOTES | {"type", "format", "anyOf", "default", "title", "x-key"}
-_NO_RULES |= {"contentEncoding", "x-precision", "x-scale"}
-
-
-def _json_shape(field: Schema, is_required: bool) -> _Shape:
-    members = map(_coerce_mapping, field.get("anyOf", ()))
-    inner = [member for member in members if member.get("type") != "null"]
-    whole = {**field, **inner[0]} if len(inner) == 1 else dict(field)
-    return _Shape(
-        _json_type(whole),
-        optional=not is_required,
-        is_key=bool(whole.get("x-key")),
-        rules={name: value for name, value in whole.items() if name not in _NO_RULES},
-        notes={name: whole[name] for name in _NOTES if name in whole},
-    )
-
-
-def _json_type(whole: Schema) -> str:
-    kind, form = whole.get("type"), whole.get("format")
-    if kind == "integer":
-        is_small = whole.get("minimum", -inf) >= -(2**31) and whole.get("maximum", inf) < 2**31
-        return "int" if is_small else "bigint"
-    if whole.get("contentEncoding") == "base64":
-        return "blob"
-    if form == "decimal":
-        return _format_decimal_type(whole.get("x-precision"), whole.get("x-scale"))
-    return _JSON_TYPES.get((str(kind), form), f"{kind} {form}" if form else str(kind or "anything"))
-
-
-def _of_record(older: Schema, newer: Schema) -> Iterator[Change]:
-    if _is_avro(newer):
-        names = [f"{schema.get('namespace', '')}.{schema.get('name', '')}" for schema in (older, newer)]
-        if names[0] != names[1]:
-            why = f"the record was renamed from {names[0]} to {names[1]}: Avro identifies records by name"
-            yield Change.of("", ChangeKind.RENAMED, why)
-    notes = [[schema.get(name) for name in ("description", "doc", "title")] for schema in (older, newer)]
-    if notes[0] != notes[1]:
-        yield Change.of("", ChangeKind.DESCRIBED, "the record's description changed")
-
-
-def _describe_addition(name: str, shape: _Shape) -> Change:
-    if shape.optional:
-        return Change.of(
-            name, ChangeKind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records do not have it"
-        )
-    python = _PYTHON.get(shape.type, shape.type)
-    if shape.type.startswith("decimal("):
-        python = f"Annotated[Decimal, Digits({shape.type[8:]}]"
-    why = f"`{name}` is new and required, but older records do not have it: make it `{python} | None = None`"
-    return Change.of(name, ChangeKind.ADDED_REQUIRED, why)
-
-
-def _describe_removal(name: str, shape: _Shape) -> Change:
-    remedy = "keep the field and leave it empty" if shape.optional else "keep the field"
-    why = f"`{name}` was removed: its column stays, and running jobs still expect it; {remedy}"
-    return Change.of(name, ChangeKind.REMOVED, why)
-
-
-def _of_field(name: str, before: _Shape, after: _Shape) -> Iterator[Change]:
-    if before.is_key != after.is_key:
-        why = (
-            f"`{name}` is {'now' if after.is_key else 'no longer'} the key: use another topic and table for another key"
-        )
-        yield Change.of(name, ChangeKind.KEY_CHANGED, why)
-    if before.optional and not after.optional:
-        yield Change.of(
-            name, ChangeKind.NOW_REQUIRED, f"`{name}` was optional and is now required: older records may lack it"
-        )
-    if after.optional and not before.optional:
-        yield Change.of(name, ChangeKind.NOW_OPTIONAL, f"`{name}` was required and is now optional: {_RELIED_ON}")
-    if before.type != after.type:
-        yield _describe_type_change(name, before.type, after.type)
-    else:
-        yield from _of_rules(name, before.rules, after.rules)
-    if before.notes != after.notes:
-        yield Change.of(name, ChangeKind.DESCRIBED, f"the description or marks of `{name}` changed")
-
-
-def _describe_type_change(name: str, before: str, after: str) -> Change:
-    why = f"the type of `{name}` changed from {before} to {after}: a column keeps its type, so use another field name"
-    return Change.of(name, ChangeKind.TYPE_CHANGED, why)
-
-
-_LOWER = {"minLength", "minimum", "exclusiveMinimum"}
-_UPPER = {"maxLength", "maximum", "exclusiveMaximum"}
+_LOWER = {"minLength", "minimum", "exclusiveMinimum", "minItems", "minProperties"}
+_UPPER = {"maxLength", "maximum", "exclusiveMaximum", "maxItems", "maxProperties"}
 _WRITTEN = {
     "minLength": "min_length",
     "maxLength": "max_length",
+    "minItems": "min_length",
+    "maxItems": "max_length",
+    "minProperties": "min_length",
+    "maxProperties": "max_length",
     "minimum": "ge",
     "maximum": "le",
     "exclusiveMinimum": "gt",
@@ -262,20 +288,19 @@ _WRITTEN = {
     "multipleOf": "multiple_of",
 }
 """Name of each JSON Schema rule in a record's file."""
-_RELIED_ON = "existing readers rely on it; add another field instead"
-_UNTIL_RESTART = ": until it is restarted, a running job dead-letters what only the new rule allows"
+_UNTIL_RESTART = f"; {_RUNNING_JOB} dead-letters what only the new rule allows"
 _ON_REPLAY = ": records in the topic may break it, and would be dead-lettered on replay"
 
 
-def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+def _compare_rules(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     for rule in {**after, **before}:
         old, new = before.get(rule), after.get(rule)
         if old == new:
             continue
         is_tighter = _is_tighter(rule, old, new)
         kind = ChangeKind.RULE_TIGHTENED if is_tighter else ChangeKind.RULE_LOOSENED
-        why = f"`{name}`: {_WRITTEN.get(rule, rule)} changed from {_format_value(old)} to {_format_value(new)}"
-        yield Change.of(name, kind, why + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
+        why = f"`{path}`: {_WRITTEN.get(rule, rule)} changed from {_format_value(old)} to {_format_value(new)}"
+        yield Change.of(path, kind, why + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
 
 
 def _is_tighter(rule: str, old: Any, new: Any) -> bool:
@@ -291,43 +316,3 @@ def _is_tighter(rule: str, old: Any, new: Any) -> bool:
 
 def _format_value(value: Any) -> str:
     return "not set" if value is None else str(value)
-
-
-# A table and its rows
-
-
-@dataclass(frozen=True)
-class Table:
-    """An existing table: the type of each column by its name, and the primary key. No columns: there is no table."""
-
-    columns: dict[str, str]
-    key: tuple[str, ...]
-
-
-def find_missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
-    """Return the columns of a row that the table does not have: their types by name."""
-    return {name: kind for name, kind in cql.column_types(row).items() if name not in table.columns}
-
-
-def find_unmanaged_columns(table: Table, row: type[Record]) -> list[str]:
-    """Return the columns of the table that a row does not have, as `name type`."""
-    needed = cql.column_types(row)
-    return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
-
-
-def compare_table(table: Table, row: type[Record]) -> list[Change]:
-    """Return what would change in an existing table for it to hold `row`: new columns, other types, another key."""
-    if not table.columns:
-        return []
-    changes = [
-        Change.of(name, ChangeKind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in existing rows")
-        for name, kind in find_missing_columns(table, row).items()
-    ]
-    for name, kind in cql.column_types(row).items():
-        if name in table.columns and table.columns[name] != kind:
-            changes.append(_describe_type_change(name, table.columns[name], kind))
-    key = key_of(row).column
-    if table.key != (key,):
-        why = f"the key is `{key}`, but the table's is `{', '.join(table.key)}`: use another table for another key"
-        changes.append(Change.of(key, ChangeKind.KEY_CHANGED, why))
-    return changes

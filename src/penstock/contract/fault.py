@@ -46,7 +46,7 @@ class Fault:
     stage: Stage = Stage.DECODE
     schema_id: int | None = None
     rules: tuple[str, ...] = ()
-    """Field and rule of each broken rule: `email:pattern`."""
+    """Field and rule of each broken rule: `email:pattern`, `items[].price:range`."""
     cause: str = ""
     """What code raised, and where: `TypeError at users.py, line 93`; empty if none did. Never quotes the record."""
 
@@ -59,7 +59,8 @@ class Fault:
     def of(cls, broken: Sequence[Violation], stage: Stage = Stage.DECODE, schema_id: int | None = None) -> Self:
         """Return the fault of a record that breaks rules of the contract, naming each of them."""
         message = "; ".join(map(str, broken))
-        return cls(Reason.CONTRACT_BROKEN, message, stage, schema_id, tuple(one.code for one in broken))
+        codes = tuple(dict.fromkeys(one.code for one in broken))
+        return cls(Reason.CONTRACT_BROKEN, message, stage, schema_id, codes)
 
     @classmethod
     def too_large(cls, value_bytes: int, stage: Stage = Stage.DECODE) -> Self:

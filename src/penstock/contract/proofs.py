@@ -15,7 +15,7 @@ KeyShape = Literal["text", "odd_text", "json_text", "json_object", "connect", "r
 text         the id as text; a number too
 odd_text     the id as text that begins like JSON or a Connect struct, or contains control characters
 json_text    the id as a JSON string
-json_object  a JSON object with the id as its only field; Debezium's keys without schema too
+json_object  a JSON object with the id's fields only: penstock's keys of several fields, Debezium's keys without schema
 connect      the id or such an object in Connect's `{"schema": ..., "payload": ...}`; Debezium's keys with schema too
 registry     Avro or JSON behind the schema registry's header
 """

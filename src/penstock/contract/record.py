@@ -1,20 +1,20 @@
 """The base class of records, and the marks that a field can have.
 
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
-(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`, a
-`Decimal` has `Digits`. If names in messages differ, the class has `rename="camel"` or the field
-`= msgspec.field(name="orderId")`.
+(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has a time zone, a
+`Decimal` has `Digits`, a union of scalars `AS_TEXT`. If names in messages differ, the class has `rename="camel"` or
+the field `= msgspec.field(name="orderId")`. A field that had another name in messages has an `Alias`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 KEY = {"key": True}
-"""The record's identity: the Kafka key and the table's primary key. Exactly one field has it."""
+"""The record's identity, of one field or several: the Kafka key and the table's primary key."""
 PERSONAL = {"personal": True}
 """Personal data. Masked in every user interface."""
 
@@ -45,6 +45,49 @@ class Digits:
         if not 0 <= self.scale <= self.precision:
             raise ValueError(f"Digits: the scale {self.scale} is not between 0 and the precision {self.precision}")
 
+
+@dataclass(frozen=True, init=False)
+class Alias:
+    """The former names of a field in messages: `born: Annotated[date, Alias("dob")]`.
+
+    Records with a former name are still read; new ones are written with the field's name. Keep each name as long as
+    there are records with it.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError('Alias: expected the former names of a field, e.g. Alias("dob")')
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True)
+class AsText:
+    """The type of `AS_TEXT`."""
+
+
+AS_TEXT = AsText()
+"""Store a value as text: `Annotated[int | str, AS_TEXT]`, `Annotated[Address, AS_TEXT]`.
+
+A union of scalars is stored as JSON has it, a text without its quotes; a record or a collection as JSON. Messages in
+JSON do not change.
+"""
+
+Json = msgspec.Raw
+"""Any JSON value, kept as the text that was sent: no digit is lost. `msgspec.json.decode` reads it.
+
+A field that may be null or missing is `extra: Json = JSON_NULL`; others and items of collections cannot be null.
+"""
+
+
+def build_null() -> msgspec.Raw:
+    """Return the JSON text null."""
+    return msgspec.Raw(b"null")
+
+
+JSON_NULL: Any = msgspec.field(default_factory=build_null)
+"""The default of an optional `Json`: the JSON text null, whose column is null. msgspec cannot read `Json | None`."""
 
 Headers = list[tuple[str, bytes | None]]
 """Headers of a Kafka message."""

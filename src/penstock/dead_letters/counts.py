@@ -38,23 +38,25 @@ class DeadLetterCounter:
         self.is_done = True
         """Whether every dead letter present at the last poll is counted."""
 
-    def count_new(self, topic_id: str, spans: list[OffsetRange]) -> None:
+    def count_new(self, topic_id: str, ranges: list[OffsetRange]) -> None:
         """Count what is new since the last poll; nothing if `KafkaUnreachable` is raised.
 
-        `topic_id` and `spans` describe the dead-letter topic now: a recreated topic has another id.
+        `topic_id` and `ranges` describe the dead-letter topic now: a recreated topic has another id.
         """
         if self._topic_id is None:
-            self._topic_id, self._counted = topic_id, spans
+            self._topic_id, self._counted = topic_id, ranges
         counted = self._counted if self._topic_id == topic_id else []
-        new = _first_of(topics.find_new_offset_ranges(counted, spans), MOST)
+        new = _first_of(topics.find_new_offset_ranges(counted, ranges), MOST)
         self._count_dead_letters(new)
         self._topic_id, self._counted = topic_id, new
-        self.is_done = [span.end for span in new] == [span.end for span in spans]
+        self.is_done = [offset_range.end for offset_range in new] == [offset_range.end for offset_range in ranges]
 
     def _count_dead_letters(self, new: list[OffsetRange]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
         for message in (
-            topics.read_records(self._settings, self._topic, new) if any(span.records for span in new) else ()
+            topics.read_records(self._settings, self._topic, new)
+            if any(offset_range.records for offset_range in new)
+            else ()
         ):
             code = read_error_headers(message).get("reason", "")
             reason = code if code in self.counts.records else OTHER
@@ -64,11 +66,11 @@ class DeadLetterCounter:
         self.counts.value_bytes.update(value_bytes)
 
 
-def _first_of(spans: Iterable[OffsetRange], most: int) -> list[OffsetRange]:
-    """Return the beginnings of the spans, with at most `most` offsets in total."""
+def _first_of(ranges: Iterable[OffsetRange], most: int) -> list[OffsetRange]:
+    """Return the beginnings of the ranges, with at most `most` offsets in total."""
     beginnings = []
-    for span in spans:
-        end = min(span.end, span.first + most)
-        most -= end - span.first
-        beginnings.append(OffsetRange(span.partition, span.first, end))
+    for offset_range in ranges:
+        end = min(offset_range.end, offset_range.first + most)
+        most -= end - offset_range.first
+        beginnings.append(OffsetRange(offset_range.partition, offset_range.first, end))
     return beginnings

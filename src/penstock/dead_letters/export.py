@@ -3,10 +3,13 @@
 import base64
 from typing import Any
 
-import msgspec
-
+from penstock.codec.avro import AvroReaders
+from penstock.codec.values import read_entry_fields, read_fields
+from penstock.contract.fault import Stage
+from penstock.contract.json_numbers import encode_json
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.resolutions import Resolution, describe_resolution, state_of
+from penstock.pipelines import Pipeline
 
 
 def facts(letter: DeadLetter, lines: dict[str, Resolution]) -> dict[str, Any]:
@@ -34,6 +37,16 @@ def facts(letter: DeadLetter, lines: dict[str, Resolution]) -> dict[str, Any]:
     }
 
 
+def read_letter_fields(letter: DeadLetter, readers: AvroReaders, pipeline: Pipeline) -> dict[str, Any] | None:
+    """Return the fields in a dead letter's value, of a record or of an API's entry. None if there are none.
+
+    Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
+    """
+    if letter.stage == Stage.PRODUCE:
+        return read_entry_fields(letter.value, pipeline.number_reader)
+    return read_fields(letter.value, readers, pipeline.record)
+
+
 def content(letter: DeadLetter, fields: dict[str, Any] | None) -> dict[str, Any]:
     """Return key, headers and value for machines: as text where they are valid UTF-8, and always as Base64."""
     headers = [{"name": name, "value": utf8(value), "base64": _encode_base64(value)} for name, value in letter.headers]
@@ -48,7 +61,7 @@ def content(letter: DeadLetter, fields: dict[str, Any] | None) -> dict[str, Any]
 
 def line(letter: DeadLetter, lines: dict[str, Resolution], value: dict[str, Any] | None) -> bytes:
     """Return a dead letter as a line of JSON, including personal data. `dead_letters.repair.edits` parses it."""
-    return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
+    return encode_json(facts(letter, lines) | content(letter, value)) + b"\n"
 
 
 def utf8(data: bytes | None) -> str | None:

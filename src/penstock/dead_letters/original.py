@@ -31,6 +31,6 @@ def with_original(settings: Settings, pipeline: Pipeline, letter: DeadLetter) ->
 
 def _is_held(settings: Settings, topic: str, wanted: OffsetRange) -> bool:
     return any(
-        span.partition == wanted.partition and span.first <= wanted.first < span.end
-        for span in topics.fetch_offset_ranges(settings, topic)
+        offset_range.partition == wanted.partition and offset_range.first <= wanted.first < offset_range.end
+        for offset_range in topics.fetch_offset_ranges(settings, topic)
     )

@@ -19,6 +19,7 @@ from penstock.broker import headers, topics
 from penstock.broker.topics import OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract.fault import Reason
+from penstock.contract.violation import remove_places
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, first_copies
 from penstock.dead_letters.repair import Edit
@@ -46,7 +47,7 @@ class DeadLetterSelection:
 
     reasons: frozenset[str] = frozenset()
     rule: str = ""
-    """The start of the code of a broken rule: `email:` or `email:pattern`."""
+    """The start of the code of a broken rule: `email:`, `email:pattern`. Paths are compared without their places."""
     places: frozenset[str] = frozenset()
     run: str = ""
     limit: int | None = None
@@ -58,10 +59,10 @@ class DeadLetterSelection:
             raise UsageError(f"unknown reason {', '.join(sorted(unknown))}: expected {', '.join(Reason)}")
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Return whether the letter meets the conditions, regardless of its place."""
+        """Return whether the letter meets the conditions, regardless of its position."""
         return (
             (not self.reasons or letter.reason in self.reasons)
-            and any(rule.startswith(self.rule) for rule in letter.rules or ("",))
+            and any(rule.startswith(remove_places(self.rule)) for rule in letter.rules or ("",))
             and self.run in ("", letter.run)
         )
 
@@ -123,12 +124,12 @@ class Queue:
         self.pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self.pipeline)
         self._done = done
-        self._lines = resolutions.read_resolutions(session, self._keyspace, self.pipeline.topic)
+        self._resolutions = resolutions.read_resolutions(session, self._keyspace, self.pipeline.topic)
         self._letters = filter(self._is_pending, selected(settings, self.pipeline, selection, edits))
 
     @cached_property
     def book(self) -> ResolutionStore:
-        """Return the book of resolutions. Its table is created if it does not exist."""
+        """Return the store of resolutions. Its table is created if it does not exist."""
         keyspace = cassandra.keyspace_statement(self._settings, self.pipeline)
         cassandra.create_missing(self._session, self._keyspace, keyspace | resolutions.statements(self._keyspace))
         return ResolutionStore(self._session, self._keyspace, self.pipeline.topic)
@@ -146,39 +147,44 @@ class Queue:
         return chunk
 
     def _is_pending(self, letter: DeadLetter) -> bool:
-        if state_of(letter.identity, self._lines) == WAITING:
+        if state_of(letter.identity, self._resolutions) == WAITING:
             return True
-        self._done.note("already", letter, describe_resolution(self._lines[letter.identity]))
+        self._done.note("already", letter, describe_resolution(self._resolutions[letter.identity]))
         return False
 
     def free(self, letters: list[DeadLetter]) -> Free:
         """Return the `letters` that no other command is sending. Marks what an interrupted command sent as redriven."""
         by_identity = {letter.identity: letter for letter in letters}
-        lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
-        spans = topics.fetch_offset_ranges(self._settings, self.pipeline.topic)
-        for identity, line in list(lines.items()):
-            if line.age_s < 2 * self._settings.kafka_timeout_s:
-                self._done.note("in_hand", by_identity.pop(identity), describe_resolution(line))
-                del lines[identity]
-        for identity, place in self._sent_before(lines, spans).items():
-            self._had_sent(by_identity.pop(identity), lines.pop(identity), place)
-        claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
-        return Free(by_identity, claims, {span.partition: span.end for span in spans})
+        claimed = {identity: self._resolutions[identity] for identity in by_identity if identity in self._resolutions}
+        ranges = topics.fetch_offset_ranges(self._settings, self.pipeline.topic)
+        for identity, resolution in list(claimed.items()):
+            if resolution.age_s < 2 * self._settings.kafka_timeout_s:
+                self._done.note("in_hand", by_identity.pop(identity), describe_resolution(resolution))
+                del claimed[identity]
+        for identity, position in self._sent_before(claimed, ranges).items():
+            self._had_sent(by_identity.pop(identity), claimed.pop(identity), position)
+        claims = {identity: claimed[identity].claim if identity in claimed else None for identity in by_identity}
+        return Free(by_identity, claims, {offset_range.partition: offset_range.end for offset_range in ranges})
 
-    def _had_sent(self, letter: DeadLetter, line: Resolution, place: Position) -> None:
+    def _had_sent(self, letter: DeadLetter, resolution: Resolution, position: Position) -> None:
         if not self._done.dry_run:
-            self.book.finish({letter.identity: place}, line.claim)
-        self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
+            self.book.finish({letter.identity: position}, resolution.claim)
+        self._done.note("already", letter, f"sent to {position} by a command of {resolution.who} that was interrupted")
 
-    def _sent_before(self, lines: dict[str, Resolution], spans: list[OffsetRange]) -> dict[str, Position]:
+    def _sent_before(self, claimed: dict[str, Resolution], ranges: list[OffsetRange]) -> dict[str, Position]:
         """Return which records of these claims are in the topic, with their positions."""
-        if not lines:
+        if not claimed:
             return {}
         positions: dict[str, Position] = {}
-        wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
+        wanted = [
+            _clip_range(
+                offset_range, min(resolution.ends.get(offset_range.partition, 0) for resolution in claimed.values())
+            )
+            for offset_range in ranges
+        ]
         for message in topics.read_records(self._settings, self.pipeline.topic, wanted):
             identity = headers.read_text(message, headers.REDRIVEN)
-            if identity is not None and identity in lines:
+            if identity is not None and identity in claimed:
                 positions.setdefault(identity, Position(message.partition(), message.offset()))
         return positions
 
@@ -186,9 +192,9 @@ class Queue:
 def selected(
     settings: Settings, pipeline: Pipeline, selection: DeadLetterSelection, edits: dict[str, Edit] | None = None
 ) -> Iterator[DeadLetter]:
-    """Yield the first copy of each selected record, pending or not; with `edits`, of those at their places.
+    """Yield the first copy of each selected record, pending or not; with `edits`, of those at their positions.
 
-    Raises `UsageError` for a place without a dead letter, and for an edit of another record than the one at its place.
+    Raises `UsageError` for a position without a dead letter, and for an edit of another record than the one at it.
     """
     if edits is not None:
         copies = iter(_fetch_edited(settings, pipeline, edits))
@@ -199,9 +205,9 @@ def selected(
     return filter(selection.takes, first_copies(copies))
 
 
-def _fetch_by_position(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
-    letters = read_dead_letters_at(settings, pipeline, places)
-    missing = sorted(places - letters.keys())
+def _fetch_by_position(settings: Settings, pipeline: Pipeline, positions: frozenset[str]) -> list[DeadLetter]:
+    letters = read_dead_letters_at(settings, pipeline, positions)
+    missing = sorted(positions - letters.keys())
     if missing:
         raise build_not_found_error(settings, pipeline, ", ".join(missing))
     return list(letters.values())
@@ -209,21 +215,25 @@ def _fetch_by_position(settings: Settings, pipeline: Pipeline, places: frozenset
 
 def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
     letters = read_dead_letters_at(settings, pipeline, edits)
-    for place, edit in edits.items():
-        if place not in letters:
-            raise build_not_found_error(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
-        identity = letters[place].identity
+    for position, edit in edits.items():
+        if position not in letters:
+            raise build_not_found_error(settings, pipeline, f"{position} (line {edit.line} of the edit file)")
+        identity = letters[position].identity
         if identity != edit.identity:
             raise UsageError(
-                f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
+                f"line {edit.line} of the edit file: the record at {position} is {identity}, not {edit.identity}",
                 hint=remedies.export_dead_letters(),
             )
     return list(letters.values())
 
 
-def _clip_range(span: OffsetRange, first: int) -> OffsetRange:
-    """Return the part of `span` from `first` on, or all of it if it ends before: the topic was recreated."""
-    return OffsetRange(span.partition, max(first, span.first), span.end) if first <= span.end else span
+def _clip_range(offset_range: OffsetRange, first: int) -> OffsetRange:
+    """Return the part of `offset_range` from `first` on, or all of it if it ends before: the topic was recreated."""
+    return (
+        OffsetRange(offset_range.partition, max(first, offset_range.first), offset_range.end)
+        if first <= offset_range.end
+        else offset_range
+    )
 
 
 @dataclass

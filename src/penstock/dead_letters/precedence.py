@@ -10,7 +10,6 @@ from penstock import remedies
 from penstock.broker import headers, topics
 from penstock.broker.topics import Position
 from penstock.config import Settings
-from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
 from penstock.dead_letters.message import DeadLetter
@@ -106,8 +105,7 @@ class Precedence:
         """
         kept = {identity: place.order_us for identity, place in destinations.items() if place.order_us is not None}
         ids = {outgoing[identity].record_id for identity in kept}
-        key = key_of(self._pipeline.stored).column
-        rows = read_write_times(self._session, self._keyspace, self._pipeline.table, key, ids)
+        rows = read_write_times(self._session, self._pipeline.build_table(self._keyspace), ids)
         return {
             identity: row.place
             for identity, order_us in kept.items()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from typing import Any
 
 from cassandra.cluster import Session
 from confluent_kafka import KafkaError, Message, Producer
@@ -24,7 +25,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Position
 from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings, current_user
-from penstock.contract.fields import key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Headers, Record
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.original import with_original
@@ -117,7 +118,9 @@ class _Redrive:
         self._done = done
         self._queue = Queue(settings, session, selection, done, repair.edits)
         self._pipeline = self._queue.pipeline
-        self._key_is_set = key_of(self._pipeline.record).name in repair.fields
+        self._key_is_set = repair.fields.keys() >= set(identity_of(self._pipeline.record).names)
+        self._new_ids: set[Any] = set()
+        """The ids of repaired records that they did not have before."""
         self._registry = Registry(settings)
         proven = cache(partial(proven_by_now, settings, session, self._pipeline))
         self._repairer = Repairer(self._pipeline, self._registry, repair, self._serialize_record, proven)
@@ -184,9 +187,7 @@ class _Redrive:
     def _check_key(self, letters: list[DeadLetter]) -> None:
         """Raise `UsageError` if several records would get one id, because they would become a single row."""
         if self._key_is_set and len(letters) + self._done.sent > 1:
-            raise UsageError(
-                "the id identifies the row: it can be set for one record at a time", hint=remedies.redrive_one()
-            )
+            raise _build_one_id_error()
 
     def _compute_chunk_size(self) -> int:
         """Return how many letters the next chunk may have."""
@@ -200,8 +201,16 @@ class _Redrive:
             if isinstance(outgoing, StillInvalid):
                 self._done.note("still_broken", letter, outgoing.message, outgoing.rules)
             else:
+                self._check_new_id(outgoing)
                 ready[identity] = outgoing
         return ready
+
+    def _check_new_id(self, outgoing: Outgoing) -> None:
+        """Raise `UsageError` if an id, of which some fields were set, is that of another repaired record."""
+        if not outgoing.keeps_id:
+            if outgoing.record_id in self._new_ids:
+                raise _build_one_id_error()
+            self._new_ids.add(outgoing.record_id)
 
     def _send_records(self, free: Free, ready: dict[str, Outgoing], destinations: Mapping[str, Destination]) -> None:
         """Claim and send records, and mark acknowledged ones as redriven. Raises `DeliveryFailed` if some were not."""
@@ -246,6 +255,10 @@ class _Delivery:
             self.places[identity] = Position(message.partition(), message.offset())
         else:
             self.failure = f"{error.name()}: {error.str()}"
+
+
+def _build_one_id_error() -> UsageError:
+    return UsageError("the id identifies the row: it can be set for one record at a time", hint=remedies.redrive_one())
 
 
 def _build_headers(letter: DeadLetter, kept: bytes | None) -> Headers:

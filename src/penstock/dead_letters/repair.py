@@ -3,7 +3,6 @@
 Pure, except for looking up unknown schema ids.
 """
 
-import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -18,14 +17,18 @@ from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import Serialize
 from penstock.codec.records import Decoder
 from penstock.codec.values import read_fields
+from penstock.contract.aliases import find_doubled_names, rename_fields
+from penstock.contract.assignment import find_field, parse_path, read_value, set_values, split_assignment
 from penstock.contract.fault import Fault, Stage
-from penstock.contract.fields import build_key_writer, fields, key_of, to_epoch_ms
+from penstock.contract.fields import to_epoch_ms
+from penstock.contract.identity import identity_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
-from penstock.contract.keys import IdReader
+from penstock.contract.json_numbers import ReadNumber, to_decimals
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES, build_form_check, latest_past, validate_record
+from penstock.dead_letters.export import read_letter_fields
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.topic import POSITION
 from penstock.errors import UsageError
@@ -75,23 +78,25 @@ class StillInvalid(NamedTuple):
 
 
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
-    """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `UsageError`."""
-    hints = typing.get_type_hints(record, include_extras=True)
-    known = {field.name: hints[field.column] for field in fields(record)}
+    """Parse texts like `email=a@b.se` or `items[3].price=1.20` into values by path, each of its type there.
+
+    Raises `UsageError`.
+    """
     check_form = build_form_check(record)
     values: dict[str, Any] = {}
     for text in texts:
-        name, has_value, value = text.partition("=")
-        if name not in known:
-            raise UsageError(f"unknown field {name!r}: expected {', '.join(known)}", hint=remedies.assign_field())
-        if not has_value:
-            raise UsageError(f"no value for {name}", hint=remedies.assign_field(name))
+        name, value = split_assignment(text)
         try:
-            values[name] = msgspec.convert(value, known[name], strict=False)
-        except msgspec.ValidationError as error:
+            field = find_field(parse_path(name), record)
+            if value is None:
+                raise UsageError(f"no value for {name}", hint=remedies.assign_field(name))
+            values[name] = read_value(value, field)
+        except msgspec.DecodeError as error:  # also of a value of another type
             raise UsageError(f"{name}: {error}", hint=remedies.explain_redrive()) from None
-        wrong = [] if check_form is None or values[name] is None else check_form({name: value})
-        if wrong:
+        except ValueError as error:
+            raise UsageError(str(error), hint=remedies.assign_field()) from None
+        is_checked = check_form is not None and values[name] is not None and field.name == name
+        if wrong := check_form({name: value}) if check_form and is_checked else []:
             raise UsageError(str(wrong[0]), hint=remedies.explain_redrive())
     return values
 
@@ -102,14 +107,18 @@ class _ExportedLine(msgspec.Struct):
     value: Any
 
 
-def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
-    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line."""
+def edits(lines: Iterable[bytes], read_number: ReadNumber | None = None) -> dict[str, Edit]:
+    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line.
+
+    `read_number` is that of the pipeline's source.
+    """
+    decode = msgspec.json.Decoder(_ExportedLine, float_hook=read_number).decode
     edits_by_place: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
-            line = msgspec.json.decode(text, type=_ExportedLine)
+            line = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"line {number} of the edit file: {error}", hint=remedies.export_dead_letters()) from None
         if line.place in edits_by_place:
@@ -138,9 +147,7 @@ class Repairer:
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._order_by = pipeline.declared_order
-        self._key = build_key_writer(pipeline.record)
-        self._id_field = key_of(pipeline.record)
-        self._ids = IdReader(pipeline.record)
+        self._identity = identity_of(pipeline.record)
 
     def outgoing(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         """Return the message to send for `letter`: its own bytes if nothing changes, or those of the repaired record.
@@ -164,7 +171,7 @@ class Repairer:
         values = self._read_fields(letter)
         if isinstance(values, StillInvalid):
             return values
-        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, values)
+        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, to_decimals(values))
         return _build_still_invalid(outgoing) if isinstance(outgoing, Fault) else outgoing
 
     def _check_unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
@@ -192,14 +199,14 @@ class Repairer:
         return by.compute_tombstone_timestamp(letter.key, letter.headers, source, latest_past())
 
     def _id_of(self, record: Record) -> Any:
-        return getattr(record, self._id_field.column)
+        return self._identity.of(record)
 
     def _decode_tombstone(self, key: bytes | None) -> Any | Fault:
         return self._decoder.deleted(key, self._proven())
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._repair.edits or {}).get(letter.place)
-        values = read_fields(letter.value, self._readers, self._pipeline.record) if edit is None else edit.value
+        values = read_letter_fields(letter, self._readers, self._pipeline) if edit is None else edit.value
         if isinstance(values, dict):
             return values
         why = f"the value is not an object whose fields can be set: {letter.message}"
@@ -210,7 +217,13 @@ class Repairer:
         return message if isinstance(message, Fault) else Outgoing(*message)
 
     def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
-        record = validate_record(values | self._repair.fields, self._pipeline.record, latest_past())
+        changed = set_values(values, self._repair.fields, self._pipeline.record)
+        if isinstance(changed, list):
+            return Fault.of(changed)
+        values = changed
+        if doubled := find_doubled_names(values, self._pipeline.record):
+            return Fault.of(doubled)
+        record = validate_record(rename_fields(values, self._pipeline.record), self._pipeline.record, latest_past())
         if isinstance(record, list):
             return Fault.of(record)
         order_us = self._find_write_timestamp(record)
@@ -220,17 +233,20 @@ class Repairer:
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
         keeps_id = self._keeps_id(letter, record)
-        key = letter.key if keeps_id and letter.key is not None else self._key(record)
+        key = letter.key if keeps_id and letter.key is not None else self._identity.key_of(record)
         return Outgoing(key, value, self._id_of(record), keeps_id, order_us)
 
     def _keeps_id(self, letter: DeadLetter, record: Record) -> bool:
         """Return whether a repaired record has the original's id, as far as the original's key or value shows it."""
         record_id = self._id_of(record)
-        if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
+        if letter.key in (None, self._identity.key_of(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
         before = read_fields(letter.value, self._readers, self._pipeline.record) or {}
+        before = rename_fields(before, self._pipeline.record)
         try:
-            return bool(self._ids.of_value(before.get(self._id_field.name)) == record_id)
+            return bool(
+                self._identity.of_members({name: before.get(name) for name in self._identity.names}) == record_id
+            )
         except ValueError:
             return False
 

@@ -193,13 +193,13 @@ class ResolutionStore:
         """Mark records as discarded. `claim` is new and identifies this call."""
         return self._write_resolutions(wanted, State.DISCARDED, claim, who, note, {})
 
-    def finish(self, places: dict[str, Position], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
+    def finish(self, positions: dict[str, Position], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
         """Mark records of `claim` as redriven, each with its new position in the topic, or as superseded by it."""
 
         def values(identity: str) -> tuple[Any, ...]:
-            return *places[identity], *self._build_key(identity), claim
+            return *positions[identity], *self._build_key(identity), claim
 
-        return self._change_rows(self._finish[state], places, values, state, claim)
+        return self._change_rows(self._finish[state], positions, values, state, claim)
 
     def _write_resolutions(
         self, wanted: Claims, state: State, claim: UUID, who: str, note: str, ends: dict[int, int]

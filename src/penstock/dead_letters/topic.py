@@ -34,9 +34,9 @@ POSITION = re.compile("^[0-9]{1,9}:[0-9]{1,18}$")
 
 
 def read_dead_letters(
-    settings: Settings, pipeline: Pipeline, spans: list[OffsetRange] | None = None
+    settings: Settings, pipeline: Pipeline, ranges: list[OffsetRange] | None = None
 ) -> Iterator[DeadLetter]:
-    """Yield the pipeline's dead letters, including copies; with `spans`, only from these ranges of the topic.
+    """Yield the pipeline's dead letters, including copies; with `ranges`, only those in these parts of the topic.
 
     Messages that are not penstock's dead letters are skipped and logged. Raises `KafkaUnreachable`, and `FormatTooNew`
     for a dead letter of a newer penstock.
@@ -44,7 +44,7 @@ def read_dead_letters(
     topic = pipeline.dead_letter_topic
     foreign = 0
     for message in topics.read_records(
-        settings, topic, topics.fetch_offset_ranges(settings, topic) if spans is None else spans
+        settings, topic, topics.fetch_offset_ranges(settings, topic) if ranges is None else ranges
     ):
         letter = parse_message(message)
         if letter is not None:
@@ -57,36 +57,43 @@ def read_dead_letters(
         log.warning("foreign_messages", topic=topic, records=foreign)
 
 
-def read_dead_letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) -> dict[str, DeadLetter]:
-    """Return the dead letters at `places`, by place, omitting empty places. Raises `UsageError` for an invalid one."""
+def read_dead_letters_at(settings: Settings, pipeline: Pipeline, positions: Iterable[str]) -> dict[str, DeadLetter]:
+    """Return the dead letters at `positions`, by position. Raises `UsageError` for an invalid one."""
     wanted: dict[int, set[int]] = defaultdict(set)
-    for place in places:
-        partition, offset = _parse_position(place)
+    for position in positions:
+        partition, offset = _parse_position(position)
         wanted[partition].add(offset)
-    spans = [
-        OffsetRange(span.partition, max(span.first, min(offsets)), min(span.end, max(offsets) + 1))
-        for span in topics.fetch_offset_ranges(settings, pipeline.dead_letter_topic)
-        if (offsets := wanted.get(span.partition))
+    ranges = [
+        OffsetRange(
+            offset_range.partition, max(offset_range.first, min(offsets)), min(offset_range.end, max(offsets) + 1)
+        )
+        for offset_range in topics.fetch_offset_ranges(settings, pipeline.dead_letter_topic)
+        if (offsets := wanted.get(offset_range.partition))
     ]
-    letters = read_dead_letters(settings, pipeline, [span for span in spans if span.records > 0])
+    letters = read_dead_letters(
+        settings, pipeline, [offset_range for offset_range in ranges if offset_range.records > 0]
+    )
     return {letter.place: letter for letter in letters if letter.offset in wanted[letter.partition]}
 
 
-def _parse_position(place: str) -> tuple[int, int]:
-    if not POSITION.fullmatch(place):
+def _parse_position(position: str) -> tuple[int, int]:
+    if not POSITION.fullmatch(position):
         raise UsageError(
-            f"invalid position {place!r}: expected PARTITION:OFFSET, e.g. 0:17",
+            f"invalid position {position!r}: expected PARTITION:OFFSET, e.g. 0:17",
             hint=remedies.list_dead_letters(resolved=True),
         )
-    partition, _, offset = place.partition(":")
+    partition, _, offset = position.partition(":")
     return int(partition), int(offset)
 
 
 def build_not_found_error(settings: Settings, pipeline: Pipeline, what: str) -> UsageError:
     """Return the error for no dead letter at `what`; it lists the available positions."""
     topic = pipeline.dead_letter_topic
-    spans = [span for span in topics.fetch_offset_ranges(settings, topic) if span.records]
-    available = ", ".join(f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans)
+    ranges = [offset_range for offset_range in topics.fetch_offset_ranges(settings, topic) if offset_range.records]
+    available = ", ".join(
+        f"{offset_range.partition}:{offset_range.first} to {offset_range.partition}:{offset_range.end - 1}"
+        for offset_range in ranges
+    )
     return UsageError(
         f"no dead letter at {what} in {topic} (available: {available or 'none'})",
         hint=remedies.list_dead_letters(resolved=True),

@@ -51,7 +51,7 @@ class Backlog:
         """Run all steps. Raises the `PenstockError` of the first that fails, after restarting the job."""
         self._start_step("stack")
         self._target.up()
-        before = self._target.spans()
+        before = self._target.ranges()
         try:
             self._start_step("fault", "the job is stopped")
             self._target.stop(JOB)
@@ -62,25 +62,25 @@ class Backlog:
             raise
         self._start_step("repair", "the job is started")
         self._target.start(JOB)
-        spans = find_new_offset_ranges(before, self._target.spans())
-        self._drain_backlog(spans)
+        ranges = find_new_offset_ranges(before, self._target.ranges())
+        self._drain_backlog(ranges)
         self._start_step("checks")
-        self._check_outcome(spans)
+        self._check_outcome(ranges)
 
     def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
         self._target.say(f"{NAME}: {step} {detail}".rstrip())
 
-    def _drain_backlog(self, spans: list[OffsetRange]) -> None:
+    def _drain_backlog(self, ranges: list[OffsetRange]) -> None:
         self._start_step("recovery")
         began, settings = time.monotonic(), self._target.settings
 
         def done() -> None:
             self._sample_memory()
-            record_checks.check_stored(settings, spans)
+            record_checks.check_stored(settings, ranges)
 
         wait_until(
-            lambda: record_checks.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows"
+            lambda: record_checks.check_moving(settings, ranges), timeout_s=PATIENCE_S, what="the backlog's first rows"
         )
         self.facts.recovered_s = round(time.monotonic() - began, 1)
         timeout_s = PATIENCE_S + self.facts.asked / _SLOWEST_PER_S
@@ -94,9 +94,9 @@ class Backlog:
             tree = self._target.tree(service)
             self.memory_mib[service].append(status.measure_memory_mib(tree[0].pid) if tree else 0)
 
-    def _check_outcome(self, spans: list[OffsetRange]) -> None:
+    def _check_outcome(self, ranges: list[OffsetRange]) -> None:
         with cassandra.open_session(self._target.settings) as session:
-            audit = Auditor(self._target.settings, session).audit(spans)
+            audit = Auditor(self._target.settings, session).audit(ranges)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
         record_checks.set_audit(self.facts, audit)
         wait_until(self._target.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")

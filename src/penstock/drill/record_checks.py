@@ -22,11 +22,11 @@ LogSizes = dict[int, int]
 _COUNTS = ("produced", "stored", "rejected", "missing", "waiting", "filtered", "doubled")
 
 
-def check_run(settings: Settings, spans: list[OffsetRange], run_id: str, facts: Facts) -> None:
-    """Verify the offset ranges `spans` and the run's records in them, and put the outcome into `facts`."""
+def check_run(settings: Settings, ranges: list[OffsetRange], run_id: str, facts: Facts) -> None:
+    """Verify `ranges` of the topic and the run's records in them, and put the outcome into `facts`."""
     with cassandra.open_session(settings) as session:
-        receipt = verification.verify(settings, session, spans=spans)
-        run_audit = Auditor(settings, session).audit_run(spans, run_id)
+        receipt = verification.verify(settings, session, ranges=ranges)
+        run_audit = Auditor(settings, session).audit_run(ranges, run_id)
     set_counts(
         facts,
         {name: getattr(receipt, name) for name in _COUNTS},
@@ -50,23 +50,23 @@ def set_counts(facts: Facts, counts: Mapping[str, int], differences: list[str]) 
     facts.differences = differences
 
 
-def check_stored(settings: Settings, spans: list[OffsetRange]) -> None:
-    """Check that the ledger covers all of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
-    missing = count_pending(settings, spans)
+def check_stored(settings: Settings, ranges: list[OffsetRange]) -> None:
+    """Check that the ledger covers all of `ranges`. Raises `Unreachable` if not yet, so that it can be retried."""
+    missing = count_pending(settings, ranges)
     if missing:
         raise Unreachable(f"{missing} offsets are not in the ledger yet")
 
 
-def check_moving(settings: Settings, spans: list[OffsetRange]) -> None:
-    """Check that the ledger covers some of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
-    if count_pending(settings, spans) == sum(span.records for span in spans):
+def check_moving(settings: Settings, ranges: list[OffsetRange]) -> None:
+    """Check that the ledger covers some of `ranges`. Raises `Unreachable` if not yet, so that it can be retried."""
+    if count_pending(settings, ranges) == sum(offset_range.records for offset_range in ranges):
         raise Unreachable("no record of the load is stored yet")
 
 
-def count_pending(settings: Settings, spans: list[OffsetRange]) -> int:
-    """Count the offsets of `spans` that the ledger does not cover yet."""
+def count_pending(settings: Settings, ranges: list[OffsetRange]) -> int:
+    """Count the offsets of `ranges` that the ledger does not cover yet."""
     with cassandra.open_session(settings) as session:
-        return Auditor(settings, session).waiting(spans)
+        return Auditor(settings, session).waiting(ranges)
 
 
 def read_log_sizes(logs: Path) -> LogSizes:

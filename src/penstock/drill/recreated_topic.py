@@ -98,9 +98,9 @@ class Recreation:
 
     def _wait_for_recovery(self) -> None:
         self._start_step("recovery")
-        began, spans = time.monotonic(), self._target.spans()
+        began, ranges = time.monotonic(), self._target.ranges()
         wait_until(
-            lambda: record_checks.check_stored(self._target.settings, spans),
+            lambda: record_checks.check_stored(self._target.settings, ranges),
             timeout_s=PATIENCE_S,
             every_s=0.5,
             what="the records of the new topic",
@@ -109,7 +109,7 @@ class Recreation:
 
     def _check_outcome(self) -> None:
         with cassandra.open_session(self._target.settings) as session:
-            audit = Auditor(self._target.settings, session).audit(self._target.spans())
+            audit = Auditor(self._target.settings, session).audit(self._target.ranges())
         record_checks.set_audit(self.facts, audit)
         self.facts.ids = audit.known_ids
         wait_until(self._target.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")

@@ -10,7 +10,8 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.contract import cql
-from penstock.contract.fields import build_key_writer, key_of
+from penstock.contract.fields import fields
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import index_first_copies
 from penstock.dead_letters.pending import DeadLetterSelection
@@ -20,7 +21,7 @@ from penstock.dead_letters.topic import read_dead_letters
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
 from penstock.drill.target import Target
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UsageError
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 
@@ -38,6 +39,7 @@ def redrive_versions(target: Target) -> Iterator[None]:
 
     A redrive that ignored the order would overwrite the newer versions.
     """
+    _check_record(target.pipeline.record)
     users = list(islice(load.Direct(target, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
     _send_versions(target, users, nationality=_OLD, email="invalid")
@@ -55,9 +57,18 @@ def redrive_versions(target: Target) -> Iterator[None]:
     yield
 
 
+def _check_record(record: type[Record]) -> None:
+    """Raise `UsageError` unless records have the fields that this drill sets."""
+    if missing := {"nationality", "email"} - {field.column for field in fields(record)}:
+        raise UsageError(
+            f"{NAME} changes users, and {record.__name__} has no {', '.join(sorted(missing))}",
+            hint="run it with the pipeline of the users",
+        )
+
+
 def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
     """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
-    before = target.spans()
+    before = target.ranges()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
     load.Direct(target, NAME).send_at((user, 0) for user in changed)
     if waits:
@@ -66,7 +77,7 @@ def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = Tru
 
 def _wait_for_all(target: Target, before: list[OffsetRange]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
-    spans = find_new_offset_ranges(before, target.spans())
+    spans = find_new_offset_ranges(before, target.ranges())
     wait_until(
         lambda: record_checks.check_stored(target.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
     )
@@ -75,7 +86,7 @@ def _wait_for_all(target: Target, before: list[OffsetRange]) -> None:
 def _redrive_dead_letters(target: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = target.settings, target.pipeline
-    keys = set(map(build_key_writer(pipeline.record), users))
+    keys = set(map(identity_of(pipeline.record).key_of, users))
     letters = index_first_copies(letter for letter in read_dead_letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
@@ -94,11 +105,12 @@ def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None 
 
 def _check_rows(target: Target, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
-    pipeline, key = target.pipeline, key_of(target.pipeline.stored).column
-    table = cql.quote_table(cassandra.keyspace_of(target.settings, pipeline), pipeline.table)
-    ids = [(getattr(user, key),) for user in users]
+    table, identity = cassandra.declared_table(target.settings, target.pipeline), identity_of(target.pipeline.record)
+    ids = [table.key_values(identity.of(user)) for user in users]
     with cassandra.open_session(target.settings) as session:
-        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.quote_name(key)} = ?")
+        select = session.prepare(
+            f"SELECT nationality FROM {cql.render_name(table)} WHERE {cql.render_key_condition(table)}"
+        )
         answers = execute_concurrent_with_args(session, select, ids)
         nationalities = [row["nationality"] for _, rows in answers for row in rows]
     if nationalities != [nationality] * len(ids):

@@ -22,11 +22,11 @@ READY_AGAIN_S = 30.0
 def run_drill(target: Target, drill: Drill, records: int) -> Result:
     """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
     facts = Facts(drill.name, drill.rejects, asked=records)
-    course = DrillRun(target, drill, facts)
+    run = DrillRun(target, drill, facts)
     try:
-        course.go()
+        run.go()
     except PenstockError as error:
-        facts.failure = f"{course.step}: {error.message}".strip()
+        facts.failure = f"{run.step}: {error.message}".strip()
     return facts.result()
 
 
@@ -45,7 +45,7 @@ class DrillRun:
         self._start_step("stack")
         self._target.up()
         wait_until(self._target.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
-        self._before = self._target.spans()
+        self._before = self._target.ranges()
         with self._drill.parameters(self._target) as parameters:
             run = self._start_load(parameters)
             self._inject_fault()
@@ -91,9 +91,9 @@ class DrillRun:
     def _wait_for_load(self, run: load.LoadRun) -> None:
         self._start_step("drain", f"recovered after {self._facts.recovered_s} s")
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
-        spans = self._find_new_ranges()
+        ranges = self._find_new_ranges()
         wait_until(
-            lambda: record_checks.check_stored(self._target.settings, spans),
+            lambda: record_checks.check_stored(self._target.settings, ranges),
             timeout_s=PATIENCE_S,
             every_s=0.5,
             what="the records of the load",
@@ -101,7 +101,7 @@ class DrillRun:
 
     def _find_new_ranges(self) -> list[OffsetRange]:
         """Return the offsets that were added to the topic since the drill began."""
-        return find_new_offset_ranges(self._before, self._target.spans())
+        return find_new_offset_ranges(self._before, self._target.ranges())
 
     def _check_outcome(self, run: load.LoadRun) -> None:
         self._start_step("checks")

@@ -42,13 +42,13 @@ def _count_handles(tree: Iterable[psutil.Process]) -> int:
     return total
 
 
-def measure_disk_mib(places: Iterable[Path]) -> int:
+def measure_disk_mib(folders: Iterable[Path]) -> int:
     """Return the disk usage of files and folders, in MiB. Holes in sparse files do not count."""
-    return sum(_blocks_bytes(path) for root in places for path in _iter_files(root)) // 2**20
+    return sum(_blocks_bytes(path) for folder in folders for path in _iter_files(folder)) // 2**20
 
 
-def _iter_files(place: Path) -> Iterator[Path]:
-    yield from (path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+def _iter_files(root: Path) -> Iterator[Path]:
+    yield from (path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
 
 
 def _blocks_bytes(path: Path) -> int:

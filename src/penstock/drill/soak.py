@@ -43,7 +43,7 @@ class Soak:
     def go(self) -> None:
         """Run the whole drill. Raises a `PenstockError` if a step fails."""
         self._target.up()
-        before = self._target.spans()
+        before = self._target.ranges()
         began = time.monotonic()
         for number in range(self._runs):
             self._target.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
@@ -66,12 +66,12 @@ class Soak:
 
     def _check_outcome(self, run: load.LoadRun, before: list[OffsetRange]) -> None:
         settings = self._target.settings
-        spans = find_new_offset_ranges(before, self._target.spans())
+        ranges = find_new_offset_ranges(before, self._target.ranges())
         wait_until(
-            lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="the records of the soak"
+            lambda: record_checks.check_stored(settings, ranges), timeout_s=PATIENCE_S, what="the records of the soak"
         )
         ids, refused = self.facts.ids, self.facts.refused
-        record_checks.check_run(settings, spans, run.id, self.facts)
+        record_checks.check_run(settings, ranges, run.id, self.facts)
         self.facts.ids, self.facts.refused = self.facts.ids + ids, self.facts.refused + refused
         self.facts.asked += round(self._run_s * self._rate)
 

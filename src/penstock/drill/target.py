@@ -37,7 +37,7 @@ class Target:
         """Return the effective pipeline."""
         return pipelines.of(self.settings)
 
-    def spans(self) -> list[OffsetRange]:
+    def ranges(self) -> list[OffsetRange]:
         """Return the topic's current offsets."""
         return topics.fetch_offset_ranges(self.settings, self.pipeline.topic)
 

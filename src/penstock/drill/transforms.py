@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.broker import topics
 from penstock.broker.topics import OffsetRange, find_new_offset_ranges
-from penstock.contract.fields import build_key_writer, key_of
+from penstock.contract.identity import Identity, find_form, identity_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import read_error_headers
 from penstock.drill import load, record_checks
@@ -31,6 +31,8 @@ ALERT_S = 120.0
 """Longest time until the alert fires."""
 _FILE = """\
 from dataclasses import replace
+from functools import reduce
+from operator import and_
 
 from pyspark.sql import functions
 from pyspark.sql.types import BooleanType
@@ -38,21 +40,23 @@ from pyspark.sql.types import BooleanType
 from penstock import pipelines
 
 BASE = pipelines.load({base!r})
+POISON = {poison!r}
 
 
 class PoisonError(Exception):
     pass
 
 
-def check(key):
-    if key == {poison!r}:
+def check(is_poison):
+    if is_poison:
         raise PoisonError("the drill's record")
     return True
 
 
 def transform(df):
     rows = BASE.transform(df) if BASE.transform else df
-    return rows.where(functions.udf(check, BooleanType())(functions.col({column!r}).cast("string")))
+    is_poison = reduce(and_, (functions.col(name) == functions.lit(text).cast(kind) for name, kind, text in POISON))
+    return rows.where(functions.udf(check, BooleanType())(is_poison))
 
 
 PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r})
@@ -109,13 +113,21 @@ def _write_pipeline(target: Target, poison: Record, *, row_wise: bool) -> Path:
     base = target.pipeline
     text = _FILE.format(
         base=target.settings.pipeline,
-        poison=build_key_writer(base.record)(poison).decode(),
-        column=key_of(base.record).column,
+        poison=_list_key_columns(identity_of(base.record), poison),
         row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
     )
     file = target.layout.run / "drill_transform.py"
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def _list_key_columns(identity: Identity, record: Record) -> list[tuple[str, str, str]]:
+    """Return the column of each KEY field with its type in Spark, and its value as text that Spark casts to it."""
+    values = identity.values_of(identity.of(record))
+    return [
+        (field.column, field.kind.spark, find_form(field.kind)(value))
+        for field, value in zip(identity.fields, values, strict=True)
+    ]
 
 
 def _read_dlq_ranges(target: Target) -> list[OffsetRange]:

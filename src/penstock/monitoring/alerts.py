@@ -5,13 +5,13 @@ stay unchanged. A finding becomes an alert once it has persisted for as long as 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from penstock import remedies
 from penstock.config import Settings
-from penstock.contract.failing import FailingBatch
+from penstock.monitoring.snapshot import Snapshot
 
 REJECTED_WINDOW_S = 300.0
 REJECTED_LEAST_RECORDS = 10
@@ -20,40 +20,6 @@ _JOB = remedies.show_status("spark-job")
 Severity = Literal["warning", "critical"]
 Key = tuple[str, str]
 """Name and subject, which identify an alert."""
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """Result of the last `verify`."""
-
-    balanced: bool
-    missing: int
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The pipeline at one moment. None means unknown, because a service is unavailable.
-
-    `services` maps each service to its error, or to an empty string. `produced` and `rejected` count the last
-    `window_s` seconds, at most `REJECTED_WINDOW_S`; `produced` counts the records received or processed, whichever are
-    more.
-    """
-
-    at_s: float
-    topic: str
-    services: Mapping[str, str] = field(default_factory=dict)
-    lag_records: int | None = None
-    produced: int | None = None
-    rejected: int | None = None
-    window_s: float = 0.0
-    topic_records: int | None = None
-    newest_record_s: float | None = None
-    receipt: Receipt | None = None
-    change: str | None = None
-    """Evidence that the topic was recreated since the job read it; empty if it was not."""
-    stuck: tuple[FailingBatch, ...] | None = None
-    """The batches on which the stream is stuck."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +70,16 @@ def _find_lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
 
 
 def _find_rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
-    if now.produced is None or now.rejected is None:
+    if now.growth is None:
         return None
-    records = max(now.produced, now.rejected)  # records rejected at the source never reach the topic
+    received, rejected, over_s = now.growth
+    records = max(received, rejected)  # records rejected at the source never reach the topic
     if records < REJECTED_LEAST_RECORDS:
-        return [] if now.window_s >= REJECTED_WINDOW_S else None
-    if now.rejected <= settings.alert_rejected_share * records:
+        return [] if over_s >= REJECTED_WINDOW_S else None
+    if rejected <= settings.alert_rejected_share * records:
         return []
     message = (
-        f"{now.rejected} of {records} records were rejected in {now.window_s / 60:.1f} minutes, "
+        f"{rejected} of {records} records were rejected in {over_s / 60:.1f} minutes, "
         f"more than {settings.alert_rejected_share:.1%}"
     )
     return [Finding(now.topic, message, remedies.list_dead_letters())]

@@ -6,8 +6,7 @@ unavailable, is None, never zero.
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cassandra import DriverException
@@ -23,7 +22,8 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version, is_watched
-from penstock.monitoring.poller import PartitionProgress, Poll, Poller, TopicState
+from penstock.monitoring.poller import Poll, Poller, TopicState, Window, build_snapshot
+from penstock.monitoring.snapshot import Snapshot, compute_rate
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import AttemptProgress
 from penstock.sink import cassandra
@@ -33,44 +33,9 @@ from penstock.sink.progress import Failure, Progress
 log = get_logger(__name__)
 
 KEPT_S = 900.0
-RATE_S = 10.0
-"""Rates are averaged over this period."""
 LATENCY_S = 300.0
 _SLOW_S = 5.0
 """Minimum interval between queries for Airflow's runs and for failures."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Number of records at each stage. Counts only grow while the topic and the ledger stay the same."""
-
-    fetched: int | None = None
-    """Records fetched by the runs in `View.ran` and by active runs; null while any active run's progress is unknown."""
-    produced: int | None = None
-    """Records produced by the same runs; null under the same condition."""
-    kafka: int | None = None
-    """Sum of the topic's end offsets."""
-    read: int | None = None
-    """Sum of the offsets that the ledger reaches."""
-    stored: int | None = None
-    """Rows acknowledged, as counted by the ledger."""
-    rejected: int | None = None
-    """Sum of the dead-letter topic's end offsets."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A poll. `services` maps each service to its error, or an empty string; latencies cover the last five minutes."""
-
-    at_s: float
-    services: dict[str, str]
-    counts: Counts
-    lag: int | None
-    kafka_held: int | None
-    rejected_held: int | None
-    p50_ms: int | None
-    p99_ms: int | None
-    partitions: list[PartitionProgress] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,14 +47,14 @@ class Problem:
 
 
 @dataclass
-class View:
-    """Results of the last poll. `points` are the polls of the last fifteen minutes, oldest first."""
+class PipelineState:
+    """What is known after the last poll. `snapshots` are those of the last fifteen minutes, oldest first."""
 
-    points: list[Point] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     runs: list[DagRun] = field(default_factory=list)
-    ran: dict[str, int] = field(default_factory=dict)
+    run_totals: dict[str, int] = field(default_factory=dict)
     """Totals of the newest hundred runs at the first poll and of all runs since; empty if unknown."""
-    under_way: AttemptProgress | None = field(default_factory=lambda: AttemptProgress(0, 0))
+    active_progress: AttemptProgress | None = field(default_factory=lambda: AttemptProgress(0, 0))
     """Progress of the active runs, from their delivery logs; None if any of these logs is elsewhere."""
     alerts: list[AlertChange] = field(default_factory=list)
     is_watched: bool = True
@@ -104,28 +69,13 @@ class View:
     """Latencies of every row stored since the first poll."""
 
     @property
-    def now(self) -> Point | None:
-        """Return the latest poll."""
-        return self.points[-1] if self.points else None
+    def now(self) -> Snapshot | None:
+        """Return the latest snapshot."""
+        return self.snapshots[-1] if self.snapshots else None
 
     def rate(self, count: str) -> float | None:
         """Return the rate of one of the `Counts`, in records per second over the last ten seconds."""
-        return compute_rate(self.points, count)
-
-
-def compute_rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
-    """Return the rate of one of the `Counts` up to the last point, in records per second over `over_s`.
-
-    None if it is unknown, or the count was reset.
-    """
-    if len(points) < 2:
-        return None
-    last = points[-1]
-    first = next(point for point in points if last.at_s - point.at_s <= over_s or point is points[-2])
-    before, after = getattr(first.counts, count), getattr(last.counts, count)
-    if before is None or after is None or after < before:
-        return None
-    return float(after - before) / (last.at_s - first.at_s)
+        return compute_rate(self.snapshots, count)
 
 
 class _Stored(NamedTuple):
@@ -143,25 +93,25 @@ class _LedgerTail:
         self.stored = 0
         self.latencies: Histogram = {}
 
-    def read(self, book: Ledger, topic: TopicState, reached: dict[int, int]) -> None:
+    def read(self, ledger: Ledger, topic: TopicState, reached: dict[int, int]) -> None:
         """Count what was written since the last call; on the first call, everything."""
-        if book.epoch_us != self._epoch_us:
-            self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
-        for span in topic.spans:
-            end = reached[span.partition]
-            before = self._ends.get(span.partition)
+        if ledger.epoch_us != self._epoch_us:
+            self._epoch_us, self._ends, self.stored = ledger.epoch_us, {}, 0
+        for offset_range in topic.ranges:
+            end = reached[offset_range.partition]
+            before = self._ends.get(offset_range.partition)
             if before is None:
-                self.stored += book.stored_in(OffsetRange(span.partition, 0, end))
+                self.stored += ledger.stored_in(OffsetRange(offset_range.partition, 0, end))
             elif end > before:
-                self._add_entries(book, OffsetRange(span.partition, before, end))
-            self._ends[span.partition] = end
+                self._add_entries(ledger, OffsetRange(offset_range.partition, before, end))
+            self._ends[offset_range.partition] = end
 
-    def _add_entries(self, book: Ledger, span: OffsetRange) -> None:
-        for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
-            if not line.job.startswith(REPLAY):
-                self.stored += line.summary.stored
-                self.latencies = merge_histograms([self.latencies, line.summary.latencies])
-                self._recent.append(_Stored(line.summary.stored_at_ms / 1000, line.summary.latencies))
+    def _add_entries(self, ledger: Ledger, offset_range: OffsetRange) -> None:
+        for entry in list(ledger.begun_in(offset_range)):  # all or nothing, if Cassandra becomes unavailable
+            if not entry.job.startswith(REPLAY):
+                self.stored += entry.summary.stored
+                self.latencies = merge_histograms([self.latencies, entry.summary.latencies])
+                self._recent.append(_Stored(entry.summary.stored_at_ms / 1000, entry.summary.latencies))
 
     def recent(self, now_s: float) -> Histogram:
         """Return the latencies of the last five minutes."""
@@ -171,7 +121,7 @@ class _LedgerTail:
 
 
 class Monitor:
-    """Polls the pipeline. `view` is the result of the last poll, and may be read by any thread."""
+    """Polls the pipeline. `state` is what is known after the last poll, and may be read by any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -183,36 +133,37 @@ class Monitor:
         self._alerts: list[AlertChange] = []
         self._runs = Runs(settings)
         self._ledger_tail = _LedgerTail()
-        self._points: deque[Point] = deque()
+        self._window = Window()
+        self._snapshots: deque[Snapshot] = deque()
         self._slow_poll_s = -_SLOW_S
         self._been_up: set[str] = set()
-        self.view = View()
+        self.state = PipelineState()
 
     def poll(self) -> None:
-        """Poll once, and replace `view`."""
+        """Poll once, and replace `state`."""
         poll = self._poller.poll()
-        now = self._build_point(poll)
+        now = self._build_snapshot(poll)
         self._been_up |= {name for name, error in now.services.items() if not error}
-        self._points.append(now)
-        while now.at_s - self._points[0].at_s > KEPT_S:
-            self._points.popleft()
-        view = View(
-            points=list(self._points),
-            runs=self.view.runs,
-            ran=self.view.ran,
-            under_way=self.view.under_way,
+        self._snapshots.append(now)
+        while now.at_s - self._snapshots[0].at_s > KEPT_S:
+            self._snapshots.popleft()
+        state = PipelineState(
+            snapshots=list(self._snapshots),
+            runs=self.state.runs,
+            run_totals=self.state.run_totals,
+            active_progress=self.state.active_progress,
             alerts=self._open_alerts(),
             is_watched=is_watched(self._settings),
-            receipt=poll.cassandra.receipt or self.view.receipt,
-            failures=self.view.failures,
-            stuck=self.view.stuck if poll.cassandra.stuck is None else list(poll.cassandra.stuck),
-            problems=self.view.problems | _find_problems(now, self._been_up),
+            receipt=poll.cassandra.receipt or self.state.receipt,
+            failures=self.state.failures,
+            stuck=self.state.stuck if poll.cassandra.stuck is None else list(poll.cassandra.stuck),
+            problems=self.state.problems | _find_problems(now, self._been_up),
             latencies=self._ledger_tail.latencies,
         )
         if time.monotonic() - self._slow_poll_s >= _SLOW_S:
             self._slow_poll_s = time.monotonic()
-            self._poll_slow_sources(view, poll)
-        self.view = view
+            self._poll_slow_sources(state, poll)
+        self.state = state
 
     def _open_alerts(self) -> list[AlertChange]:
         """Return the firing alerts, read again only if their history has changed."""
@@ -221,18 +172,18 @@ class Monitor:
             self._read_of, self._alerts = now, self._history.open()
         return self._alerts
 
-    def _poll_slow_sources(self, view: View, poll: Poll) -> None:
+    def _poll_slow_sources(self, state: PipelineState, poll: Poll) -> None:
         if not poll.services["airflow"]:
             try:
-                view.runs = self._runs.read()
-                view.ran = self._runs.totals()
-                view.under_way = self._sum_progress(view.runs)
+                state.runs = self._runs.read()
+                state.run_totals = self._runs.totals()
+                state.active_progress = self._sum_progress(state.runs)
             except PenstockError as error:
                 log.debug("service_unreachable", service="airflow", error=str(error))
         if not poll.services["cassandra"]:
             try:
                 session = self._poller.session()
-                view.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
+                state.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("service_unreachable", service="cassandra", error=str(error))
 
@@ -250,42 +201,30 @@ class Monitor:
 
     def _count_run_records(self) -> tuple[int | None, int | None]:
         """Return the records fetched and produced so far, by ended and active runs."""
-        ran, now = self.view.ran, self.view.under_way
-        if not ran or now is None:
+        totals, active = self.state.run_totals, self.state.active_progress
+        if not totals or active is None:
             return None, None
-        return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
+        return totals["fetched"] + active.fetched, totals["produced"] + active.acknowledged
 
-    def _build_point(self, poll: Poll) -> Point:
-        kafka, reached = poll.kafka, poll.reached
-        now_s = time.time()
+    def _build_snapshot(self, poll: Poll) -> Snapshot:
+        now = build_snapshot(self._pipeline.topic, poll, self._window)
         self._follow_ledger(poll)
-        recent = self._ledger_tail.recent(now_s)
+        recent = self._ledger_tail.recent(now.at_s)
         fetched, produced = self._count_run_records()
-        return Point(
-            at_s=now_s,
-            services=poll.services,
-            counts=Counts(
-                fetched=fetched,
-                produced=produced,
-                kafka=kafka and kafka.topic.end,
-                read=reached,
-                stored=self._ledger_tail.stored if kafka is not None and reached is not None else None,
-                rejected=kafka and kafka.dead_letters.end,
-            ),
-            lag=poll.lag_records,
-            kafka_held=kafka and kafka.topic.records,
-            rejected_held=kafka and kafka.dead_letters.records,
+        stored = None if now.lag_records is None else self._ledger_tail.stored
+        return replace(
+            now,
+            counts=replace(now.counts, fetched=fetched, produced=produced, stored=stored),
             p50_ms=quantile_ms(recent, 0.5),
             p99_ms=quantile_ms(recent, 0.99),
-            partitions=poll.partitions,
         )
 
     def _follow_ledger(self, poll: Poll) -> None:
         kafka, stored = poll.kafka, poll.cassandra
-        if kafka is None or stored.reached is None or stored.book is None:
+        if kafka is None or stored.reached is None or stored.ledger is None:
             return
         try:
-            self._ledger_tail.read(stored.book, kafka.topic, stored.reached)
+            self._ledger_tail.read(stored.ledger, kafka.topic, stored.reached)
         except (DriverException, NoHostAvailable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
 
@@ -295,6 +234,6 @@ class Monitor:
         self._runs.close()
 
 
-def _find_problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
+def _find_problems(now: Snapshot, been_up: set[str]) -> dict[str, Problem]:
     """Return the errors of services that were up before. A service that has not been up yet is still starting."""
     return {name: Problem(now.at_s, error) for name, error in now.services.items() if error and name in been_up}

@@ -1,9 +1,9 @@
-"""Poll Kafka's offsets, the ledger and the last receipt. `Poll` is the only place that computes the lag."""
+"""Poll Kafka's offsets, the ledger and the last receipt. `Poll` alone computes the lag."""
 
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cassandra import DriverException
@@ -17,8 +17,9 @@ from penstock.config import Settings
 from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
 from penstock.log import get_logger
-from penstock.monitoring.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
+from penstock.monitoring.alerts import REJECTED_WINDOW_S
 from penstock.monitoring.services import TIMEOUT_S, Connections, Services, build_checks
+from penstock.monitoring.snapshot import Counts, Growth, PartitionProgress, Receipt, Snapshot
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, ledger, receipts
 from penstock.sink.failing_batches import FailingBatches
@@ -35,17 +36,17 @@ class TopicState(NamedTuple):
     """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
-    spans: list[OffsetRange]
+    ranges: list[OffsetRange]
 
     @property
     def end(self) -> int:
         """Return the sum of the partitions' end offsets: the number of records ever received."""
-        return sum(span.end for span in self.spans)
+        return sum(offset_range.end for offset_range in self.ranges)
 
     @property
     def records(self) -> int:
         """Return the number of offsets that the topic holds."""
-        return sum(span.records for span in self.spans)
+        return sum(offset_range.records for offset_range in self.ranges)
 
 
 def read_topic(client: AdminClient, name: str) -> TopicState:
@@ -66,9 +67,9 @@ def read_topic(client: AdminClient, name: str) -> TopicState:
     )
 
 
-def read_newest_s(client: AdminClient, name: str, spans: Iterable[OffsetRange]) -> float | None:
+def read_newest_s(client: AdminClient, name: str, ranges: Iterable[OffsetRange]) -> float | None:
     """Return the latest record timestamp, in epoch seconds, or None. Raises `KafkaException`."""
-    partitions = [span.partition for span in spans if span.records]
+    partitions = [offset_range.partition for offset_range in ranges if offset_range.records]
     times_ms = [time_ms for _, time_ms in _get_offsets(client, name, partitions, OffsetSpec.max_timestamp()).values()]
     return max((time_ms / 1000 for time_ms in times_ms if time_ms >= 0), default=None)
 
@@ -80,7 +81,7 @@ def _get_offsets(client: AdminClient, name: str, partitions: list[int], spec: Of
     futures = client.list_offsets(
         {TopicPartition(name, partition): spec for partition in partitions}, request_timeout=TIMEOUT_S
     )
-    answers = {place.partition: future.result() for place, future in futures.items()}
+    answers = {key.partition: future.result() for key, future in futures.items()}
     return {partition: (answer.offset, answer.timestamp) for partition, answer in answers.items()}
 
 
@@ -88,7 +89,7 @@ class Count(NamedTuple):
     """Counts that only grow, unless the topic or the dead-letter topic is recreated."""
 
     at_s: float
-    produced: int
+    received: int
     rejected: int
     reached: int | None
 
@@ -101,11 +102,10 @@ class Window:
         self._counts: deque[Count] = deque()
         self._topics: tuple[str, str] = ("", "")
 
-    def add(self, topics: tuple[str, str], count: Count) -> tuple[int, int, float]:
-        """Add a count; return produced and rejected records, and the window's length in seconds.
+    def add(self, topics: tuple[str, str], count: Count) -> Growth:
+        """Add a count; return the growth over the window. `topics` are the ids of the topics counted.
 
-        `produced` are the records received or processed, whichever are more. `topics` are the ids of the topics
-        counted: other topics start a new window.
+        Other topics start a new window.
         """
         if topics != self._topics:
             self._counts.clear()
@@ -115,7 +115,8 @@ class Window:
             self._counts.popleft()
         first = self._counts[0]
         handled = 0 if count.reached is None or first.reached is None else count.reached - first.reached
-        return max(count.produced - first.produced, handled), count.rejected - first.rejected, count.at_s - first.at_s
+        received = max(count.received - first.received, handled)
+        return Growth(received, count.rejected - first.rejected, count.at_s - first.at_s)
 
 
 class KafkaState(NamedTuple):
@@ -132,26 +133,11 @@ class CassandraState(NamedTuple):
     reached: dict[int, int] | None = None
     receipt: dict[str, Any] | None = None
     """The last receipt, as stored."""
-    book: Ledger | None = None
+    ledger: Ledger | None = None
     change: str | None = None
     """Evidence that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
     """The batches on which the stream is stuck."""
-
-
-@dataclass(frozen=True)
-class PartitionProgress:
-    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
-
-    partition: int
-    first: int
-    end: int
-    reached: int | None
-
-    @property
-    def lag_records(self) -> int | None:
-        """Return the number of records that are not stored yet; None if unknown."""
-        return None if self.reached is None else max(0, self.end - max(self.first, self.reached))
 
 
 class Poll(NamedTuple):
@@ -168,8 +154,13 @@ class Poll(NamedTuple):
     def partitions(self) -> list[PartitionProgress]:
         """Return the progress of each partition of the topic; empty if Kafka could not be queried."""
         reached = self.cassandra.reached or {}
-        spans = self.kafka.topic.spans if self.kafka else []
-        return [PartitionProgress(span.partition, span.first, span.end, reached.get(span.partition)) for span in spans]
+        ranges = self.kafka.topic.ranges if self.kafka else []
+        return [
+            PartitionProgress(
+                offset_range.partition, offset_range.first, offset_range.end, reached.get(offset_range.partition)
+            )
+            for offset_range in ranges
+        ]
 
     @property
     def reached(self) -> int | None:
@@ -229,7 +220,7 @@ class Poller:
             dead_letters = read_topic(client, self._pipeline.dead_letter_topic)
             is_same = before is not None and before.topic == topic
             newest_s = (
-                before.newest_s if before and is_same else read_newest_s(client, self._pipeline.topic, topic.spans)
+                before.newest_s if before and is_same else read_newest_s(client, self._pipeline.topic, topic.ranges)
             )
         except KafkaException as error:
             log.debug("service_unreachable", service="kafka", error=str(error))
@@ -242,10 +233,11 @@ class Poller:
             session = self._connections.session()
             receipt = receipts.read_latest_receipt(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._read_reached_offsets(session, topic)
-            book, change = (
+            open_ledger, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
             )
-            return CassandraState(reached, receipt, book, change, self._find_stuck_batches(session, reached or {}))
+            stuck = self._find_stuck_batches(session, reached or {})
+            return CassandraState(reached, receipt, open_ledger, change, stuck)
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
             self._connections.drop_session()
@@ -257,8 +249,11 @@ class Poller:
 
     def _read_reached_offsets(self, session: Session, topic: TopicState) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
-        book = self._open_ledger(session, topic.id)
-        return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
+        open_ledger = self._open_ledger(session, topic.id)
+        return {
+            offset_range.partition: offset_range.first if open_ledger is None else open_ledger.reached(offset_range)
+            for offset_range in topic.ranges
+        }
 
     def _find_change(self, session: Session, topic: TopicState) -> str:
         """Return what shows that the topic was recreated; empty if nothing does.
@@ -308,13 +303,13 @@ def build_snapshot(topic: str, poll: Poll, window: Window) -> Snapshot:
     if kafka is None:
         return now
     count = Count(now.at_s, kafka.topic.end, kafka.dead_letters.end, poll.reached)
-    produced, rejected, window_s = window.add((kafka.topic.id, kafka.dead_letters.id), count)
     return replace(
         now,
+        counts=Counts(kafka=kafka.topic.end, read=poll.reached, rejected=kafka.dead_letters.end),
         lag_records=poll.lag_records,
-        produced=produced,
-        rejected=rejected,
-        window_s=window_s,
+        partitions=poll.partitions,
+        growth=window.add((kafka.topic.id, kafka.dead_letters.id), count),
         topic_records=kafka.topic.records,
+        dead_letter_records=kafka.dead_letters.records,
         newest_record_s=kafka.newest_s,
     )

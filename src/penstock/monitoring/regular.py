@@ -6,7 +6,7 @@ import time
 
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.monitoring.alerts import Snapshot
+from penstock.monitoring.snapshot import Snapshot
 
 log = get_logger(__name__)
 

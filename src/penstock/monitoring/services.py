@@ -145,15 +145,15 @@ class Services:
         self._connections = connections
         self._checks = asked
         self._pool = ThreadPoolExecutor(len(asked), thread_name_prefix="check")
-        self._asked: dict[str, Future[str]] = {}
-        self._asked_s: dict[str, float] = {}
+        self._pending: dict[str, Future[str]] = {}
+        self._began_s: dict[str, float] = {}
 
     def read(self, longest_s: float = LONGEST_S) -> dict[str, str]:
         """Return the error of each service, or an empty string, after at most `longest_s`."""
-        for name in self._checks.keys() - self._asked.keys():
-            self._asked[name] = self._pool.submit(self._run_check, name)
-            self._asked_s[name] = time.monotonic()
-        wait(self._asked.values(), timeout=longest_s)
+        for name in self._checks.keys() - self._pending.keys():
+            self._pending[name] = self._pool.submit(self._run_check, name)
+            self._began_s[name] = time.monotonic()
+        wait(self._pending.values(), timeout=longest_s)
         return {name: self._get_result(name) for name in self._checks}
 
     def _run_check(self, name: str) -> str:
@@ -164,9 +164,9 @@ class Services:
         return ""
 
     def _get_result(self, name: str) -> str:
-        if not self._asked[name].done():
-            return f"no response for {time.monotonic() - self._asked_s[name]:.0f} s"
-        answer = self._asked.pop(name)
+        if not self._pending[name].done():
+            return f"no response for {time.monotonic() - self._began_s[name]:.0f} s"
+        answer = self._pending.pop(name)
         error = answer.exception()
         return f"{type(error).__name__}: {error}" if error else answer.result()
 

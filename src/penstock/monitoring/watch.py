@@ -15,10 +15,11 @@ from penstock.errors import PenstockError
 from penstock.files import hold_lock
 from penstock.log import get_logger
 from penstock.monitoring import webhook
-from penstock.monitoring.alerts import AlertChange, Board, Snapshot
+from penstock.monitoring.alerts import AlertChange, Board
 from penstock.monitoring.history import History
 from penstock.monitoring.poller import Poller
 from penstock.monitoring.regular import ScheduledVerify
+from penstock.monitoring.snapshot import Snapshot
 from penstock.monitoring.webhook import Webhook
 
 log = get_logger(__name__)
@@ -80,10 +81,10 @@ class Watch:
 
 
 def _webhook(settings: Settings, history: History) -> Webhook | None:
-    place = history.path.with_name("alerts.webhook")
+    path = history.path.with_name("alerts.webhook")
     if settings.alert_webhook_url.get_secret_value():
-        return Webhook(webhook.build_poster(settings), place, history.read())
-    place.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
+        return Webhook(webhook.build_poster(settings), path, history.read())
+    path.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
     return None
 
 

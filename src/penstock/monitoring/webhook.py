@@ -50,15 +50,15 @@ def build_payload(change: AlertChange) -> dict[str, Any]:
 class Webhook:
     """Posts changes in its own thread, so that an unavailable webhook blocks nothing.
 
-    Delivery: at least once, in order. The number of the last accepted change is kept in the file `place`, so a restart
+    Delivery: at least once, in order. The number of the last accepted change is kept in the file `path`, so a restart
     continues from there. At most a thousand changes are pending; further changes are posted after the next start.
     """
 
-    def __init__(self, post: Post, place: Path, history: Iterable[AlertChange]) -> None:
+    def __init__(self, post: Post, path: Path, history: Iterable[AlertChange]) -> None:
         changes = list(history)
-        self._post, self._place = post, place
-        self._taken = _read_number(place, default=max((change.number for change in changes), default=0))
-        self._pending = deque(change for change in changes if change.number > self._taken)
+        self._post, self._path = post, path
+        self._accepted = _read_number(path, default=max((change.number for change in changes), default=0))
+        self._pending = deque(change for change in changes if change.number > self._accepted)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="webhook")
         self._delivery: Future[None] | None = None
         self._is_unavailable = self._is_closing = False
@@ -74,7 +74,7 @@ class Webhook:
     def _deliver_pending(self) -> None:
         while self._pending and not self._is_closing:
             try:
-                self._post_one(self._pending[0])
+                self._post_change(self._pending[0])
             except Unreachable as error:
                 if not self._is_unavailable:
                     log.warning("webhook_unavailable", error=error.message, pending=len(self._pending))
@@ -83,17 +83,17 @@ class Webhook:
             if self._is_unavailable:
                 log.info("webhook_recovered", pending=len(self._pending))
             self._is_unavailable = False
-            self._taken = self._pending.popleft().number
+            self._accepted = self._pending.popleft().number
             self._save_number()
 
-    def _post_one(self, change: AlertChange) -> None:
+    def _post_change(self, change: AlertChange) -> None:
         for attempt in retry_attempts(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
                 self._post(build_payload(change))
 
     def _save_number(self) -> None:
         try:
-            write_atomically(self._place, str(self._taken))
+            write_atomically(self._path, str(self._accepted))
         except OSError as error:
             log.warning("webhook_position_write_failed", error=str(error))
 
@@ -103,8 +103,8 @@ class Webhook:
         self._pool.shutdown(wait=True)
 
 
-def _read_number(place: Path, default: int) -> int:
+def _read_number(path: Path, default: int) -> int:
     try:
-        return int(place.read_text(encoding="utf-8"))
+        return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return default

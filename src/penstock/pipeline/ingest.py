@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from penstock import remedies
 from penstock.broker import headers, topics
 from penstock.broker.kafka import create_producer
@@ -22,6 +20,7 @@ from penstock.codec.encode import build_serializer
 from penstock.config import Settings
 from penstock.contract.batch import Reject
 from penstock.contract.fault import Fault, Reason, Stage
+from penstock.contract.json_numbers import encode_json
 from penstock.dead_letters.failed_entries import FailedEntries
 from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, UsageError, WrongSettings
@@ -130,7 +129,7 @@ class _Run:
         self._pipeline = pipeline
         self._order = order
         self._asked = order.asked
-        self._staging = Staging(settings.home / "data" / "landing", order.run_id)
+        self._staging = Staging(settings.home / "data" / "landing", order.run_id, pipeline.number_reader)
         self._staging.forget_others(LANDED_S)
         self._rejects: list[Reject] = []
         self._failed = FailedEntries(settings.source_max_failed_share)
@@ -217,7 +216,7 @@ class _Run:
 
     def _fetch_remaining(self, given: int) -> Iterator[list[Any]]:
         """Yield the remaining responses of the API, and measure the time that fetching takes."""
-        source = HttpSource.configured(self._settings, self._order.source_url or "")
+        source = HttpSource.configured(self._settings, self._order.source_url or "", self._pipeline.number_reader)
         responses = source.fetch(self._asked, seed_of(self._order.run_id), given)
         while True:
             began = time.monotonic()
@@ -239,7 +238,7 @@ class _Run:
             partition=-1,
             offset=number,
             key=None,
-            value=entry.value if isinstance(entry, Unreadable) else msgspec.json.encode(entry),
+            value=entry.value if isinstance(entry, Unreadable) else encode_json(entry),
             headers=[*record_headers],
         )
         self._rejects.append(reject)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import FrameType
 
 from cassandra.cluster import Session
@@ -40,6 +41,7 @@ from penstock.retry import wait_until
 from penstock.sink import (
     accepted,
     cassandra,
+    expiring,
     failing_batches,
     incarnation,
     key_formats,
@@ -180,14 +182,25 @@ def _tables_of_others(keyspace: str) -> dict[str, str]:
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Check that the pipeline's table has every column that a row needs. Raises `PenstockError` naming missing ones."""
-    lacking = cassandra.find_missing_columns(session, settings, pipeline)
-    if lacking:
+    """Check that rows fit the pipeline's table, and that it has the declared TTL.
+
+    Raises `PenstockError` naming each column that does not fit, or the TTL.
+    """
+    table = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
+    problems = cassandra.find_table_problems(session, settings, pipeline)
+    if problems:
         raise PenstockError(
-            f"missing or mistyped columns in the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: "
-            + ", ".join(lacking),
+            "\n".join([f"rows do not fit the table {table}:", *(f"  {problem}" for problem in problems)]),
             hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
         )
+    ttl_change = cassandra.find_ttl_change(session, settings, pipeline)
+    if ttl_change is not None:
+        raise PenstockError(
+            f"the table {table}: {ttl_change.why}", hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}"
+        )
+    declared = cassandra.declared_table(settings, pipeline)
+    if problem := expiring.find_ttl_problem(session, declared, datetime.now(UTC)):
+        raise PenstockError(f"the table {table}: {problem}")
 
 
 def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session: Session, settings: Settings) -> None:

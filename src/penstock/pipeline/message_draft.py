@@ -7,6 +7,7 @@ import typing
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -36,9 +37,9 @@ from penstock.contract.fields import (
     TIMESTAMP,
     UUID,
     Field,
-    build_key_writer,
     fields,
 )
+from penstock.contract.identity import identity_of
 from penstock.contract.record import Record
 from penstock.contract.schemas import json_schema
 from penstock.errors import DeliveryFailed, UsageError
@@ -48,6 +49,7 @@ TIMEOUT_S = 10.0
 _MAX_BYTES = 100
 _FIRST_WORD = re.compile(r"\^\((\w+)\|")
 _MESSAGES, _MESSAGE_CHARACTERS = 20, 300
+_decode_json = msgspec.json.Decoder(float_hook=Decimal).decode
 _TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example.org/1", "DE", "A", "1", "00000")
 
 
@@ -114,11 +116,11 @@ def encode_text(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     Raises `UsageError` naming each rule of the schema that the text breaks, one per line.
     """
     try:
-        value, known = msgspec.json.decode(text), json.loads(schema)
+        value, known = _decode_json(text), json.loads(schema)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"invalid JSON: {error}") from None
     if kind == "JSON":
-        if violations := _find_violations(known, value):
+        if violations := _find_violations(known, msgspec.json.decode(text)):
             raise UsageError("\n".join(violations))
         return encode_header(schema_id) + text.encode()
     if kind != "AVRO":
@@ -145,7 +147,7 @@ def _find_violations(schema: Any, value: Any) -> list[str]:
 def encode_record(settings: Settings, pipeline: Pipeline, registry: Registry, record: Record) -> tuple[bytes, bytes]:
     """Return key and value of a record as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
     schema_id = registry.register(pipeline.subject, pipeline.record, settings.wire_format)
-    return build_key_writer(pipeline.record)(record), build_serializer(
+    return identity_of(pipeline.record).key_of(record), build_serializer(
         pipeline.record, settings.wire_format, schema_id
     )(record)
 

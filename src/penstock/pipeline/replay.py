@@ -42,9 +42,9 @@ class Replay:
 
 
 def replay_ranges(
-    spark: SparkSession, session: Session, settings: Settings, spans: list[OffsetRange], report: Report
+    spark: SparkSession, session: Session, settings: Settings, ranges: list[OffsetRange], report: Report
 ) -> Replay:
-    """Process the records in `spans` again, at most `spark_batch_records` at a time.
+    """Process the records in `ranges` again, at most `spark_batch_records` at a time.
 
     Raises `PenstockError` if no job has read the topic yet, or the table has another order than the pipeline;
     `TopicRecreated` if the job read an earlier topic of this name.
@@ -68,23 +68,28 @@ def replay_ranges(
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, plan)
     summaries: list[BatchSummary] = []
-    done, total = 0, sum(span.records for span in spans)
-    for number, part in enumerate(split_rounds(spans, settings.spark_batch_records)):
+    done, total = 0, sum(offset_range.records for offset_range in ranges)
+    for number, part in enumerate(split_rounds(ranges, settings.spark_batch_records)):
         raw = raw_records(load_offset_ranges(spark, settings, pipeline.topic, part), pipeline.declared_order)
         stored = store_batch(raw, plan)
         topic_ledger.write(job, number, stored, sync_lag_s)
         summaries = merge_summaries([*summaries, *stored])
-        done += sum(span.records for span in part)
+        done += sum(offset_range.records for offset_range in part)
         report(done, total)
     return Replay(job, sum(summary.records for summary in summaries), round(time.monotonic() - began, 1), summaries)
 
 
-def split_rounds(spans: list[OffsetRange], records: int) -> Iterator[list[OffsetRange]]:
-    """Yield `spans` in rounds of about `records` offsets, each partition in order."""
-    share = max(1, records // max(1, len(spans)))
-    left = [span for span in spans if span.records]
+def split_rounds(ranges: list[OffsetRange], records: int) -> Iterator[list[OffsetRange]]:
+    """Yield `ranges` in rounds of about `records` offsets, each partition in order."""
+    share = max(1, records // max(1, len(ranges)))
+    left = [offset_range for offset_range in ranges if offset_range.records]
     while left:
-        yield [OffsetRange(span.partition, span.first, min(span.end, span.first + share)) for span in left]
+        yield [
+            OffsetRange(offset_range.partition, offset_range.first, min(offset_range.end, offset_range.first + share))
+            for offset_range in left
+        ]
         left = [
-            OffsetRange(span.partition, span.first + share, span.end) for span in left if span.first + share < span.end
+            OffsetRange(offset_range.partition, offset_range.first + share, offset_range.end)
+            for offset_range in left
+            if offset_range.first + share < offset_range.end
         ]

@@ -61,19 +61,31 @@ def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Se
     unread = [
         OffsetRange(partition, ends[partition], at) for partition, at in sorted(first.items()) if ends[partition] < at
     ]
-    available = {span.partition: span for span in topics.fetch_offset_ranges(settings, ledger.topic)} if unread else {}
+    available = (
+        {offset_range.partition: offset_range for offset_range in topics.fetch_offset_ranges(settings, ledger.topic)}
+        if unread
+        else {}
+    )
     return [
-        Behind(span.partition, span.first, span.end)
-        for span in unread
-        if span.partition in available and _has_record(span, available[span.partition], ledger.topic, settings)
+        Behind(offset_range.partition, offset_range.first, offset_range.end)
+        for offset_range in unread
+        if offset_range.partition in available
+        and _has_record(offset_range, available[offset_range.partition], ledger.topic, settings)
     ]
 
 
-def _has_record(span: OffsetRange, available: OffsetRange, topic: str, settings: Settings) -> bool:
-    """Return whether Kafka holds a record of `span`. All of its offsets may belong to transaction markers."""
-    still_available = OffsetRange(span.partition, max(span.first, available.first), min(span.end, available.end))
+def _has_record(offset_range: OffsetRange, available: OffsetRange, topic: str, settings: Settings) -> bool:
+    """Return whether Kafka holds a record of `offset_range`. All of its offsets may belong to transaction markers."""
+    still_available = OffsetRange(
+        offset_range.partition, max(offset_range.first, available.first), min(offset_range.end, available.end)
+    )
     if still_available.records <= 0:
-        log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=available.first)
+        log.warning(
+            "ledger_not_comparable",
+            partition=offset_range.partition,
+            ledger=offset_range.first,
+            log_start=available.first,
+        )
         return False
     with closing(topics.read_records(settings, topic, [still_available])) as records:
         return next(records, None) is not None

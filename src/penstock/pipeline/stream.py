@@ -29,17 +29,19 @@ from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Reject, merge_summaries, summarize_batch
 from penstock.contract.fault import Fault, Stage
-from penstock.contract.fields import fields, key_of
+from penstock.contract.fields import fields
+from penstock.contract.identity import identity_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_proofs
 from penstock.contract.record import Record
+from penstock.contract.violation import Violation
 from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.sink import cassandra
-from penstock.sink.rows import RowWriter
+from penstock.sink.rows import RowWriter, Unencodable
 
 ArrowBatches = Iterator[pa.RecordBatch]
 Found = dict[KeyShape, dict[int, int]]
@@ -119,9 +121,7 @@ class Worker:
         with cassandra.translate_errors(self._settings):
             return RowWriter(
                 session,
-                cassandra.keyspace_of(self._settings, self._pipeline),
-                self._pipeline.table,
-                self._pipeline.stored,
+                cassandra.declared_table(self._settings, self._pipeline),
                 epoch_us=self._epoch_us,
                 concurrency=self._settings.cassandra_concurrency,
                 leaves_unset=self._pipeline.one_version_per_id,
@@ -143,22 +143,13 @@ class Worker:
 
     def store(self, batch: Decoded) -> None:
         """Write the rows and deletions of a batch. Those that cannot be encoded become dead letters."""
-        stage = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE
-        unencodable = self.rows.write(batch)
-        batch.reject(
-            [
-                Reject(
-                    Fault.of_exception(failure.error, stage),
-                    self.topic,
-                    failure.partition,
-                    failure.offset,
-                    None,
-                    None,
-                    [],
-                )
-                for failure in unencodable
-            ]
-        )
+        batch.reject(list(map(self._build_late_reject, self.rows.write(batch))))
+
+    def _build_late_reject(self, failure: Unencodable) -> Reject:
+        """Return the reject of a record that failed after it was decoded. Its bytes are in Kafka."""
+        stage, error = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE, failure.error
+        fault = Fault.of([error], stage) if isinstance(error, Violation) else Fault.of_exception(error, stage)
+        return Reject(fault, self.topic, failure.partition, failure.offset, None, None, [])
 
     def send_dead_letters(self, rejects: list[Reject]) -> None:
         """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""
@@ -311,7 +302,7 @@ def _drop_null_columns(others: DataFrame, rows: DataFrame, record: type[Record])
 
     The common type of two decimals may have fewer decimals than either, and Spark rounds to it.
     """
-    of_rows = set(rows.columns) - {key_of(record).column}
+    of_rows = set(rows.columns) - {*identity_of(record).columns}
     return others.drop(*(field.column for field in fields(record) if field.column in of_rows))
 
 

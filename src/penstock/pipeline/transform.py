@@ -72,6 +72,7 @@ def _materialise_rows(good: DataFrame, pipeline: Pipeline, shift_us: int | None)
     rows = _with_shift(good, pipeline, shift_us).persist()
     try:
         _check_positions(rows, good)
+        _check_expiry(rows, good, pipeline)
     except BaseException:
         rows.unpersist()
         raise
@@ -81,7 +82,8 @@ def _materialise_rows(good: DataFrame, pipeline: Pipeline, shift_us: int | None)
 def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
     """Apply the pipeline's transform, and add the shift of its record to each row again."""
     rows = _run_transform(good, pipeline)
-    missing = [name for name in _KEPT if name not in rows.columns]
+    kept = (*_KEPT, pipeline.ttl) if isinstance(pipeline.ttl, str) else _KEPT
+    missing = [name for name in kept if name not in rows.columns]
     if missing:
         raise ValueError(f"transform returned rows without {' and '.join(missing)}: keep these columns unchanged")
     if shift_us is not None:
@@ -106,6 +108,20 @@ def _check_positions(rows: DataFrame, good: DataFrame) -> None:
     if unknown:
         raise ValueError(
             f"transform returned a row at {unknown[0][0]}:{unknown[0][1]}, which is not a record of the batch"
+        )
+
+
+def _check_expiry(rows: DataFrame, good: DataFrame, pipeline: Pipeline) -> None:
+    """Raise `ValueError` unless each row has its record's value in the field by which rows expire, if one does."""
+    if not isinstance(pipeline.ttl, str):
+        return
+    before = good.select(*_POSITION, functions.col(pipeline.ttl).alias("_before"))
+    is_same = functions.col(pipeline.ttl).eqNullSafe(functions.col("_before"))
+    changed = rows.join(before, list(_POSITION)).where(~is_same).select(*_POSITION).take(1)
+    if changed:
+        raise ValueError(
+            f"transform changed {pipeline.ttl} of the record at {changed[0][0]}:{changed[0][1]}, by which rows expire: "
+            "keep it unchanged, or compute it in from_source"
         )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.schemas import json_schema
+from penstock.contract.table import build_table
 from penstock.pipelines.definition import Pipeline
 
 PLACES = ("topic", "keyspace", "table")
@@ -51,8 +52,10 @@ def contract_digest(pipeline: Pipeline) -> str:
     """Return a digest of the format of the pipeline's messages and rows; descriptions do not count."""
     contract = [
         _without_prose(json_schema(pipeline.record)),
-        cql.render_create_table("keyspace", "table", pipeline.stored),
+        cql.render_create_table(build_table("keyspace", "table", pipeline.stored, pipeline.primary_key, pipeline.ttl)),
+        *([{"ttl": pipeline.ttl}] if isinstance(pipeline.ttl, str) else []),
     ]
+    contract += [cql.render_create_type("keyspace", each) for each in cql.list_user_types(pipeline.stored)]
     return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
 
 

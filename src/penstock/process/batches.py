@@ -13,7 +13,8 @@ from penstock.codec.records import Decoder
 from penstock.contract.batch import Decoded, Deletion, Reject, Row
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import UUID as UUID_KIND
-from penstock.contract.fields import Field, fields, from_epoch_ms, key_of
+from penstock.contract.fields import fields, from_epoch_ms
+from penstock.contract.identity import Identity, identity_of
 from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
@@ -127,10 +128,12 @@ def decoded_ddl(record: type[Record]) -> str:
 
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
-    key, as_columns = key_of(record), _build_column_writer(record)
+    identity, as_columns = identity_of(record), _build_column_writer(record)
 
     def encode(items: Sequence[Row | Deletion]) -> pa.RecordBatch:
-        rows = [_deletion_as_columns(item, key) if isinstance(item, Deletion) else as_columns(item) for item in items]
+        rows = [
+            _deletion_as_columns(item, identity) if isinstance(item, Deletion) else as_columns(item) for item in items
+        ]
         return pa.RecordBatch.from_pylist(rows, schema=schema.remove(schema.get_field_index("_shift_us")))
 
     for batch in decoded:
@@ -170,10 +173,13 @@ def _build_metadata(timestamp_ms: int, partition: int, offset: int) -> dict[str,
     return {"ingested_at": from_epoch_ms(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
 
 
-def _deletion_as_columns(deletion: Deletion, key: Field) -> dict[str, Any]:
-    record_id = deletion.key if key.kind.to_arrow is None else key.kind.to_arrow(deletion.key)
+def _deletion_as_columns(deletion: Deletion, identity: Identity) -> dict[str, Any]:
+    values = zip(identity.fields, identity.values_of(deletion.key), strict=True)
+    columns = {
+        field.column: value if field.kind.to_arrow is None else field.kind.to_arrow(value) for field, value in values
+    }
     metadata = _build_metadata(deletion.timestamp_ms, deletion.partition, deletion.offset)
-    return {key.column: record_id, "_deleted": True} | metadata
+    return columns | {"_deleted": True} | metadata
 
 
 def _rejected_columns(
@@ -225,8 +231,8 @@ class _Sorter:
     def __init__(self, row: type[Record], topic: str) -> None:
         self._row = row
         self._topic = topic
-        self._fields = [(field.name, field.column) for field in fields(row)]
-        self._key = key_of(row)
+        self._fields = [(field.name, field.column, field.kind.from_arrow) for field in fields(row)]
+        self._identity = identity_of(row)
 
     def sort_in(self, columns: dict[str, Any], decoded: Decoded) -> None:
         """Add the row, reject or deletion in `columns` to `decoded`."""
@@ -245,15 +251,19 @@ class _Sorter:
         return Reject(fault, self._topic, *_read_position(columns), rejected["key"], rejected["value"], [])
 
     def _build_deletion(self, columns: dict[str, Any]) -> Deletion:
-        text = columns[self._key.column]
-        key = UUID(text) if self._key.kind is UUID_KIND else text
-        return Deletion(key, _timestamp_ms(columns), *_read_position(columns))
+        values = [
+            UUID(columns[field.column]) if field.kind is UUID_KIND else columns[field.column]
+            for field in self._identity.fields
+        ]
+        return Deletion(self._identity.of_values(values), _timestamp_ms(columns), *_read_position(columns))
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
         try:
-            validated = validate_record(
-                {name: columns[column] for name, column in self._fields}, self._row, latest_past()
-            )
+            values = {
+                name: columns[column] if read is None or columns[column] is None else read(columns[column])
+                for name, column, read in self._fields
+            }
+            validated = validate_record(values, self._row, latest_past())
             time_ms = _timestamp_ms(columns)
         except NOT_OF_A_RECORD:
             raise

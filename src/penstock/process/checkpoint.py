@@ -337,40 +337,41 @@ def _format_now() -> str:
 
 
 def find_misfits(
-    position: QueryPosition | None, origin: CheckpointOrigin, spans: list[OffsetRange], topic_id: str
+    position: QueryPosition | None, origin: CheckpointOrigin, ranges: list[OffsetRange], topic_id: str
 ) -> list[str]:
     """Return why the query must not resume, a line per partition or for the whole topic; empty if everything matches.
 
-    `spans` is what Kafka holds of the topic, `topic_id` its id.
+    `ranges` is what Kafka holds of the topic, `topic_id` its id.
     """
     if position is None:
         return []
     if origin.topic_id not in {"", NO_ID, topic_id}:
         return [f"it belongs to another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (recreated?)"]
-    held = {span.partition: span for span in spans}
+    held = {offset_range.partition: offset_range for offset_range in ranges}
     gone = [
         f"partition {partition}: it no longer exists in Kafka"
         for partition in sorted(position.end.keys() - held.keys())
     ]
-    return gone + [line for span in spans if (line := _describe_mismatch(position, span))]
+    return gone + [line for offset_range in ranges if (line := _describe_mismatch(position, offset_range))]
 
 
-def _describe_mismatch(position: QueryPosition, span: OffsetRange) -> str:
+def _describe_mismatch(position: QueryPosition, offset_range: OffsetRange) -> str:
     """Return why a partition does not match; empty if it does. A partition that was added is read from offset 0."""
-    unseen = 0 if position.begun and position.first else span.first
-    first = position.first.get(span.partition, unseen)
-    end = position.end.get(span.partition, first)
-    where = f"partition {span.partition}: the checkpoint is at {first}, Kafka has {span.first} to {span.end}"
-    if first < span.first:
-        return f"{where}: {span.first - first} records were deleted before they were read"
-    if end > span.end:
-        return f"{where}: {end - span.end} records that were read before are missing"
+    unseen = 0 if position.begun and position.first else offset_range.first
+    first = position.first.get(offset_range.partition, unseen)
+    end = position.end.get(offset_range.partition, first)
+    held = f"Kafka has {offset_range.first} to {offset_range.end}"
+    where = f"partition {offset_range.partition}: the checkpoint is at {first}, {held}"
+    if first < offset_range.first:
+        return f"{where}: {offset_range.first - first} records were deleted before they were read"
+    if end > offset_range.end:
+        return f"{where}: {end - offset_range.end} records that were read before are missing"
     return ""
 
 
-def check_fits(checkpoint: Checkpoint, spans: list[OffsetRange], topic_id: str) -> None:
+def check_fits(checkpoint: Checkpoint, ranges: list[OffsetRange], topic_id: str) -> None:
     """Raise `CheckpointRefused`, with the three choices, unless the query can resume without skipping anything."""
-    reasons = find_misfits(checkpoint.read_position(), checkpoint.origin(), spans, topic_id)
+    reasons = find_misfits(checkpoint.read_position(), checkpoint.origin(), ranges, topic_id)
     if reasons:
         lines = "\n  ".join(reasons)
         raise CheckpointRefused(

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from penstock.codec.keys import KeyReader
 from penstock.contract.batch import Row
-from penstock.contract.fields import key_of
+from penstock.contract.identity import Identity, identity_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import is_structured
 from penstock.contract.proofs import KeyEvidence, KeyShape, find_agreed_shapes
@@ -38,24 +38,27 @@ def _iter_samples(
     """
     if not rows:
         return
-    column = key_of(type(rows[0][0])).column
-    ids = {(partition, offset): getattr(record, column) for record, _, partition, offset in rows[:most]}
+    identity = identity_of(type(rows[0][0]))
+    ids = {(partition, offset): identity.of(record) for record, _, partition, offset in rows[:most]}
     sampled = (batch.column(name).slice(0, most).to_pylist() for name in ("key", "partition", "offset"))
     for key, *position in zip(*sampled, strict=True):
         record_id = ids.get(tuple(position))
         if key and record_id is not None:
             try:
-                readings = _read_key(keys, key, record_id)
+                readings = _read_key(keys, key, record_id, identity)
             except RegistryUnreachable:
                 return
             yield readings, record_id
 
 
-def _read_key(keys: KeyReader, key: bytes, record_id: Any) -> Mapping[KeyShape, Any]:
+def _read_key(keys: KeyReader, key: bytes, record_id: Any, identity: Identity) -> Mapping[KeyShape, Any]:
     """Return the readings of a key by shape; empty if it is not an id. Raises `RegistryUnreachable`."""
     try:
-        if key == str(record_id).encode() and not is_structured(key.decode()):
-            return {"text": record_id}  # the usual case
+        if key == identity.text_of(record_id).encode():  # the usual case
+            if not identity.is_single:
+                return {"json_object": record_id}
+            if not is_structured(key.decode()):
+                return {"text": record_id}
         return keys.readings(key)
     except NOT_OF_A_RECORD:
         raise

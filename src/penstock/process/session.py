@@ -79,17 +79,21 @@ def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFra
     options = kafka_options(settings) | {"subscribe": topic}
     start = checkpoint_of(settings, topic, spark).origin().start
     if start is not None:
-        partitions = [span.partition for span in topics.fetch_offset_ranges(settings, topic)]
+        partitions = [offset_range.partition for offset_range in topics.fetch_offset_ranges(settings, topic)]
         options["startingOffsets"] = starting_offsets(topic, start, partitions)
     return _load_kafka(spark.readStream, options)
 
 
-def load_offset_ranges(spark: SparkSession, settings: Settings, topic: str, spans: list[OffsetRange]) -> DataFrame:
-    """Return the topic's records in `spans` as a DataFrame of Kafka's columns, to be read once."""
+def load_offset_ranges(spark: SparkSession, settings: Settings, topic: str, ranges: list[OffsetRange]) -> DataFrame:
+    """Return the topic's records in `ranges` as a DataFrame of Kafka's columns, to be read once."""
     options = {name: value for name, value in kafka_options(settings).items() if name != "maxOffsetsPerTrigger"}
-    options["assign"] = json.dumps({topic: [span.partition for span in spans]})
-    options["startingOffsets"] = json.dumps({topic: {str(span.partition): span.first for span in spans}})
-    options["endingOffsets"] = json.dumps({topic: {str(span.partition): span.end for span in spans}})
+    options["assign"] = json.dumps({topic: [offset_range.partition for offset_range in ranges]})
+    options["startingOffsets"] = json.dumps(
+        {topic: {str(offset_range.partition): offset_range.first for offset_range in ranges}}
+    )
+    options["endingOffsets"] = json.dumps(
+        {topic: {str(offset_range.partition): offset_range.end for offset_range in ranges}}
+    )
     return _load_kafka(spark.read, options)
 
 

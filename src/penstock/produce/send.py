@@ -25,7 +25,7 @@ class Delivered:
     offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
     """First and last offset by partition. Records of other producers may be in between."""
     failures: list[str] = field(default_factory=list)
-    journal: DeliveryLog | None = None
+    delivery_log: DeliveryLog | None = None
     """Log of each acknowledgement."""
 
     def note(self, error: KafkaError | None, message: Message) -> None:
@@ -34,8 +34,8 @@ class Delivered:
             self.failures.append(f"{error.name()}: {error.str()}")
             return
         partition, offset = message.partition(), message.offset()
-        if self.journal is not None:
-            self.journal.note(partition, offset, message.key())
+        if self.delivery_log is not None:
+            self.delivery_log.note(partition, offset, message.key())
         first, last = self.offsets.get(partition, (offset, offset))
         self.offsets[partition] = (min(first, offset), max(last, offset))
         self.records += 1
@@ -48,11 +48,11 @@ class Sender:
     Raises `DeliveryFailed` there if a record was not acknowledged within the producer's delivery timeout.
     """
 
-    def __init__(self, producer: Producer, topic: str, flush_s: float, journal: DeliveryLog | None = None) -> None:
+    def __init__(self, producer: Producer, topic: str, flush_s: float, delivery_log: DeliveryLog | None = None) -> None:
         self._producer = producer
         self._topic = topic
         self._flush_s = flush_s
-        self.delivered = Delivered(journal=journal)
+        self.delivered = Delivered(delivery_log=delivery_log)
 
     def send(self, key: bytes, value: bytes, headers: Headers, timestamp_ms: int = 0) -> None:
         """Pass a record to the producer. Blocks while its queue is full. Timestamp 0 is the current time."""

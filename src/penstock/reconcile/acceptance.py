@@ -1,13 +1,14 @@
 """Accept differences that `verify` currently reports. They are stored with user, time and reason."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cassandra.cluster import Session
 
 from penstock import pipelines, remedies
 from penstock.config import Settings
+from penstock.contract.identity import identity_of
 from penstock.errors import UsageError
 from penstock.log import get_logger
 from penstock.reconcile import verify
@@ -45,7 +46,12 @@ class DifferenceSelection:
 
 
 def find_differences(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
-    """Return the current differences that match. Raises `UsageError` if none match, or too many exist."""
+    """Return the current differences that match. Raises `UsageError` if none match, or too many exist.
+
+    The selected ids may be in any form that identifies a record.
+    """
+    identity = identity_of(pipelines.of(settings).record)
+    selection = replace(selection, ids=[*selection.ids, *map(identity.normalize_text, selection.ids)])
     differences, count = verify.list_differences(settings, session)
     if count > len(differences):
         raise UsageError(
@@ -65,8 +71,8 @@ def accept_differences(
 ) -> None:
     """Store differences as accepted. Later receipts count them separately."""
     pipeline = pipelines.of(settings)
-    keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
-    if book is None:
+    keyspace, ledger = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
+    if ledger is None:
         raise UsageError(
             f"no Spark job has read {pipeline.topic} yet: there is nothing to accept",
             hint=remedies.show_status("spark-job"),
@@ -79,14 +85,15 @@ def accept_differences(
         )
         for difference in differences
     ]
-    accepted.write_accepted(session, keyspace, pipeline.topic, book.epoch_us, entries)
+    accepted.write_accepted(session, keyspace, pipeline.topic, ledger.epoch_us, entries)
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
 
 def list_accepted(settings: Settings, session: Session) -> list[Accepted]:
     """Return the differences accepted for the current topic incarnation, oldest first."""
-    pipeline, book = pipelines.of(settings), Auditor(settings, session).book
-    if book is None:
+    pipeline, ledger = pipelines.of(settings), Auditor(settings, session).book
+    if ledger is None:
         return []
-    entries = accepted.read_accepted(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    keyspace = cassandra.keyspace_of(settings, pipeline)
+    entries = accepted.read_accepted(session, keyspace, pipeline.topic, ledger.epoch_us)
     return sorted(entries, key=lambda entry: entry.at)

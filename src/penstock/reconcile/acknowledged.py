@@ -21,13 +21,13 @@ class Acknowledged:
 
 
 def iter_deliveries(
-    attempts: Iterable[delivery_log.Attempt], spans: list[OffsetRange], *, to_the_end: bool
+    attempts: Iterable[delivery_log.Attempt], ranges: list[OffsetRange], *, to_the_end: bool
 ) -> Iterator[Acknowledgement]:
-    """Yield the acknowledgements in `spans`; `to_the_end`: also beyond them, and in partitions without a span."""
-    by_partition = {span.partition: span for span in spans}
+    """Yield the acknowledgements in `ranges`; `to_the_end`: also beyond them, and in other partitions."""
+    by_partition = {offset_range.partition: offset_range for offset_range in ranges}
     nowhere = OffsetRange(0, 0, 0)
     for attempt in attempts:
         for entry in attempt.entries:
-            span = by_partition.get(entry.partition, nowhere)
-            if span.first <= entry.offset and (to_the_end or entry.offset < span.end):
+            offset_range = by_partition.get(entry.partition, nowhere)
+            if offset_range.first <= entry.offset and (to_the_end or entry.offset < offset_range.end):
                 yield entry

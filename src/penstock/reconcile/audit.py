@@ -4,7 +4,7 @@ stored    the table has a row of its id, from its offset or a later one, or a la
 deleted   it is a tombstone, and the table has no row of its id, or a row from a later offset
 rejected  the dead-letter topic has it
 filtered  the pipeline's transform dropped it: its ledger line counts filtered records
-expired   its row is gone, and the TTL that the table had when the row was written has passed
+expired   its row is gone, and the TTL that the table had when the row was written has passed, or its own expiry
 pruned    the ledger counts it as rejected, and its dead letter may lie below the dead-letter topic's log start
 accepted  it is missing, and an operator has accepted that
 waiting   the ledger has not reached its offset yet
@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from penstock.broker.topics import Position
+from penstock.contract.expiry import NEVER_MS
 from penstock.contract.order import FIRST_RANK, Rank
 from penstock.reconcile.coverage import Coverage
 
@@ -43,18 +44,20 @@ class DeadLetterCopy(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A record in Kafka. `id` is None if it cannot be decoded."""
+    """A record in Kafka. `id` is the text of its identity (`Identity.text_of`), None if it cannot be decoded."""
 
     partition: int
     offset: int
     timestamp_ms: int
     key: bytes | None
-    id: Any
+    id: str | None
     is_deletion: bool
     run: str | None
     rank: Rank = FIRST_RANK
     digest: int = 0
     """Hash of the value, where an id may have only one version; 0 otherwise, and for a tombstone."""
+    expired_from_ms: int = NEVER_MS
+    """From when its row may be gone, because it expires by a field."""
 
     @property
     def order_us(self) -> int:
@@ -101,9 +104,9 @@ class RowAuthor(StrEnum):
 
 
 class Row(NamedTuple):
-    """A row of the table."""
+    """A row of the table. `id` is the text of its identity."""
 
-    id: Any
+    id: str
     writer: RowAuthor
     place: RowPlace | None = None
     """Set if the topic wrote the row."""

@@ -15,12 +15,13 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import OffsetRange
 from penstock.codec.records import Decoder
 from penstock.config import Settings
+from penstock.contract.expiry import NEVER_MS, expiry_of
 from penstock.contract.fault import Fault
-from penstock.contract.fields import build_key_reader, key_of
+from penstock.contract.identity import identity_of
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
-from penstock.contract.record import Headers
+from penstock.contract.record import Headers, Record
 from penstock.contract.rules import latest_past
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter, index_first_copies
@@ -29,6 +30,7 @@ from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuse_evidence import Evidence
+from penstock.reconcile.excuses import find_expired_from_ms
 from penstock.reconcile.fact_loading import (
     Columns,
     LineFinder,
@@ -61,8 +63,8 @@ class Auditor:
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
-        self._key = key_of(self._pipeline.record).column
-        self._read_id = build_key_reader(self._pipeline.record)
+        self._identity = identity_of(self._pipeline.record)
+        self._expiry = expiry_of(self._pipeline.record, self._pipeline.ttl)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self._table = TableRows(settings, session, self._pipeline, self)
@@ -131,18 +133,35 @@ class Auditor:
             return None
         if any(map(headers.read_order, held)):
             return None
-        key, count = self._key, len(messages)
-        records = map(self._decoder.decode, values)
+        count, records = len(messages), list(map(self._decoder.decode, values))
+        times_ms = [message.timestamp()[1] for message in messages]
         facts = [
             [message.partition() for message in messages],
             [message.offset() for message in messages],
-            [message.timestamp()[1] for message in messages],
+            times_ms,
             [message.key() for message in messages],
-            [None if isinstance(record, Fault) else getattr(record, key) for record in records],
+            self._read_ids(records),
             [False] * count,
             [headers.find_text(pairs, headers.RUN) for pairs in held],
         ]
-        return arrange_record_columns(facts, [[part] * count for part in rank], [0] * count, finder, run_id)
+        expiries_ms = [NEVER_MS] * count
+        if self._expiry is not None:
+            expiries_ms = list(map(self._compute_expired_from_ms, records, times_ms))
+        ranks = [[part] * count for part in rank]
+        return arrange_record_columns(facts, ranks, [0] * count, expiries_ms, finder, run_id)
+
+    def _compute_expired_from_ms(self, decoded: Any, timestamp_ms: int) -> int:
+        """Return from when the row of a record that was decoded to `decoded` may be gone by a field."""
+        if self._expiry is None or not isinstance(decoded, Record):
+            return NEVER_MS
+        expires_ms = self._expiry.compute_ms(decoded, timestamp_ms)
+        return NEVER_MS if expires_ms == NEVER_MS else find_expired_from_ms(expires_ms, timestamp_ms)
+
+    def _read_ids(self, records: list[Record | Fault]) -> list[str | None]:
+        """Return the id of each record, None if it cannot be decoded."""
+        valid = [self._identity.of(record) for record in records if not isinstance(record, Fault)]
+        ids = iter(self._identity.texts_of(valid))
+        return [None if isinstance(record, Fault) else next(ids) for record in records]
 
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
@@ -151,17 +170,18 @@ class Auditor:
         rank = self._compute_rank(message, held, decoded)
         if isinstance(rank, Fault):
             decoded, rank = rank, FIRST_RANK
-        record_id = None if isinstance(decoded, Fault) else decoded if is_deletion else getattr(decoded, self._key)
+        record_id = None if isinstance(decoded, Fault) else decoded if is_deletion else self._identity.of(decoded)
         return Sent(
             message.partition(),
             message.offset(),
             message.timestamp()[1],
             message.key(),
-            record_id,
+            None if record_id is None else self._identity.text_of(record_id),
             is_deletion and record_id is not None,
             headers.find_text(held, headers.RUN),
             rank,
             digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
+            self._compute_expired_from_ms(decoded, message.timestamp()[1]),
         )
 
     def _compute_rank(self, message: Message, held: Headers, decoded: Any) -> Rank | Fault:
@@ -198,7 +218,7 @@ class Auditor:
         """Yield the rows of the whole table, or those with a token in `tokens`, as `TableRows.columns`."""
         return self._table.columns(tokens)
 
-    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
+    def rows_of(self, ids: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
         return self._table.rows_of(ids)
 
@@ -241,15 +261,15 @@ class Auditor:
             reconciliation = Reconciliation(loader, self, self.evidence, scope)
             yield reconciliation.carry_out(), reconciliation
 
-    def id_of_key(self, key: bytes) -> Any:
+    def id_of_key(self, key: bytes) -> str | None:
         """Return the id that a message's key represents, or None if it represents no id."""
         record_id = self._decoder.deleted(key, self.proofs.by_now)
-        return None if isinstance(record_id, Fault) else record_id
+        return None if isinstance(record_id, Fault) else self._identity.text_of(record_id)
 
-    def id_of_text(self, text: str) -> Any:
-        """Return the id that a text represents, as listed or in the delivery log; None if it represents no id."""
+    def id_of_text(self, text: str) -> str | None:
+        """Return the id that a text represents, as in the delivery log; None if it represents no id."""
         try:
-            return self._read_id(text.encode())
+            return self._identity.text_of(self._identity.of_text(text))
         except ValueError:
             return None
 

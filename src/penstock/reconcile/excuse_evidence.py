@@ -65,6 +65,11 @@ class Evidence:
         """Return whether a row that was written at `written_ms` has expired by now."""
         return is_expired(written_ms, self.lifetimes, now_ms())
 
+    @property
+    def now_ms(self) -> int:
+        """Return the current time, by which rows expire that have a field for it, in ms since the epoch."""
+        return now_ms()
+
     @cached_property
     def lifetimes(self) -> list[Lifetime]:
         """Return the known TTLs of the table, oldest first: those in the last receipt, and the current TTL."""
@@ -94,8 +99,8 @@ class Evidence:
     @cached_property
     def queue_firsts(self) -> dict[int, int]:
         """Return the log start of each partition of the dead-letter topic."""
-        spans = topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
-        return {span.partition: span.first for span in spans}
+        ranges = topics.fetch_offset_ranges(self._settings, self._pipeline.dead_letter_topic)
+        return {offset_range.partition: offset_range.first for offset_range in ranges}
 
     def described(self) -> list[str]:
         """Return the evidence that was read, as sentences."""
@@ -106,6 +111,8 @@ class Evidence:
         if any(asked.get("queue_firsts", {}).values()):
             starts = ", ".join(f"{partition}:{first}" for partition, first in self.queue_firsts.items())
             lines.append(f"log start of {self._pipeline.dead_letter_topic}: {starts}")
+        if "lifetimes" in asked and isinstance(self._pipeline.ttl, str):
+            lines.append(f"rows of {self._pipeline.table} expire by the field {self._pipeline.ttl} of their records")
         lines += [
             f"default_time_to_live of {self._pipeline.table} is {lifetime.ttl_s} s, in effect since at least "
             f"{from_epoch_ms(lifetime.since_ms).isoformat(timespec='seconds')}"

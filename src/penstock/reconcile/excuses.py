@@ -1,4 +1,4 @@
-"""What excuses an absence: the TTL of a row, and the log start of the dead-letter topic. Pure: no I/O.
+"""What excuses an absence: the expiry of a row, and the log start of the dead-letter topic. Pure: no I/O.
 
 An excuse goes as far as its evidence does, and no further. How far compaction goes is defined in `reconciliation.sql`.
 """
@@ -54,6 +54,15 @@ def _slack_ms(lifetime: Lifetime) -> int:
 def is_expired(written_ms: int, lifetimes: Sequence[Lifetime], now_ms: int) -> bool:
     """Return whether a row that the ledger records as written at `written_ms` has passed the TTL of that time."""
     return any(from_ms <= written_ms < before_ms for from_ms, before_ms in expiries(lifetimes, now_ms))
+
+
+def find_expired_from_ms(expires_ms: int, timestamp_ms: int) -> int:
+    """Return from when the row of a record that expires at `expires_ms`, by a field, may be gone.
+
+    The clocks of the job, of Cassandra and of `verify` differ. The slack for that is as for the TTL of a table: at most
+    a minute, and at most a tenth of the time from Kafka's timestamp to the expiry.
+    """
+    return expires_ms - min(_LONGEST_BATCH_MS, max(0, expires_ms - timestamp_ms) // 10)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ class LineFinder:
 class FactOrigin(Protocol):
     """The source of records and rows: `auditor.Auditor`."""
 
-    def record_columns(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]: ...  # noqa: D102
+    def record_columns(  # noqa: D102
+        self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None, /
+    ) -> Iterator[Columns]: ...
     def row_columns(self) -> Iterator[Columns]: ...  # noqa: D102
 
 
@@ -89,8 +91,8 @@ class Loader(Protocol):
     @property
     def tables(self) -> Tables: ...  # noqa: D102
 
-    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`; count only those of the run `run_id`, or all if it is None.
+    def load_records(self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `ranges`; count only those of the run `run_id`, or all if it is None.
 
         Return the ids of the runs that produced them. Their indexes are the runs' numbers in the engine.
         """
@@ -106,11 +108,11 @@ class LocalLoader:
     tables: Tables
     origin: FactOrigin
 
-    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`, as `Loader` specifies."""
+    def load_records(self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `ranges`, as `Loader` specifies."""
         numbers: dict[str | None, int] = {None: NO_RUN}
         runs: list[str] = []
-        for columns in merge_columns(self.origin.record_columns(spans, finder, run_id)):
+        for columns in merge_columns(self.origin.record_columns(ranges, finder, run_id)):
             for run in set(columns[RUN]) - numbers.keys():
                 numbers[run] = len(runs)
                 runs.append(run)
@@ -153,14 +155,15 @@ def merge_columns(pieces: Iterable[Columns]) -> Iterator[Columns]:
 
 def record_columns(chunk: Sequence[Sent], finder: LineFinder, run_id: str | None) -> Columns:
     """Return the columns of `records`, with the runs' ids instead of their numbers at `RUN`."""
-    *facts, ranks, digests = zip(*chunk, strict=True)
-    return arrange_record_columns(facts, [*zip(*ranks, strict=True)], digests, finder, run_id)
+    *facts, ranks, digests, expiries_ms = zip(*chunk, strict=True)
+    return arrange_record_columns(facts, [*zip(*ranks, strict=True)], digests, expiries_ms, finder, run_id)
 
 
 def arrange_record_columns(
     facts: Sequence[Sequence[Any]],
     ranks: Sequence[Sequence[Any]],
     digests: Sequence[int],
+    expiries_ms: Sequence[int],
     finder: LineFinder,
     run_id: str | None,
 ) -> Columns:
@@ -170,17 +173,16 @@ def arrange_record_columns(
     """
     partitions, offsets, times_ms, keys, ids, deletions, runs = facts
     layouts, shifts_us, proven, kept, tie_digests = ranks
-    names = [None if record_id is None else str(record_id) for record_id in ids]
-    are_ids = [  # outside ASCII, the bytes of a name differ from its characters
-        name is not None and key is not None and key == name.encode() and name.isascii()
-        for key, name in zip(keys, names, strict=True)
+    are_ids = [  # outside ASCII, the bytes of an id differ from its characters
+        record_id is not None and key is not None and key == record_id.encode() and record_id.isascii()
+        for key, record_id in zip(keys, ids, strict=True)
     ]
     texts = [None if is_id or key is None else text(key) for key, is_id in zip(keys, are_ids, strict=True)]
     counted = [run_id is None or run == run_id for run in runs]
     orders_us = list(map(add, shifts_us, offsets))
     lines = list(map(finder.find, partitions, offsets))
-    columns = [partitions, offsets, times_ms, names, texts, are_ids, deletions, counted]
-    return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines]
+    columns = [partitions, offsets, times_ms, ids, texts, are_ids, deletions, counted]
+    return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines, expiries_ms]
 
 
 def row_columns(chunk: Sequence[Row]) -> Columns:
@@ -188,7 +190,7 @@ def row_columns(chunk: Sequence[Row]) -> Columns:
     ids, writers, places, mixed, changed_us = zip(*chunk, strict=True)
     partitions, offsets, orders_us = zip(*map(_place_columns, places), strict=True)
     changed_at = [None if moment_us is None else _format_time(moment_us) for moment_us in changed_us]
-    return [list(map(str, ids)), list(map(str, writers)), partitions, offsets, orders_us, mixed, changed_at]
+    return [ids, list(map(str, writers)), partitions, offsets, orders_us, mixed, changed_at]
 
 
 def text(key: bytes) -> str:

@@ -87,13 +87,13 @@ def reconcile_run(settings: Settings, session: Session, dag_run: dict[str, Any],
     topics.fetch_existing_offset_ranges(settings, summary["topic"])
     if summary["topic_id"] != topics.fetch_topic_id(settings, summary["topic"]):
         raise UsageError(f"topic {summary['topic']} was deleted and recreated after this run")
-    spans = [OffsetRange(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
-    if (count := sum(span.records for span in spans)) > MOST_RECORDS:
+    ranges = [OffsetRange(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
+    if (count := sum(offset_range.records for offset_range in ranges)) > MOST_RECORDS:
         raise UsageError(
-            f"the run's offsets span {count:,} records, more than the maximum of {MOST_RECORDS:,}",
+            f"the run's offsets offset_range {count:,} records, more than the maximum of {MOST_RECORDS:,}",
             hint=remedies.verify(),
         )
-    audit = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
+    audit = Auditor(settings, session).audit_run(ranges, str(dag_run["dag_run_id"]))
     return _build_receipt(audit, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 
 
@@ -135,10 +135,10 @@ def _wait_for_run(airflow: Airflow, run_id: str, report: Report) -> dict[str, An
         time.sleep(_POLL_S)
 
 
-def _wait_covered(auditor: Auditor, spans: list[OffsetRange], report: Report) -> None:
-    """Wait until the ledger covers `spans`, or has not advanced for two minutes."""
+def _wait_covered(auditor: Auditor, ranges: list[OffsetRange], report: Report) -> None:
+    """Wait until the ledger covers `ranges`, or has not advanced for two minutes."""
     waiting, moved = -1, time.monotonic()
-    while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:
+    while (left := auditor.waiting(ranges)) and time.monotonic() - moved < _STALLED_S:
         if left != waiting:
             report(f"waiting for {left} records to be stored")
             waiting, moved = left, time.monotonic()

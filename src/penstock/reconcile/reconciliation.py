@@ -16,7 +16,7 @@ from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCo
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.excuse_evidence import Evidence
 from penstock.reconcile.excuses import Pruning, find_pruned
-from penstock.reconcile.fact_loading import LineFinder, Loader, Tables, append_rows, text
+from penstock.reconcile.fact_loading import LineFinder, Loader, Tables, append_rows, chunks, text
 
 _LOOK_UP_IDS = 5_000
 
@@ -25,7 +25,7 @@ _LOOK_UP_IDS = 5_000
 class Scope:
     """What is reconciled."""
 
-    spans: list[OffsetRange]
+    ranges: list[OffsetRange]
     run_id: str | None = None
     """The run whose records alone are counted; None: all records are."""
     is_whole: bool = True
@@ -40,13 +40,13 @@ class Scope:
 class Sources(Protocol):
     """The source of the facts: `auditor.Auditor`."""
 
-    def coverage(self, span: OffsetRange) -> Coverage: ...  # noqa: D102
+    def coverage(self, offset_range: OffsetRange) -> Coverage: ...  # noqa: D102
     def letter_copies(self) -> Iterator[DeadLetterCopy]: ...  # noqa: D102
-    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
+    def rows_of(self, ids: Iterable[str]) -> Iterator[Row]: ...  # noqa: D102
     def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
-    def later_deletions(self, spans: list[OffsetRange]) -> Iterator[Sent]: ...  # noqa: D102
-    def id_of_key(self, key: bytes) -> Any: ...  # noqa: D102
-    def id_of_text(self, text: str) -> Any: ...  # noqa: D102
+    def later_deletions(self, ranges: list[OffsetRange]) -> Iterator[Sent]: ...  # noqa: D102
+    def id_of_key(self, key: bytes) -> str | None: ...  # noqa: D102
+    def id_of_text(self, text: str) -> str | None: ...  # noqa: D102
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Reconciliation:
     sources: Sources
     evidence: Evidence
     scope: Scope
-    spans: list[OffsetRange] = field(default_factory=list)
+    ranges: list[OffsetRange] = field(default_factory=list)
     """The ranges of offsets that were compared, once they have been."""
     runs: list[str] = field(default_factory=list)
     """The ids of the runs whose records were read; their indexes are the runs' numbers in the engine."""
@@ -77,28 +77,37 @@ class Reconciliation:
     def _load_facts(self) -> dict[int, Coverage]:
         engine, scope = self.engine, self.scope
         engine.run("inputs")
-        covered = {span.partition: self.sources.coverage(span) for span in scope.spans}
+        covered = {offset_range.partition: self.sources.coverage(offset_range) for offset_range in scope.ranges}
         finder = LineFinder(covered)
         engine.append("lines", finder.rows())
         engine.append("letter_copies", self._letter_rows(finder))
         if scope.is_whole:
             self.loader.load_table()
-        self.runs = self.loader.load_records(scope.spans, finder, scope.run_id)
+        self.runs = self.loader.load_records(scope.ranges, finder, scope.run_id)
         if not scope.is_whole:
             ids = (row[0] for row in engine.rows("SELECT DISTINCT id FROM records WHERE id IS NOT NULL AND is_counted"))
             append_rows(engine, self._look_up(ids))
         firsts = self._find_firsts()
-        self.spans = [OffsetRange(span.partition, firsts[span.partition], span.end) for span in scope.spans]
-        engine.append("spans", [(*_get_bounds(span), covered[span.partition].reached) for span in self.spans])
+        self.ranges = [
+            OffsetRange(offset_range.partition, firsts[offset_range.partition], offset_range.end)
+            for offset_range in scope.ranges
+        ]
+        engine.append(
+            "ranges",
+            [(*_get_bounds(offset_range), covered[offset_range.partition].reached) for offset_range in self.ranges],
+        )
         held = (entry for entry in scope.deliveries if entry.offset >= firsts.get(entry.partition, 0))
         engine.append("deliveries", (_build_delivery_row(number, entry) for number, entry in enumerate(held)))
         return covered
 
     def _find_firsts(self) -> dict[int, int]:
         """Return where each range begins by now: retention may have deleted records since the ranges were listed."""
-        starts = self.sources.log_starts() if self.scope.spans else {}
+        starts = self.sources.log_starts() if self.scope.ranges else {}
         return {
-            span.partition: min(max(span.first, starts.get(span.partition, 0)), span.end) for span in self.scope.spans
+            offset_range.partition: min(
+                max(offset_range.first, starts.get(offset_range.partition, 0)), offset_range.end
+            )
+            for offset_range in self.scope.ranges
         }
 
     def _letter_rows(self, finder: LineFinder) -> Iterator[tuple[Any, ...]]:
@@ -110,26 +119,21 @@ class Reconciliation:
             )
 
     def _look_up(self, ids: Iterable[str]) -> Iterator[Row]:
-        """Yield the rows of ids, which are given as text."""
-        known: list[Any] = []
-        for name in ids:
-            known.append(self.sources.id_of_text(name))
-            if len(known) == _LOOK_UP_IDS:
-                yield from self.sources.rows_of(known)
-                known = []
-        yield from self.sources.rows_of(known)
+        for chunk in chunks(ids, _LOOK_UP_IDS):
+            yield from self.sources.rows_of(chunk)
 
     def _compare_facts(self) -> None:
         engine = self.engine
         engine.run("outcomes")
         engine.run("lines")
         if engine.has("absent"):
-            later = ((str(sent.id), sent.order_us) for sent in self.sources.later_deletions(self.spans))
+            later = ((sent.id, sent.order_us) for sent in self.sources.later_deletions(self.ranges))
             engine.append("later_deletions", later)
         engine.run("explained")
         if engine.has("explained", "outcome IS NULL"):
             engine.append("pruned", find_pruned(self._iter_rows("pruning_candidates"), self._get_pruning))
             engine.append("expiries", self.evidence.expiries)
+            engine.append("clock", [(self.evidence.now_ms,)])
         engine.run("settled")
         if self._lacks_records() and self.evidence.compaction:
             engine.append("compaction", [(self.evidence.compaction.stored_until_ms,)])
@@ -156,14 +160,14 @@ class Reconciliation:
 
     def _lacks_records(self) -> bool:
         held = dict(self.engine.rows("SELECT partition_id, COUNT(*) FROM records GROUP BY partition_id"))
-        return any(held.get(span.partition, 0) < span.records for span in self.spans)
+        return any(held.get(offset_range.partition, 0) < offset_range.records for offset_range in self.ranges)
 
     def _decode_unread_keys(self) -> Iterator[tuple[str, int, int]]:
         for partition, key_text, has_id_key, record_id, position in self._iter_rows("unread_keys"):
             key = record_id.encode() if has_id_key else key_text.encode("latin-1")
             decoded_id = self.sources.id_of_key(key)
             if decoded_id is not None:
-                yield str(decoded_id), partition, position
+                yield decoded_id, partition, position
 
     def _pruned_letters(self) -> Iterator[tuple[int, int]]:
         for line, letters in self._iter_rows("short_lines"):
@@ -175,15 +179,15 @@ class Reconciliation:
     def _load_gone(self) -> None:
         """Load the ids of acknowledged records that are gone, and which of them have rows that were not read."""
         positions = ((*place, self.sources.id_of_text(key)) for *place, key in self._iter_rows("gone"))
-        self.engine.append(
-            "gone_ids", ((*place, None if record_id is None else str(record_id)) for *place, record_id in positions)
-        )
+        self.engine.append("gone_ids", positions)
         if not self.scope.is_whole:
             ids = (row[0] for row in self.engine.rows("SELECT DISTINCT id FROM gone_ids WHERE id IS NOT NULL"))
-            self.engine.append("gone_rows", ((str(row.id),) for row in self._look_up(ids) if row.place is not None))
+            self.engine.append("gone_rows", ((row.id,) for row in self._look_up(ids) if row.place is not None))
 
     def _build_result(self, covered: dict[int, Coverage]) -> Audit:
-        audit = Audit({span.partition: Balance(*_get_bounds(span)) for span in self.spans}, covered)
+        audit = Audit(
+            {offset_range.partition: Balance(*_get_bounds(offset_range)) for offset_range in self.ranges}, covered
+        )
         self._fill_balances(audit)
         self._fill_differences(audit)
         row = self.engine.row
@@ -232,8 +236,8 @@ class Reconciliation:
         return (identity for identity, _ in self._iter_rows("rejected"))
 
 
-def _get_bounds(span: OffsetRange) -> tuple[int, int, int]:
-    return span.partition, span.first, span.end
+def _get_bounds(offset_range: OffsetRange) -> tuple[int, int, int]:
+    return offset_range.partition, offset_range.first, offset_range.end
 
 
 def _build_delivery_row(number: int, entry: Acknowledgement) -> tuple[int, int, int, str, str]:

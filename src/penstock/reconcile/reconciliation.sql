@@ -11,18 +11,19 @@
 -- Section: inputs
 
 -- The offset ranges to verify, and how far the ledger reaches in their partitions.
-CREATE TABLE spans (partition_id INT, first_position BIGINT, end_position BIGINT, reached BIGINT);
+CREATE TABLE ranges (partition_id INT, first_position BIGINT, end_position BIGINT, reached BIGINT);
 
 -- The records that Kafka holds in the ranges. `id` is null if the record cannot be decoded. `key_text` has the bytes of
 -- the key as characters; it is null if there is no key, or if the key is the id as text (`has_id_key`). A record that
 -- is not counted belongs to another run, but may still be the tombstone of a counted record. `layout` is -1 where the
 -- pipeline declares an order (`order_by`): then versions can tie, and `tie_digest` tells whether tied versions are the
 -- same bytes. `is_kept`: a redriven record, which keeps the place in the order of an earlier position. `digest` is the
--- hash of the value in a pipeline with one version per id, else 0.
+-- hash of the value in a pipeline with one version per id, else 0. `expired_from_ms`: from when the record's row may be
+-- gone, because it expires by a field of the record; 2^62 if it does not.
 CREATE TABLE records (
   partition_id INT, position BIGINT, timestamp_ms BIGINT, id STRING, key_text STRING, has_id_key BOOLEAN,
   is_deletion BOOLEAN, is_counted BOOLEAN, run INT, order_us BIGINT, layout INT, is_proven BOOLEAN, is_kept BOOLEAN,
-  tie_digest BIGINT, digest BIGINT, line BIGINT
+  tie_digest BIGINT, digest BIGINT, line BIGINT, expired_from_ms BIGINT
 );
 
 -- The lines of the ledger, including those of replays, numbered in ledger order.
@@ -61,6 +62,9 @@ CREATE TABLE later_deletions (id STRING, order_us BIGINT);
 -- absent.
 CREATE TABLE expiries (from_ms BIGINT, before_ms BIGINT);
 
+-- The current time. Loaded if a record is absent.
+CREATE TABLE clock (now_ms BIGINT);
+
 -- Absent records whose dead letters may lie below the log start of the dead-letter topic. Loaded if a record is absent.
 CREATE TABLE pruned (partition_id INT, position BIGINT, line BIGINT);
 
@@ -95,7 +99,7 @@ SELECT r.*, d.identity, CASE
     ELSE 'read'
   END AS state
 FROM records r
-JOIN spans s ON r.partition_id = s.partition_id
+JOIN ranges s ON r.partition_id = s.partition_id
 LEFT JOIN dead_letters d ON r.partition_id = d.partition_id AND r.position = d.position;
 
 -- The records that are versions of an id.
@@ -192,12 +196,19 @@ SELECT
   CASE WHEN r.layout < 0 THEN r.order_us - 1 ELSE r.order_us END AS replaced_after_us,
   o.outcome = 'misplaced' AS is_misplaced,
   i.row_us IS NOT NULL AS has_row,
-  i.deletion_us, i.newest_us,
+  i.deletion_us, i.newest_us, r.expired_from_ms,
   COALESCE(i.newest_us = r.order_us, FALSE) AS is_newest
 FROM outcomes o
 JOIN records r ON o.partition_id = r.partition_id AND o.position = r.position
 LEFT JOIN ids i ON r.id = i.id
 WHERE o.outcome IN ('absent', 'misplaced');
+
+-- The newest versions of ids with an absent record: their lines, and from when their rows may be gone.
+CREATE TABLE newest_versions AS
+SELECT v.id, MAX(v.line) AS line, MAX(v.expired_from_ms) AS expired_from_ms
+FROM versions v
+JOIN (SELECT DISTINCT id, newest_us FROM absent) a ON v.id = a.id AND v.order_us = a.newest_us
+GROUP BY v.id;
 
 -- Section: lines
 
@@ -241,27 +252,31 @@ LEFT JOIN (SELECT line, COUNT(*) AS letters FROM dead_letters WHERE line >= 0 GR
 -- Section: explained
 
 -- Absent records that a later tombstone deleted (stored), or that the transform may have dropped (filtered): no more
--- than their line counts, and neither tombstones nor records that the transform does not see.
+-- than their line counts, and neither tombstones nor records that the transform does not see. Those come first whose
+-- rows expire last: the others have another excuse.
 CREATE TABLE explained AS
 SELECT m.*, CASE
     WHEN m.is_deleted_since THEN 'stored'
     WHEN m.is_droppable AND m.number <= l.filtered THEN 'filtered'
   END AS outcome
 FROM (
-  SELECT n.*, ROW_NUMBER() OVER (PARTITION BY n.line, n.is_droppable ORDER BY n.position) AS number
+  SELECT n.*, ROW_NUMBER() OVER (
+    PARTITION BY n.line, n.is_droppable ORDER BY n.row_expired_from_ms DESC, n.position
+  ) AS number
   FROM (
     SELECT d.*,
       d.id IS NOT NULL AND d.line >= 0 AND NOT d.is_deletion AND NOT d.is_misplaced AND NOT d.is_deleted_since
         AS is_droppable
     FROM (
       SELECT
-        a.*,
+        a.*, LEAST(a.expired_from_ms, COALESCE(v.expired_from_ms, a.expired_from_ms)) AS row_expired_from_ms,
         COALESCE(
           NOT a.is_deletion AND NOT a.has_row
           AND (a.deletion_us > a.replaced_after_us OR t.deletion_us > a.replaced_after_us), FALSE
         ) AS is_deleted_since
       FROM absent a
       LEFT JOIN (SELECT id, MAX(order_us) AS deletion_us FROM later_deletions GROUP BY id) t ON a.id = t.id
+      LEFT JOIN newest_versions v ON a.id = v.id
     ) d
   ) n
 ) m
@@ -304,15 +319,8 @@ SELECT DISTINCT l.line
 FROM lines l
 JOIN expiries e ON l.stored_at_ms >= e.from_ms AND l.stored_at_ms < e.before_ms;
 
--- The lines of the newest versions of ids with an absent record.
-CREATE TABLE newest_lines AS
-SELECT v.id, MAX(v.line) AS line
-FROM versions v
-JOIN (SELECT DISTINCT id, newest_us FROM absent) a ON v.id = a.id AND v.order_us = a.newest_us
-GROUP BY v.id;
-
 -- The outcome of each absent record. Expired: its row is gone, and so is the row of its id's newest version, if either
--- was written long enough ago. A record that nothing explains is missing.
+-- was written long enough ago, or says itself that it has expired. A record that nothing explains is missing.
 CREATE TABLE settled AS
 SELECT
   e.partition_id, e.position, e.line, e.id, e.is_newest, e.has_row,
@@ -320,7 +328,7 @@ SELECT
     WHEN e.outcome IS NOT NULL THEN e.outcome
     WHEN p.position IS NOT NULL THEN 'pruned'
     WHEN e.line >= 0 AND e.id IS NOT NULL AND NOT e.has_row AND NOT e.is_deletion AND NOT e.is_misplaced
-      AND (x.line IS NOT NULL OR y.line IS NOT NULL) THEN 'expired'
+      AND (x.line IS NOT NULL OR y.line IS NOT NULL OR e.row_expired_from_ms <= c.now_ms) THEN 'expired'
     ELSE 'missing'
   END AS outcome,
   CASE
@@ -333,8 +341,9 @@ SELECT
 FROM explained e
 LEFT JOIN pruned p ON e.partition_id = p.partition_id AND e.position = p.position
 LEFT JOIN expired_lines x ON e.line = x.line
-LEFT JOIN newest_lines n ON e.id = n.id
-LEFT JOIN expired_lines y ON n.line = y.line;
+LEFT JOIN newest_versions n ON e.id = n.id
+LEFT JOIN expired_lines y ON n.line = y.line
+LEFT JOIN clock c ON TRUE;
 
 -- The number of records with each outcome, by partition.
 CREATE TABLE balances AS
@@ -367,9 +376,9 @@ WHERE i.newest_us IS NOT NULL OR r.id IS NOT NULL;
 -- Section: compaction
 
 -- The ranges of a compacted topic that lack records.
-CREATE VIEW compacted_spans AS
+CREATE VIEW compacted_ranges AS
 SELECT s.partition_id, s.first_position, s.end_position, c.stored_until_ms
-FROM spans s
+FROM ranges s
 JOIN compaction c ON TRUE
 LEFT JOIN (SELECT partition_id, COUNT(*) AS held FROM records GROUP BY partition_id) r
   ON s.partition_id = r.partition_id
@@ -383,7 +392,7 @@ SELECT id, partition_id, MAX(position) AS position FROM versions GROUP BY id, pa
 CREATE VIEW unread_keys AS
 SELECT s.partition_id, s.key_text, s.has_id_key, CASE WHEN s.has_id_key THEN s.id END AS id, MAX(s.position) AS position
 FROM seen s
-JOIN compacted_spans c ON s.partition_id = c.partition_id
+JOIN compacted_ranges c ON s.partition_id = c.partition_id
 WHERE (s.id IS NULL OR s.identity IS NOT NULL) AND (s.has_id_key OR s.key_text IS NOT NULL)
 GROUP BY s.partition_id, s.key_text, s.has_id_key, CASE WHEN s.has_id_key THEN s.id END;
 
@@ -397,10 +406,10 @@ SELECT
   c.held, c.letters, COALESCE(p.letters, 0) AS pruned,
   CASE WHEN k.partition_id IS NULL THEN 0 ELSE GREATEST(0, l.records - c.held) END AS compacted
 FROM stream_lines l
-JOIN spans s ON l.partition_id = s.partition_id
+JOIN ranges s ON l.partition_id = s.partition_id
 JOIN line_contents c ON l.line = c.line
 LEFT JOIN (SELECT line, COUNT(*) AS letters FROM pruned GROUP BY line) p ON l.line = p.line
-LEFT JOIN compacted_spans k ON l.partition_id = k.partition_id
+LEFT JOIN compacted_ranges k ON l.partition_id = k.partition_id
 WHERE l.first_position >= s.first_position AND l.end_position <= s.end_position;
 
 -- Lines that still lack dead letters, in the order in which they may be excused.
@@ -416,7 +425,7 @@ SELECT partition_id, position, is_bound,
   SUM(tombstones) OVER (PARTITION BY partition_id ORDER BY position, tombstones ROWS UNBOUNDED PRECEDING) AS tombstones
 FROM (
   SELECT r.partition_id, r.position, 1 AS tombstones, FALSE AS is_bound
-  FROM records r JOIN compacted_spans s ON r.partition_id = s.partition_id
+  FROM records r JOIN compacted_ranges s ON r.partition_id = s.partition_id
   WHERE r.is_deletion
   UNION ALL
   SELECT DISTINCT b.partition_id, b.position, 0, TRUE
@@ -431,7 +440,7 @@ FROM (
 CREATE TABLE gone_tombstones AS
 SELECT w.partition_id, SUM(GREATEST(0, w.deleted - (e.tombstones - f.tombstones))) AS tombstones
 FROM whole_lines w
-JOIN compacted_spans s ON w.partition_id = s.partition_id AND w.stored_at_ms <= s.stored_until_ms
+JOIN compacted_ranges s ON w.partition_id = s.partition_id AND w.stored_at_ms <= s.stored_until_ms
 JOIN tombstones_before f ON w.partition_id = f.partition_id AND w.first_position = f.position AND f.is_bound
 JOIN tombstones_before e ON w.partition_id = e.partition_id AND w.end_position = e.position AND e.is_bound
 GROUP BY w.partition_id;
@@ -444,7 +453,7 @@ CREATE TABLE compacted_rows AS
 SELECT i.id, i.row_partition AS partition_id, i.row_position AS position,
   i.waiting = 0 AND COALESCE(u.position, -1) < i.row_position AS is_lost
 FROM ids i
-JOIN compacted_spans s
+JOIN compacted_ranges s
   ON i.row_partition = s.partition_id AND i.row_position >= s.first_position AND i.row_position < s.end_position
 LEFT JOIN last_versions v ON i.id = v.id AND i.row_partition = v.partition_id
 LEFT JOIN unread u ON i.id = u.id AND i.row_partition = u.partition_id
@@ -463,7 +472,7 @@ FROM (
   UNION ALL
   SELECT partition_id, position, 'deleted since' FROM settled WHERE line < 0 AND outcome = 'stored'
 ) g
-JOIN spans s ON g.partition_id = s.partition_id AND g.position < s.reached
+JOIN ranges s ON g.partition_id = s.partition_id AND g.position < s.reached
 JOIN records r ON g.partition_id = r.partition_id AND g.position = r.position;
 
 -- The versions of ids that occur in several partitions or layouts of the topic, grouped by both.
@@ -642,7 +651,7 @@ CREATE TABLE unexplained AS
 SELECT b.partition_id, b.position, b.record_key
 FROM bare b
 LEFT JOIN deleted_and_gone d ON b.partition_id = d.partition_id
-LEFT JOIN spans s ON b.partition_id = s.partition_id
+LEFT JOIN ranges s ON b.partition_id = s.partition_id
 WHERE b.has_row OR d.partition_id IS NULL OR b.position >= COALESCE(s.end_position, 0);
 
 -- Difference `lost`: Kafka acknowledged a record, or a row came from it, and Kafka has another record there or none.
@@ -663,7 +672,7 @@ CREATE TABLE foreign_rows AS
 SELECT i.row_partition AS partition_id, i.row_position AS position, i.id,
   'a row says that it came from here, and no record there has its id' AS why
 FROM ids i
-LEFT JOIN spans s ON i.row_partition = s.partition_id
+LEFT JOIN ranges s ON i.row_partition = s.partition_id
 LEFT JOIN (SELECT DISTINCT id FROM restored) r ON i.id = r.id
 LEFT JOIN compacted_rows c ON i.id = c.id
 WHERE i.row_us IS NOT NULL

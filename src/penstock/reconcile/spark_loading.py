@@ -40,11 +40,11 @@ class SparkLoader:
     tables: SparkTables
     settings: Settings
 
-    def load_records(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`, as `Loader` says."""
-        self.tables.set_partitions(sum(span.records for span in spans), _RECORDS_A_TASK)
+    def load_records(self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `ranges`, as `Loader` says."""
+        self.tables.set_partitions(sum(offset_range.records for offset_range in ranges), _RECORDS_A_TASK)
         work = partial(_read_records, self.settings, finder, run_id)
-        pieces = split_offsets(spans, _RECORDS_A_TASK)
+        pieces = split_offsets(ranges, _RECORDS_A_TASK)
         read = self.tables.map_pieces(
             pieces, "partition_id INT, first BIGINT, end BIGINT", work, schema_of("records", run="STRING")
         )
@@ -88,12 +88,12 @@ def reason_of(error: Exception) -> str:
     return ours[-1].partition(": ")[2] if ours else lines[0]
 
 
-def split_offsets(spans: Sequence[OffsetRange], records: int) -> list[tuple[int, int, int]]:
+def split_offsets(ranges: Sequence[OffsetRange], records: int) -> list[tuple[int, int, int]]:
     """Return the ranges of offsets in pieces of at most so many records: partition, first, end."""
     return [
-        (span.partition, first, min(first + records, span.end))
-        for span in spans
-        for first in range(span.first, span.end, records)
+        (offset_range.partition, first, min(first + records, offset_range.end))
+        for offset_range in ranges
+        for first in range(offset_range.first, offset_range.end, records)
     ]
 
 

@@ -14,22 +14,26 @@ from penstock.broker import topics
 from penstock.broker.topics import OffsetRange, Position
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.fields import UUID, build_key_reader, key_of
+from penstock.contract.fields import TIMESTAMP, UUID
+from penstock.contract.identity import identity_of
 from penstock.contract.order import Order
 from penstock.pipelines import Pipeline
 from penstock.reconcile.audit import Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.fact_loading import Columns, row_columns
 from penstock.sink import cassandra, ledger
+from penstock.sink.cells import format_ids
 from penstock.sink.ledger import Ledger
-from penstock.sink.scan import scan_rows
+from penstock.sink.scan import ALL_TOKENS, scan_rows, scan_tokens
 
-_ALL, _TIME = "write times", " written"
-"""Names of write times in a result, which no column can have."""
+_ALL, _TIME, _VALUE = "write times", " written", " value"
+"""Names of write times in a result, and of the value that orders it, which no column can have."""
 _CLOCK_SKEW_US = 3_600_000_000
 _NO_TIME_US = 2**62
 """Later than any write timestamp."""
 _GAP_OFFSETS = 1000
 _UNSURE_ROWS = 10_000
+_READ_AS = {UUID.cql: "CAST({} AS text)", TIMESTAMP.cql: "toUnixTimestamp({})"}
+"""How KEY fields are read: UUIDs as text, which is cheaper; moments as ms, for the driver fails on some."""
 
 
 class Topic(Protocol):
@@ -53,9 +57,8 @@ class TableRows:
         self._pipeline = pipeline
         self._topic = topic
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
-        key = key_of(pipeline.record)
-        self._key, self._has_uuids = key.column, key.kind is UUID
-        self._read_id = build_key_reader(pipeline.record)
+        self._table = pipeline.build_table(self._keyspace)
+        self._identity = identity_of(pipeline.record)
 
     def columns(self, tokens: tuple[int, int] | None = None) -> Iterator[Columns]:
         """Yield the rows of the whole table, or those with a token in `tokens` (both ends included), by a scan.
@@ -63,11 +66,8 @@ class TableRows:
         Each page is yielded as columns of `table_rows`, without the rows that have to be classified one by one: they
         follow later.
         """
-        query, others = self._build_select(self._scanned), []
-        if tokens is not None:
-            token = f"token({cql.quote_name(self._key)})"
-            query += f" WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
-        for page in scan_rows(self._session, query):
+        others: list[tuple[Any, ...]] = []
+        for page in self._scan(tokens):
             is_plain = self._find_plain_rows(page)
             if any(is_plain):
                 yield self._build_plain_columns(compress(page, is_plain))
@@ -78,13 +78,23 @@ class TableRows:
         if others:
             yield self._build_other_columns(others)
 
+    def _scan(self, tokens: tuple[int, int] | None) -> Iterator[list[tuple[Any, ...]]]:
+        if self._table.ttl_s is not None and not self._table.clustering:
+            return scan_tokens(self._session, self._table, self._selected, tokens or ALL_TOKENS)
+        if tokens is None:
+            return scan_rows(self._session, self._select)
+        token = cql.render_token(self._table)
+        query = f"{self._select} WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
+        return scan_rows(self._session, query)
+
     def _find_plain_rows(self, page: list[tuple[Any, ...]]) -> Sequence[bool]:
         """Return for each row of a scan whether all of its columns have the write timestamp of its position."""
         import numpy as np
 
         starts_us = [self._topic.epoch_us + layout.shift_us for layout in self._topic.order.layouts]
-        _, required, _ = cql.render_write_times(self._pipeline.stored)
-        offsets, written_us, sum_us, *nullable_us = list(zip(*page, strict=True))[2:] if page else ((), (), ())
+        _, required, _ = cql.render_write_times(self._table)
+        columns = list(zip(*page, strict=True))[self._offset_at :] if page else ((), (), ())
+        offsets, written_us, sum_us, *nullable_us = columns
         has_begun = max(starts_us) < _NO_TIME_US
         if self._pipeline.declared_order is not None or None in offsets or None in written_us or not has_begun:
             return [False] * len(page)
@@ -96,51 +106,52 @@ class TableRows:
         return cast(list[bool], is_plain.tolist())
 
     def _build_plain_columns(self, rows: Iterable[tuple[Any, ...]]) -> Columns:
-        ids, partitions, offsets, written_us, *_ = zip(*rows, strict=True)
+        columns = list(zip(*rows, strict=True))
+        partitions, offsets, written_us, *_ = columns[self._offset_at - 1 :]
         orders_us = [time_us - self._topic.epoch_us for time_us in written_us]
-        count = len(ids)
+        count = len(offsets)
         writers, changed_at = [str(RowAuthor.TOPIC)] * count, [None] * count
-        return [list(map(str, ids)), writers, partitions, offsets, orders_us, [False] * count, changed_at]
+        ids = format_ids(columns[: self._offset_at - 1], self._identity)
+        return [ids, writers, partitions, offsets, orders_us, [False] * count, changed_at]
 
     def _build_other_columns(self, rows: Iterable[tuple[Any, ...]]) -> Columns:
-        named = [dict(zip(self._scanned, row, strict=True)) for row in rows]
-        if self._has_uuids:
-            for row in named:
-                row[self._key] = self._read_id(row[self._key].encode())
+        named = [dict(zip(self._columns, row, strict=True)) for row in rows]
         return row_columns(list(self._sorted_in(named)))
 
-    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
+    def rows_of(self, ids: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
-        select = self._session.prepare(f"{self._build_select(self._columns)} WHERE {cql.quote_name(self._key)} = ?")
-        answers = execute_concurrent_with_args(
-            self._session, select, [(record_id,) for record_id in ids], concurrency=50
-        )
-        return self._sorted_in(row for _, rows in answers for row in rows)
+        select = self._session.prepare(f"{self._select} WHERE {cql.render_key_condition(self._table)}")
+        keys = [self._table.key_values(self._identity.of_text(record_id)) for record_id in ids]
+        answers = execute_concurrent_with_args(self._session, select, keys, concurrency=50)
+        return self._sorted_in([row for _, rows in answers for row in rows])
 
-    def _build_select(self, columns: Mapping[str, str]) -> str:
-        selected = (f"{expression} AS {cql.quote_name(column)}" for column, expression in columns.items())
-        return f"SELECT {', '.join(selected)} FROM {cql.quote_table(self._keyspace, self._pipeline.table)}"
+    @cached_property
+    def _select(self) -> str:
+        return f"SELECT {', '.join(self._selected)} FROM {cql.render_name(self._table)}"
+
+    @cached_property
+    def _selected(self) -> list[str]:
+        return [f"{expression} AS {cql.quote_name(column)}" for column, expression in self._columns.items()]
+
+    @property
+    def _offset_at(self) -> int:
+        """Return the index of the offset in `_columns`: after the KEY fields and the partition."""
+        return len(self._identity.columns) + 1
 
     @cached_property
     def _columns(self) -> dict[str, str]:
         """Return what is read of a row, in CQL, by its name in the result."""
-        every, _, nullable = cql.render_write_times(self._pipeline.stored)
+        every, _, nullable = cql.render_write_times(self._table)
         columns = {
-            self._key: cql.quote_name(self._key),
-            "kafka_partition": "kafka_partition",
-            "kafka_offset": "kafka_offset",
+            field.column: _READ_AS.get(field.kind.cql, "{}").format(cql.quote_name(field.column))
+            for field in self._identity.fields
         }
+        columns |= {"kafka_partition": "kafka_partition", "kafka_offset": "kafka_offset"}
         columns |= {"written_us": "WRITETIME(kafka_offset)", _ALL: every}
         columns |= {column + _TIME: f"WRITETIME({cql.quote_name(column)})" for column in nullable}
-        return columns | (
-            {} if self._order_column is None else {self._order_column: cql.quote_name(self._order_column)}
-        )
-
-    @cached_property
-    def _scanned(self) -> dict[str, str]:
-        """Return the same for a scan: ids that are UUIDs are read as text, which is cheaper."""
-        as_text = {self._key: f"CAST({cql.quote_name(self._key)} AS text)"} if self._has_uuids else {}
-        return self._columns | as_text
+        if self._order_column is not None:
+            columns[self._order_column + _VALUE] = cql.quote_name(self._order_column)
+        return columns
 
     @cached_property
     def _order_column(self) -> str | None:
@@ -154,14 +165,14 @@ class TableRows:
         generations = ledger.read_generations(self._session, self._keyspace, self._pipeline.topic)
         return len(set(generations.values())) == 1
 
-    def _is_explained(self, row: dict[str, Any], place: RowPlace, shifts: set[int]) -> bool:
+    def _is_explained(self, row: Mapping[str, Any], place: RowPlace, shifts: set[int]) -> bool:
         """Return whether a row's own columns confirm that its write timestamp is its record's."""
         order_by, column = self._pipeline.declared_order, self._order_column
         if order_by is None:
             return place.shift_us in shifts
-        return column is not None and order_by.explains(row[column], place.offset, row["written_us"])
+        return column is not None and order_by.explains(row[column + _VALUE], place.offset, row["written_us"])
 
-    def _sorted_in(self, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    def _sorted_in(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         """Yield the rows, classified by writer.
 
         A write timestamp is the timestamp base of the incarnation plus a layout's shift plus the offset. That of a
@@ -171,12 +182,13 @@ class TableRows:
         """
         shifts = {layout.shift_us for layout in self._topic.order.layouts}
         epoch_us, newest_shift_us = self._topic.epoch_us, self._topic.order.newest.shift_us
-        _, required, nullable = cql.render_write_times(self._pipeline.stored)
+        _, required, nullable = cql.render_write_times(self._table)
         names = [column + _TIME for column in nullable]
         is_declared = self._pipeline.declared_order is not None
         unsure: list[tuple[Row, RowPlace, bool]] = []
-        for row in rows:
-            record_id, offset, written_us = row[self._key], row["kafka_offset"], row["written_us"]
+        cells = [[row[column] for row in rows] for column in self._identity.columns]
+        for record_id, row in zip(format_ids(cells, self._identity), rows, strict=True):
+            offset, written_us = row["kafka_offset"], row["written_us"]
             if offset is None or written_us is None:
                 yield self._other_row(record_id, written_us)
                 continue
@@ -197,7 +209,7 @@ class TableRows:
         if unsure:
             yield from self._compared_rows(unsure)
 
-    def _other_row(self, record_id: Any, written_us: int | None, *, has_place: bool = False) -> Row:
+    def _other_row(self, record_id: str, written_us: int | None, *, has_place: bool = False) -> Row:
         """Return a row that no position of the current topic incarnation explains."""
         latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
         if has_place and written_us is not None and self._topic.epoch_us <= written_us <= latest_us:

@@ -6,29 +6,34 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cassandra.cluster import Session
 from confluent_kafka import Message
 
-from penstock import pipelines, remedies
+from penstock import pipelines
 from penstock.broker import headers, topics
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Position
 from penstock.codec import wire_format
 from penstock.config import Settings
-from penstock.contract.fields import build_key_reader, from_epoch_ms, to_epoch_ms
+from penstock.contract.expiry import NEVER_MS
+from penstock.contract.fields import SYMBOL, TEXT, TIMESTAMP, UUID, FieldKind, from_epoch_ms, to_epoch_ms
+from penstock.contract.identity import find_form, identity_of
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter
-from penstock.errors import PenstockError, UsageError
-from penstock.pipelines import Pipeline
+from penstock.errors import PenstockError
 from penstock.reconcile.audit import RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.excuses import Pruning
+from penstock.reconcile.typed_id import parse_id_text
 from penstock.sink import cassandra
 from penstock.sink.ledger import LedgerEntry
+from penstock.sink.written import read_expiry
 
 T = TypeVar("T")
+_VERBATIM = (TEXT, SYMBOL, UUID)
+"""Types that every encoding of a record writes as the same text, unless it has escapes."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +55,21 @@ class Passage:
     hops: list[TraceStep]
 
 
-def trace_record(settings: Settings, session: Session, text: str) -> list[Passage]:
-    """Return the passages of the records with the id `text`, in the order they were sent, from the whole topic.
+def trace_record(settings: Settings, session: Session, *record_id: str) -> list[Passage]:
+    """Return the passages of the records with an id, in the order they were sent, from the whole topic.
 
-    Raises `UsageError` if the text is not an id.
+    The id is as typed (`typed_id.parse_id`). Raises `UsageError` if it is not one.
     """
-    return TraceSearch(settings, session, text).carry_out()
+    return TraceSearch(settings, session, parse_id_text(pipelines.of(settings), *record_id)).carry_out()
 
 
-def trace_row(settings: Settings, session: Session, text: str) -> Passage | None:
-    """Return the passage of the record behind the row of the id `text`, by a few lookups however large the topic is.
+def trace_row(settings: Settings, session: Session, *record_id: str) -> Passage | None:
+    """Return the passage of the record behind the row of an id, by a few lookups however large the topic is.
 
-    None if there is no such row, or it comes from an earlier topic of this name. Raises `UsageError` if the text is not
-    an id.
+    None if there is no such row, or it comes from an earlier topic of this name. The id is as typed. Raises
+    `UsageError` if it is not one.
     """
-    return _Tracer(settings, session, parse_id(pipelines.of(settings), text)).of_row()
-
-
-def parse_id(pipeline: Pipeline, text: str) -> Any:
-    """Return the id that `text` represents. Raises `UsageError` if it is not an id."""
-    try:
-        return build_key_reader(pipeline.record)(text.encode())
-    except ValueError as error:
-        raise UsageError(f"invalid id {text!r}: {error}", hint=remedies.show_rows()) from None
+    return _Tracer(settings, session, parse_id_text(pipelines.of(settings), *record_id)).of_row()
 
 
 class TraceSearch:
@@ -80,7 +77,7 @@ class TraceSearch:
 
     def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
         self._settings, self._session = settings, session
-        self._id = parse_id(pipelines.of(settings), text)
+        self._id = parse_id_text(pipelines.of(settings), text)
         self._longest_s = longest_s
         self._end_s = inf
         self._is_stopped = self._is_cut = False
@@ -121,13 +118,13 @@ class TraceSearch:
 
 
 class _Tracer:
-    """Traces one id."""
+    """Traces one id, given as the text of an identity."""
 
     def __init__(
         self,
         settings: Settings,
         session: Session,
-        record_id: Any,
+        record_id: str,
         in_time: Callable[[Iterator[DeadLetter]], Iterator[DeadLetter]] = iter,
     ) -> None:
         self._settings = settings
@@ -135,11 +132,13 @@ class _Tracer:
         self._in_time = in_time
         self._pipeline = pipelines.of(settings)
         self._id = record_id
+        self._parts = self._list_parts()
         self._auditor = Auditor(settings, session)
         self._registry = Registry(settings)
         places = (row.place for row in self._auditor.rows_of([record_id]) if row.place is not None)
         self._row: RowPlace | None = next(places, None)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+        self._newest_expired_from_ms = NEVER_MS
 
     @cached_property
     def _letters(self) -> dict[str, DeadLetter]:
@@ -178,27 +177,48 @@ class _Tracer:
         """Yield the stages of a stored record after Kafka: its ledger line, if any, and its row."""
         if line is not None:
             yield _build_recorded_step(line)
-        table = f"{self._keyspace}.{self._pipeline.table}"
-        yield TraceStep("stored", _format_time(line.summary.stored_at_ms) if line else None, f"row in {table}")
+        table = self._pipeline.build_table(self._keyspace)
+        detail = f"row in {self._keyspace}.{table.name}"
+        expires_at = read_expiry(self._session, table, table.identity.of_text(self._id))
+        if expires_at is not None:
+            detail += f", expires at {expires_at.isoformat()}"
+        yield TraceStep("stored", _format_time(line.summary.stored_at_ms) if line else None, detail)
 
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
         records = list(self._find_records(search))
         deletions = [sent for sent, _ in records if sent.is_deletion]
+        newest = max((sent for sent, _ in records), key=lambda sent: sent.order_us, default=None)
+        self._newest_expired_from_ms = NEVER_MS if newest is None else newest.expired_from_ms
         return refused + [self._of_sent(sent, message, deletions) for sent, message in records]
 
     def _find_records(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
-        wanted = str(self._id).encode()
+        wanted = self._id.encode()
         for message in search.records(self._pipeline.topic):
             value = message.value()
-            if value is None or message.key() == wanted or wanted in value:  # a tombstone's key has its own format
+            if value is None or message.key() == wanted or self._may_have_id(value):  # a tombstone's key has its format
                 sent = self._auditor.sent_of(message)
                 if sent.id == self._id or message.key() == wanted:
                     yield sent, message
 
     def _is_refused(self, letter: DeadLetter) -> bool:
-        return letter.origin.partition < 0 and str(self._id).encode() in (letter.value or b"")
+        return letter.origin.partition < 0 and self._names_id(letter.value or b"")
+
+    def _list_parts(self) -> list[tuple[bytes, FieldKind]]:
+        """Return the text and the type of each value of the id."""
+        identity = identity_of(self._pipeline.record)
+        values = zip(identity.fields, identity.values_of(identity.of_text(self._id)), strict=True)
+        return [(find_form(field.kind)(value).encode(), field.kind) for field, value in values]
+
+    def _may_have_id(self, value: bytes) -> bool:
+        """Return whether a record may have the id, as far as its bytes show without decoding them."""
+        return b"\\" in value or all(part in value for part, kind in self._parts if kind in _VERBATIM)
+
+    def _names_id(self, entry: bytes) -> bool:
+        """Return whether an entry of the source has the id's values, except moments, which it may write otherwise."""
+        parts = [part for part, kind in self._parts if kind is not TIMESTAMP]
+        return bool(parts) and all(part in entry for part in parts)
 
     def _of_refused(self, letter: DeadLetter) -> Passage:
         held = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
@@ -273,8 +293,12 @@ class _Tracer:
         """Return what explains that there is neither row nor dead letter; empty if nothing does."""
         if sent.id is None:
             return "pruned" if self._is_pruned(sent, line) else ""
-        is_expired = self._row is None and self._auditor.evidence.is_expired(line.summary.stored_at_ms)
-        return "expired" if is_expired and not line.summary.filtered else ""
+        if self._row is not None:
+            return ""
+        evidence = self._auditor.evidence
+        if min(sent.expired_from_ms, self._newest_expired_from_ms) <= evidence.now_ms:
+            return "expired"
+        return "expired" if evidence.is_expired(line.summary.stored_at_ms) and not line.summary.filtered else ""
 
     def _is_pruned(self, sent: Sent, line: LedgerEntry) -> bool:
         """Return whether the dead letter of a record that cannot be decoded may have been pruned."""
@@ -293,8 +317,7 @@ class _Tracer:
     def _classify_absence(self, sent: Sent, line: LedgerEntry | None) -> str:
         if line is not None and line.summary.filtered:
             return "filtered"
-        record_id = None if sent.id is None else str(sent.id)
-        missing = {"partition": sent.partition, "offset": sent.offset, "id": record_id, "why": ""}
+        missing = {"partition": sent.partition, "offset": sent.offset, "id": sent.id, "why": ""}
         return "accepted" if self._auditor.evidence.accepts("missing", missing) else "missing"
 
 

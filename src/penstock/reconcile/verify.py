@@ -107,15 +107,15 @@ def verify(
     settings: Settings,
     session: Session,
     since: datetime | None = None,
-    spans: list[OffsetRange] | None = None,
+    ranges: list[OffsetRange] | None = None,
     open_loader: OpenLoader = local_loader,
 ) -> TopicReceipt:
-    """Return the balance of the topic as it is now, of what was produced since a time, or of `spans`.
+    """Return the balance of the topic as it is now, of what was produced since a time, or of `ranges`.
 
     A receipt of the whole topic is stored, for comparison with the next one. `waiting` is not a difference.
     `open_loader` opens the engine that compares: DuckDB in this process, or Spark. Raises an `Unreachable`.
     """
-    return _Verification(settings, session, since, spans, open_loader=open_loader).carry_out()
+    return _Verification(settings, session, since, ranges, open_loader=open_loader).carry_out()
 
 
 def list_differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
@@ -135,7 +135,7 @@ class _Verification:
         settings: Settings,
         session: Session,
         since: datetime | None,
-        spans: list[OffsetRange] | None,
+        ranges: list[OffsetRange] | None,
         named_at_most: int = NAMED_AT_MOST,
         open_loader: OpenLoader = local_loader,
     ) -> None:
@@ -144,18 +144,18 @@ class _Verification:
         self._settings = settings
         self._session = session
         self._since = since
-        self._is_given = spans is not None
-        self._is_whole = since is None and spans is None
+        self._is_given = ranges is not None
+        self._is_whole = since is None and ranges is None
         self._pipeline = pipelines.of(settings)
         self._attempts = list(delivery_log.list_attempts(delivery_log.folder_of(settings)))
-        self._spans = (
-            self._select_ranges() if spans is None else spans
+        self._ranges = (
+            self._select_ranges() if ranges is None else ranges
         )  # after the delivery log: what was acknowledged lies before their ends
-        self._topic_id = topics.fetch_topic_id(settings, self._pipeline.topic) if self._spans else ""
+        self._topic_id = topics.fetch_topic_id(settings, self._pipeline.topic) if self._ranges else ""
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._auditor = Auditor(settings, session, open_loader)
         self._differences: list[Difference] = []
-        self._found = 0
+        self._differences_found = 0
         self._free_offsets = 0
         """Offsets without a record that have not excused a run yet."""
 
@@ -181,16 +181,16 @@ class _Verification:
             if self._is_of_topic(attempt.topic, attempt.topic_id, attempt.started_at)
         ]
         scope = Scope(
-            self._spans,
+            self._ranges,
             is_whole=self._is_whole,
             is_meant=self._is_meant,
-            deliveries=iter_deliveries(attempts, self._spans, to_the_end=not self._is_given),
+            deliveries=iter_deliveries(attempts, self._ranges, to_the_end=not self._is_given),
             named_at_most=self._named_at_most,
         )
         with self._auditor.reconciled(scope) as (audit, reconciliation):
             queue = self._auditor.count_resolutions(reconciliation.rejected())
-        self._spans = reconciliation.spans
-        self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
+        self._ranges = reconciliation.ranges
+        self._free_offsets = sum(offset_range.records for offset_range in self._ranges) - audit.total("produced")
         self._accepted += audit.accepted
         for kind in ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost"):
             self._add_differences(kind, audit)
@@ -205,7 +205,7 @@ class _Verification:
     def _add_differences(self, kind: str, audit: Audit) -> None:
         """Add the differences of a kind that the reconciliation found."""
         self._differences += [_build_difference(kind, named) for named in audit.named.get(kind, [])]
-        self._found += audit.differences[kind]
+        self._differences_found += audit.differences[kind]
 
     def _find_recreation(self) -> list[dict[str, Any]]:
         change = self._auditor.change
@@ -222,7 +222,7 @@ class _Verification:
         unaccepted = [difference for difference in differing if not self._auditor.evidence.accepts(kind, difference)]
         self._differences += [_build_difference(kind, difference) for difference in unaccepted[: self._named_at_most]]
         self._accepted[kind] += len(differing) - len(unaccepted)
-        self._found += len(unaccepted)
+        self._differences_found += len(unaccepted)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
         """Compare the number of records that each successful run reports with Kafka.
@@ -268,12 +268,12 @@ class _Verification:
         return not self._auditor.change and datetime.fromisoformat(started_at).timestamp() * 1_000_000 >= began_us
 
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
-        """Return whether all records of a run are within the spans, and not in an earlier topic of this name."""
-        spans = {span.partition: span for span in self._spans}
+        """Return whether all records of a run are within the ranges, and not in an earlier topic of this name."""
+        ranges = {offset_range.partition: offset_range for offset_range in self._ranges}
         if not self._is_of_topic(summary.get("topic"), summary.get("topic_id"), summary.get("started_at", "")):
             return False
         return all(
-            int(partition) in spans and spans[int(partition)].first <= first and last < spans[int(partition)].end
+            int(partition) in ranges and ranges[int(partition)].first <= first and last < ranges[int(partition)].end
             for partition, (first, last) in summary["offsets"].items()
         )
 
@@ -290,7 +290,7 @@ class _Verification:
             topic=self._pipeline.topic,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             since=None if self._since is None else self._since.isoformat(),
-            balanced=self._found == 0,
+            balanced=self._differences_found == 0,
             **totals,
             refused=audit.refused,
             queue=queue,
@@ -305,7 +305,7 @@ class _Verification:
             warnings=warnings,
             partitions=list(audit.balances.values()),
             differences=self._differences,
-            differences_found=self._found,
+            differences_found=self._differences_found,
             seconds=round(time.monotonic() - began, 1),
             accepted_differences={kind: count for kind, count in self._accepted.items() if count},
             lifetimes=self._auditor.evidence.lifetimes,
@@ -375,7 +375,10 @@ def count_rows_to_rebuild(settings: Settings, session: Session) -> int:
     Raises `PenstockError` if there are other rows: a rebuild would lose them.
     """
     pipeline = pipelines.of(settings)
-    firsts = {span.partition: span.first for span in topics.fetch_offset_ranges(settings, pipeline.topic)}
+    firsts = {
+        offset_range.partition: offset_range.first
+        for offset_range in topics.fetch_offset_ranges(settings, pipeline.topic)
+    }
     held = older = by_hand = 0
     for _, writers, partitions, offsets, *_ in Auditor(settings, session).row_columns():
         for writer, partition, offset in zip(writers, partitions, offsets, strict=True):

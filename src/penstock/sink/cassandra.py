@@ -23,7 +23,10 @@ from cassandra.query import dict_factory
 from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.evolution import Table
+from penstock.contract.evolution import Change
+from penstock.contract.table import DERIVES, Table
+from penstock.contract.table_evolution import TableDefinition, compare_table, define_table
+from penstock.contract.ttl_change import compare_ttl
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
 
@@ -37,6 +40,8 @@ TUPLES = "tuples"
 """Execution profile whose rows are tuples instead of dicts, for queries with many rows."""
 KEYSPACE = ""
 """Key of the statement that creates the keyspace, among the statements that create its tables."""
+TYPE = "type "
+"""What the key of a statement that creates a user-defined type begins with; its name follows."""
 
 
 def connect(settings: Settings) -> Session:
@@ -197,6 +202,13 @@ def has_column(session: Session, keyspace: str, table: str, column: str) -> bool
     return session.execute(query, (keyspace, table, column)).one() is not None
 
 
+def user_type_fields(session: Session, keyspace: str) -> dict[str, dict[str, str]]:
+    """Return the current user-defined types of a keyspace: by name, the CQL type of each field in the type's order."""
+    query = "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s"
+    rows = session.execute(query, (keyspace,))
+    return {row["type_name"]: dict(zip(row["field_names"], row["field_types"], strict=True)) for row in rows}
+
+
 def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | None:
     """Return the table's `default_time_to_live` in s and the time it was last altered in ms, or None if it has none."""
     query = (
@@ -207,6 +219,15 @@ def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | 
     if row is None or row["altered_us"] is None:
         return None
     return int(row["ttl_s"] or 0), int(row["altered_us"]) // 1000
+
+
+def find_ttl_change(session: Session, settings: Settings, pipeline: Pipeline) -> Change | None:
+    """Return the change of the existing table's TTL to the declared one; None if it is as declared, or not declared."""
+    declared = declared_table(settings, pipeline)
+    if declared.ttl_s is None:
+        return None
+    ttl = table_ttl(session, declared.keyspace, declared.name)
+    return None if ttl is None else compare_ttl(ttl[0], declared)
 
 
 def create_missing(
@@ -233,6 +254,8 @@ def _list_missing(session: Session, keyspace: str, statements: Mapping[str, str]
     there = table_names(session, keyspace)
     if KEYSPACE in statements and _has_keyspace(session, keyspace):
         there.add(KEYSPACE)
+    if any(name.startswith(TYPE) for name in statements):
+        there |= {f"{TYPE}{name}" for name in user_type_fields(session, keyspace)}
     return [formats.add_comment(name, statement) for name, statement in statements.items() if name not in there]
 
 
@@ -246,9 +269,17 @@ def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]
     return {KEYSPACE: cql.render_create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
 
 
+def declared_table(settings: Settings, pipeline: Pipeline) -> Table:
+    """Return the pipeline's table as declared, in the keyspace that settings name."""
+    return pipeline.build_table(keyspace_of(settings, pipeline))
+
+
 def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
-    """Return the CQL that creates the pipeline's table."""
-    return {pipeline.table: cql.render_create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
+    """Return the CQL that creates the pipeline's table, after the user-defined types that it uses."""
+    table = declared_table(settings, pipeline)
+    types = cql.list_user_types(table.row)
+    create_types = {f"{TYPE}{each.name}": cql.render_create_type(table.keyspace, each) for each in types}
+    return create_types | {pipeline.table: cql.render_create_table(table)}
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -261,21 +292,50 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
     create_missing(session, keyspace_of(settings, pipeline), table_statement(settings, pipeline))
 
 
-def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
-    """Return the current schema of the pipeline's table, without columns if there is no table."""
-    query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
-    rows = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
-    key = tuple(row["column_name"] for row in rows if row["kind"] in ("partition_key", "clustering"))
-    return Table({row["column_name"]: row["type"] for row in rows}, key)
+def read_columns(session: Session, settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    """Return the current columns of the pipeline's table with their types; none if there is no table."""
+    query = "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
+    rows = session.execute(query, (keyspace_of(settings, pipeline), pipeline.table))
+    return {row["column_name"]: row["type"] for row in rows}
 
 
-def find_missing_columns(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
-    """Return the columns, as `name type`, that a row needs and that are missing in the table or have another type.
+def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> TableDefinition:
+    """Return the current definition of the pipeline's table, without columns if there is no table."""
+    declared = declared_table(settings, pipeline)
+    place = declared.keyspace, declared.name
+    query = (
+        "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns "
+        "WHERE keyspace_name = %s AND table_name = %s"
+    )
+    rows = list(session.execute(query, place))
+    keys = sorted((row for row in rows if row["position"] >= 0), key=lambda row: row["position"])
+    return TableDefinition(
+        {row["column_name"]: row["type"] for row in rows},
+        tuple(row["column_name"] for row in keys if row["kind"] == "partition_key"),
+        tuple((row["column_name"], row["clustering_order"].upper()) for row in keys if row["kind"] == "clustering"),
+        frozenset(row["column_name"] for row in rows if row["kind"] == "static"),
+        _read_derivations(session, place),
+        user_type_fields(session, declared.keyspace) if define_table(declared).types else {},
+    )
 
-    Returns every column if there is no table. An empty list means that rows can be stored.
+
+def _read_derivations(session: Session, place: tuple[str, str]) -> str:
+    """Return how a table derives columns, which penstock says in its comment; empty if it does not say."""
+    query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    row = session.execute(query, place).one()
+    comment = str((row and row["comment"]) or "")
+    return comment if comment.startswith(DERIVES) else ""
+
+
+def find_table_problems(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
+    """Return why rows cannot be stored in the pipeline's table: columns that it lacks, other types, another key.
+
+    It is the comparison of `schema plan`. An empty list means that rows can be stored.
     """
-    columns = table_of(session, settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in cql.column_types(pipeline.stored).items() if columns.get(name) != kind]
+    table = table_of(session, settings, pipeline)
+    if not table.columns:
+        return ["the table does not exist"]
+    return [change.why for change in compare_table(table, declared_table(settings, pipeline))]
 
 
 def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

@@ -118,8 +118,8 @@ class Incarnation:
     def _find_other_record(self, marks: list[Mark]) -> str:
         if not marks:
             return ""
-        spans = topics.fetch_offset_ranges(self._settings, self._topic)
-        cut = find_cut({mark.position.partition: mark.position.offset + 1 for mark in marks}, spans)
+        ranges = topics.fetch_offset_ranges(self._settings, self._topic)
+        cut = find_cut({mark.position.partition: mark.position.offset + 1 for mark in marks}, ranges)
         return cut or find_other(marks, self._read_kafka_marks(mark.position for mark in marks))
 
     def _read_kafka_marks(self, positions: Iterable[Position]) -> dict[Position, Mark]:
@@ -136,10 +136,16 @@ class Incarnation:
         Call it once `find_change` has found nothing. Only topics without an id need marks.
         """
         marked = {mark.position.partition: mark.position.offset for mark in self._read_stored_marks(epoch_us)}
-        spans = [span for span in topics.fetch_offset_ranges(self._settings, self._topic) if span.records]
-        unmarked = [span for span in spans if marked.get(span.partition, -1) < span.first]
+        ranges = [
+            offset_range
+            for offset_range in topics.fetch_offset_ranges(self._settings, self._topic)
+            if offset_range.records
+        ]
+        unmarked = [
+            offset_range for offset_range in ranges if marked.get(offset_range.partition, -1) < offset_range.first
+        ]
         for mark in newest_marks(
-            self._read_kafka_marks(position for span in unmarked for position in _last_positions(span))
+            self._read_kafka_marks(position for offset_range in unmarked for position in _last_positions(offset_range))
         ):
             self._session.execute(
                 f"INSERT INTO {cql.quote_name(self._keyspace)}.marks "
@@ -149,8 +155,11 @@ class Incarnation:
             )
 
 
-def _last_positions(span: OffsetRange) -> list[Position]:
-    return [Position(span.partition, offset) for offset in range(max(span.first, span.end - _LOOK_BACK), span.end)]
+def _last_positions(offset_range: OffsetRange) -> list[Position]:
+    return [
+        Position(offset_range.partition, offset)
+        for offset in range(max(offset_range.first, offset_range.end - _LOOK_BACK), offset_range.end)
+    ]
 
 
 def newest_marks(marks: Mapping[Position, Mark]) -> list[Mark]:
@@ -158,9 +167,9 @@ def newest_marks(marks: Mapping[Position, Mark]) -> list[Mark]:
     return list({position.partition: marks[position] for position in sorted(marks)}.values())
 
 
-def find_cut(known: Mapping[int, int], spans: Iterable[OffsetRange]) -> str:
+def find_cut(known: Mapping[int, int], ranges: Iterable[OffsetRange]) -> str:
     """Return a message naming a partition that is gone or ends before its known end offset, or '' if there is none."""
-    ends = {span.partition: span.end for span in spans}
+    ends = {offset_range.partition: offset_range.end for offset_range in ranges}
     for partition, end in sorted(known.items()):
         if ends.get(partition, 0) < end:
             return f"partition {partition} ends at {ends.get(partition, 0)}, but was read up to {end}"

@@ -52,29 +52,34 @@ def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> K
 
 
 class KeyFormats:
-    """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current ranges."""
+    """The proofs of one topic incarnation, kept current by the job. `ranges_now` returns what the topic holds."""
 
     def __init__(
-        self, session: Session, keyspace: str, topic_ledger: Ledger, spans_now: Callable[[], list[OffsetRange]]
+        self, session: Session, keyspace: str, topic_ledger: Ledger, ranges_now: Callable[[], list[OffsetRange]]
     ) -> None:
-        self._session, self._keyspace, self._ledger, self._spans_now = session, keyspace, topic_ledger, spans_now
+        self._session, self._keyspace, self._ledger, self._ranges_now = session, keyspace, topic_ledger, ranges_now
         self.known = self._load_proofs()
         if self.known is ASSUMED:  # the ledger's entries were stored before proofs were kept
-            self._insert_proof(_ASSUMED, {span.partition: topic_ledger.reached(span) for span in spans_now()})
+            self._insert_proof(
+                _ASSUMED, {offset_range.partition: topic_ledger.reached(offset_range) for offset_range in ranges_now()}
+            )
 
-    def note(self, found: Mapping[KeyShape, Starts], summaries: Iterable[BatchSummary]) -> None:
+    def note(self, proofs: Mapping[KeyShape, Starts], summaries: Iterable[BatchSummary]) -> None:
         """Write the proofs found in a batch. In partitions without evidence they apply from the end of the batch."""
-        if found:
+        if proofs:
             ends = self._find_end_offsets(summaries)
-            for shape, starts in found.items():
+            for shape, starts in proofs.items():
                 self._insert_proof(shape, {**ends, **starts})
                 log.info("key_format_proven", topic=self._ledger.topic, shape=shape)
 
     def _find_end_offsets(self, summaries: Iterable[BatchSummary]) -> dict[int, int]:
         """Return the next offset of each partition after a batch that is not in the ledger yet."""
         read = {summary.partition: summary.last_offset + 1 for summary in summaries}
-        spans = self._spans_now()
-        return {span.partition: read.get(span.partition) or self._ledger.reached(span) for span in spans}
+        ranges = self._ranges_now()
+        return {
+            offset_range.partition: read.get(offset_range.partition) or self._ledger.reached(offset_range)
+            for offset_range in ranges
+        }
 
     def _insert_proof(self, shape: str, starts: Starts) -> None:
         """Write one row, or use the one that another process has just written."""

@@ -26,7 +26,7 @@ _SAMPLED, _LEAST_SAMPLED = 2000, 20
 class Layouts:
     """The layouts of one topic incarnation, kept up to date.
 
-    `spans_now` returns the topic's current offset range per partition; `keys_in` the partition and key of each
+    `ranges_now` returns the topic's current offset range per partition; `keys_in` the partition and key of each
     record in such ranges.
     """
 
@@ -35,11 +35,11 @@ class Layouts:
         session: Session,
         keyspace: str,
         topic_ledger: ledger.Ledger,
-        spans_now: Callable[[], list[OffsetRange]],
+        ranges_now: Callable[[], list[OffsetRange]],
         keys_in: Callable[[list[OffsetRange]], Iterable[tuple[int, bytes | None]]],
     ) -> None:
         self._session, self._keyspace, self._ledger = session, keyspace, topic_ledger
-        self._spans_now, self._keys_in = spans_now, keys_in
+        self._ranges_now, self._keys_in = ranges_now, keys_in
         self._known: list[TopicLayout] = []
 
     def observe(self, partitions: int) -> Order:
@@ -79,16 +79,19 @@ class Layouts:
 
     def _build_next_layout(self, partitions: int) -> TopicLayout:
         """Return the layout that follows the known ones. It begins where the ledger ends."""
-        spans = self._spans_now()
-        starts = {span.partition: self._ledger.reached(span) for span in spans}
-        end = max((span.end for span in spans), default=0)
+        ranges = self._ranges_now()
+        starts = {offset_range.partition: self._ledger.reached(offset_range) for offset_range in ranges}
+        end = max((offset_range.end for offset_range in ranges), default=0)
         starts = {number: at for number, at in starts.items() if at}
-        return TopicLayout(partitions, self._shift_us(end), starts, self._detect_partitioners(spans, partitions))
+        return TopicLayout(partitions, self._shift_us(end), starts, self._detect_partitioners(ranges, partitions))
 
-    def _detect_partitioners(self, spans: list[OffsetRange], partitions: int) -> frozenset[str]:
+    def _detect_partitioners(self, ranges: list[OffsetRange], partitions: int) -> frozenset[str]:
         """Return the partitioners that the newest keys of each partition match."""
-        each = max(_LEAST_SAMPLED, _SAMPLED // len(spans)) if spans else 0
-        newest = [OffsetRange(span.partition, max(span.first, span.end - each), span.end) for span in spans]
+        each = max(_LEAST_SAMPLED, _SAMPLED // len(ranges)) if ranges else 0
+        newest = [
+            OffsetRange(offset_range.partition, max(offset_range.first, offset_range.end - each), offset_range.end)
+            for offset_range in ranges
+        ]
         return find_partitioners(self._keys_in(newest), [*(layout.partitions for layout in self._known), partitions])
 
     def _shift_us(self, end: int) -> int:

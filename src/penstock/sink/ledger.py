@@ -150,37 +150,37 @@ class Ledger:
             summary.latencies,
         )
 
-    def lines(self, span: OffsetRange) -> Iterator[LedgerEntry]:
-        """Yield the entries that overlap `span`, in offset order. An entry may begin in the previous bucket."""
-        first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
-        for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
-            for row in self._session.execute(self._select, (self.topic, self.epoch_us, span.partition, bucket)):
+    def lines(self, offset_range: OffsetRange) -> Iterator[LedgerEntry]:
+        """Yield the entries that overlap `offset_range`, in offset order. An entry may begin in the previous bucket."""
+        first_bucket = max(0, offset_range.first // BUCKET_OFFSETS - 1)
+        for bucket in range(first_bucket, max(offset_range.end - 1, 0) // BUCKET_OFFSETS + 1):
+            for row in self._session.execute(self._select, (self.topic, self.epoch_us, offset_range.partition, bucket)):
                 entry = _parse_entry(row)
-                if entry.summary.first_offset < span.end and entry.summary.last_offset >= span.first:
+                if entry.summary.first_offset < offset_range.end and entry.summary.last_offset >= offset_range.first:
                     yield entry
 
-    def begun_in(self, span: OffsetRange) -> Iterator[LedgerEntry]:
-        """Yield the entries that begin in `span`, in offset order."""
-        for row in self._rows_within(self._select_begun, span):
+    def begun_in(self, offset_range: OffsetRange) -> Iterator[LedgerEntry]:
+        """Yield the entries that begin in `offset_range`, in offset order."""
+        for row in self._rows_within(self._select_begun, offset_range):
             yield _parse_entry(row)
 
-    def stored_in(self, span: OffsetRange) -> int:
-        """Return the number of rows stored by the entries that begin in `span`, including those of a replay."""
-        return sum(row["stored"] or 0 for row in self._rows_within(self._sum_begun, span))
+    def stored_in(self, offset_range: OffsetRange) -> int:
+        """Return the number of rows stored by the entries that begin in `offset_range`, including those of a replay."""
+        return sum(row["stored"] or 0 for row in self._rows_within(self._sum_begun, offset_range))
 
-    def _rows_within(self, query: Any, span: OffsetRange) -> Iterator[dict[str, Any]]:
-        for bucket in range(span.first // BUCKET_OFFSETS, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
-            key = self.topic, self.epoch_us, span.partition, bucket
-            yield from self._session.execute(query, (*key, span.first, span.end))
+    def _rows_within(self, query: Any, offset_range: OffsetRange) -> Iterator[dict[str, Any]]:
+        for bucket in range(offset_range.first // BUCKET_OFFSETS, max(offset_range.end - 1, 0) // BUCKET_OFFSETS + 1):
+            key = self.topic, self.epoch_us, offset_range.partition, bucket
+            yield from self._session.execute(query, (*key, offset_range.first, offset_range.end))
 
-    def reached(self, span: OffsetRange) -> int:
-        """Return the offset after the stream's newest entry in `span`, or `span.first`."""
-        query, first_bucket = self._newest, max(0, span.first // BUCKET_OFFSETS - 1)
-        for bucket in range(max(span.end - 1, 0) // BUCKET_OFFSETS, first_bucket - 1, -1):
-            for row in self._session.execute(query, (self.topic, self.epoch_us, span.partition, bucket)):
+    def reached(self, offset_range: OffsetRange) -> int:
+        """Return the offset after the stream's newest entry in `offset_range`, or `offset_range.first`."""
+        query, first_bucket = self._newest, max(0, offset_range.first // BUCKET_OFFSETS - 1)
+        for bucket in range(max(offset_range.end - 1, 0) // BUCKET_OFFSETS, first_bucket - 1, -1):
+            for row in self._session.execute(query, (self.topic, self.epoch_us, offset_range.partition, bucket)):
                 if not row["job"].startswith(REPLAY):
-                    return max(span.first, int(row["last_offset"]) + 1)
-        return span.first
+                    return max(offset_range.first, int(row["last_offset"]) + 1)
+        return offset_range.first
 
 
 def _parse_entry(row: dict[str, Any]) -> LedgerEntry:
@@ -270,11 +270,11 @@ def read_ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dic
         if (row["topic"], row["generation_us"]) == (topic, epoch_us):
             buckets[row["kafka_partition"]] = max(row["bucket"], buckets.get(row["kafka_partition"], 0))
     ledger = Ledger(session, keyspace, topic, epoch_us)
-    spans = [
+    ranges = [
         OffsetRange(partition, bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS)
         for partition, bucket in buckets.items()
     ]
-    return {span.partition: ledger.reached(span) for span in spans}
+    return {offset_range.partition: ledger.reached(offset_range) for offset_range in ranges}
 
 
 def _find_upper_bounds(session: Session, keyspace: str, topic: str) -> dict[int, int]:

@@ -8,7 +8,6 @@ from cassandra.cluster import Session
 
 from penstock import remedies
 from penstock.contract import cql
-from penstock.contract.fields import key_of
 from penstock.contract.order_by import BY_OFFSET
 from penstock.errors import PenstockError
 from penstock.log import get_logger
@@ -67,8 +66,9 @@ def _read_order(session: Session, keyspace: str, table: str) -> str | None:
 def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
     if not has_table(session, keyspace, pipeline.table):
         return False
-    name, key = cql.quote_table(keyspace, pipeline.table), cql.quote_name(key_of(pipeline.stored).column)
-    return any(scan_rows(session, f"SELECT {key} FROM {name}"))
+    table = pipeline.build_table(keyspace)
+    query = f"SELECT {cql.quote_name(table.partition[0].column)} FROM {cql.render_name(table)}"
+    return any(scan_rows(session, query))
 
 
 def _insert_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:

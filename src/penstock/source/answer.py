@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from penstock.contract.json_numbers import encode_json
 from penstock.contract.json_text import MALFORMED_JSON
 from penstock.errors import SourceRefused, clean_line
 from penstock.source import limits
-from penstock.source.entries import read_page
+from penstock.source.entries import Decode, read_page
 
 MESSAGE_MAX_CHARS = 300
 _MESSAGE_FIELDS = ("error", "message", "detail")
@@ -33,13 +34,13 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], body: byt
     raise SourceRefused(message, hint=hint, again=True, wait_s=wait_s, status=status)
 
 
-def parse_users(body: bytes, results: int) -> list[Any]:
+def parse_users(body: bytes, results: int, decode: Decode = msgspec.json.decode) -> list[Any]:
     """Return the first `results` entries of a response unchanged. Those that are not JSON are `Unreadable`.
 
     Raises `SourceRefused` for a response without these entries.
     """
     try:
-        data = read_page(body)
+        data = read_page(body, decode)
     except MALFORMED_JSON as error:
         raise _build_retryable_error(
             f"returned {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}"
@@ -80,5 +81,5 @@ def _describe_invalid(error: Exception, body: bytes) -> str:
 
 
 def _to_line(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else encode_json(value).decode()
     return clean_line(text, MESSAGE_MAX_CHARS)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import httpx2
+import msgspec
 
 from penstock import __version__, remedies
 from penstock.config import Settings
+from penstock.contract.json_numbers import ReadNumber
 from penstock.errors import SourceRefused, SourceUnreachable, UsageError, WrongSettings, clean_line
 from penstock.log import get_logger
 from penstock.retry import retry_attempts
@@ -38,13 +40,14 @@ class HttpSource:
         batch_records: int,
         max_wait_s: float = MAX_WAIT_S,
         hosts: frozenset[str] = frozenset(),
+        read_number: ReadNumber | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         """Validate the URL and configure the limits per response.
 
         `timeout_s` limits one request, `attempts` the requests for one response, `max_wait_s` the waits that the API
-        requests. `hosts` are the allowed hosts, empty for any. Raises `WrongSettings` for an invalid URL, `UsageError`
-        if its host is not allowed.
+        requests. `hosts` are the allowed hosts, empty for any. `read_number` reads numbers that are not integers, None
+        as floats. Raises `WrongSettings` for an invalid URL, `UsageError` if its host is not allowed.
         """
         self._url = _parse_url(url)
         self._hosts = hosts
@@ -53,11 +56,12 @@ class HttpSource:
         self._attempts = attempts
         self._batch_records = batch_records
         self._max_wait_s = max_wait_s
+        self._decode = msgspec.json.Decoder(float_hook=read_number).decode
         self._transport = transport
 
     @classmethod
-    def configured(cls, settings: Settings, url: str = "") -> Self:
-        """Create the source from settings, optionally with another `url`."""
+    def configured(cls, settings: Settings, url: str = "", read_number: ReadNumber | None = None) -> Self:
+        """Create the source from settings, optionally with another `url` or another reader of numbers."""
         return cls(
             url or settings.source_url,
             timeout_s=settings.source_timeout_s,
@@ -65,6 +69,7 @@ class HttpSource:
             batch_records=settings.source_batch_records,
             hosts=_allowed_hosts(settings),
             max_wait_s=settings.source_max_wait_s,
+            read_number=read_number,
         )
 
     def fetch(self, records: int, seed: str, skip: int = 0) -> Iterator[list[Any]]:
@@ -112,7 +117,7 @@ class HttpSource:
         with client.stream("GET", url) as response:
             body = _read_body(response, deadline_s=started_s + self._timeout_s)
         check_status(response.status_code, response.reason_phrase, response.headers, body)
-        users = parse_users(body, results)
+        users = parse_users(body, results, self._decode)
         log.debug("source_responded", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
         return users
 

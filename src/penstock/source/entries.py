@@ -7,12 +7,13 @@ page as on a valid one.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from penstock.contract.json_numbers import encode_json
 from penstock.contract.json_text import MALFORMED_JSON, count_names
 from penstock.errors import clean_line
 
@@ -21,6 +22,9 @@ _TOKEN = re.compile(rb"[][{},]|" + _STRING, re.DOTALL)
 _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
 _CLOSING = {b"{": b"}", b"[": b"]"}
 _MESSAGE_CHARS = 300
+
+Decode = Callable[[bytes], Any]
+"""Decodes JSON text as msgspec does, perhaps with another reader of numbers."""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -59,17 +63,17 @@ class _Members(dict[str, Any]):
         return self._pairs
 
 
-def read_page(body: bytes) -> Any:
+def read_page(body: bytes, decode: Decode = msgspec.json.decode) -> Any:
     """Decode a page. Entries of its `results` that are not JSON or have a duplicate field name are `Unreadable`.
 
     Raises one of `MALFORMED_JSON` if the entry boundaries are ambiguous.
     """
     text = _as_utf8(body)
     try:
-        page = msgspec.json.decode(text)
+        page = decode(text)
     except MALFORMED_JSON:
-        return _read_by_entry(text)
-    return _read_by_entry(text) if _repeats_a_name(page, text) else page
+        return _read_by_entry(text, decode)
+    return _read_by_entry(text, decode) if _repeats_a_name(page, text) else page
 
 
 def _as_utf8(body: bytes) -> bytes:
@@ -87,10 +91,10 @@ def _repeats_a_name(page: Any, text: bytes) -> bool:
 
     The quotes of a dropped member are missing from the page encoded again. All other strings keep theirs.
     """
-    return text.count(b'"') + text.count(b"\\u0022") != msgspec.json.encode(page).count(b'"')
+    return text.count(b'"') + text.count(b"\\u0022") != encode_json(page).count(b'"')
 
 
-def _read_by_entry(text: bytes) -> dict[str, Any]:
+def _read_by_entry(text: bytes, decode: Decode) -> dict[str, Any]:
     members = list(_iter_members(text))
     results = [value for name, value in members if name == "results"]
     if len(results) > 1:
@@ -98,7 +102,7 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
     page: dict[str, Any] = {}
     for name, value in members:
         if name == "results":
-            page[name] = [read_entry(part) for part in split_members(value, b"[")]
+            page[name] = [read_entry(part, decode) for part in split_members(value, b"[")]
         elif name == "error":
             error = read_entry(value)
             page[name] = value.decode(errors="replace") if isinstance(error, Unreadable) else error
@@ -146,12 +150,12 @@ def _check_end(parts: list[bytes], rest: bytes) -> list[bytes]:
     return parts if parts[-1].strip() else parts[:-1]
 
 
-def read_entry(text: bytes) -> Any:
+def read_entry(text: bytes, decode: Decode = msgspec.json.decode) -> Any:
     """Decode an entry. Returns `Unreadable` if it is not strict JSON or an object in it has a duplicate name."""
     text = text.strip()
     try:
         count_names(text, _reject_constant)
-        return msgspec.json.decode(text)
+        return decode(text)
     except MALFORMED_JSON as error:
         return Unreadable(text, clean_line(str(error), _MESSAGE_CHARS))
 

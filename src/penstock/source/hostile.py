@@ -53,15 +53,15 @@ class Hostility:
         rng = self._create_rng("request", request)
         return rng.choice(RESPONSE_FAULTS) if rng.random() < self.rate else ResponseFault.NONE
 
-    def damage_user(self, user: dict[str, Any], place: str) -> dict[str, Any]:
-        """Return the user, or a copy with a missing or mistyped field, deterministic per `place`."""
+    def damage_user(self, user: dict[str, Any], position: str) -> dict[str, Any]:
+        """Return the user, or a copy with a missing or mistyped field, deterministic per `position`."""
         if not self.rate:
             return user
-        rng = self._create_rng("user", place)
+        rng = self._create_rng("user", position)
         return _damage_user(user, rng) if rng.random() < self.rate else user
 
-    def _create_rng(self, *place: object) -> random.Random:
-        return random.Random(":".join([self.seed, *map(str, place)]))  # noqa: S311 - must be reproducible
+    def _create_rng(self, *parts: object) -> random.Random:
+        return random.Random(":".join([self.seed, *map(str, parts)]))  # noqa: S311 - must be reproducible
 
 
 def _damage_user(user: dict[str, Any], rng: random.Random) -> dict[str, Any]:

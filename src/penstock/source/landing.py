@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from penstock import __version__, formats
+from penstock.contract.json_numbers import ReadNumber, encode_json
 from penstock.files import write_atomically
 from penstock.source.entries import Unreadable
 
@@ -28,22 +29,23 @@ class _Page(msgspec.Struct):
 
 
 class Staging:
-    """Staged responses of one run, in a subfolder of `folder`."""
+    """Staged responses of one run, in a subfolder of `folder`. `read_number` is that of the source."""
 
-    def __init__(self, folder: Path, run_id: str) -> None:
+    def __init__(self, folder: Path, run_id: str, read_number: ReadNumber | None = None) -> None:
         self.folder = folder / hashlib.sha256(run_id.encode()).hexdigest()[:24]
+        self._decode = msgspec.json.Decoder(list[Any] | _Page, float_hook=read_number).decode
         self._last_read: tuple[int, list[Any]] = (-1, [])
 
     def read_responses(self) -> Iterator[tuple[list[Any], int]]:
         """Yield the staged responses in order, each with its time in ms since the epoch. Raises `FormatTooNew`."""
         for file in self._list_files():
             staged_ms = file.stat().st_mtime_ns // 1_000_000
-            yield _read_response(file), staged_ms
+            yield self._read_response(file), staged_ms
 
     def read_entry(self, answer: int, index: int) -> Any:
         """Return an entry as it was staged, even if it was changed in memory. Both indexes count from 0."""
         if self._last_read[0] != answer:
-            self._last_read = answer, _read_response(self.folder / _format_name(answer))
+            self._last_read = answer, self._read_response(self.folder / _format_name(answer))
         return self._last_read[1][index]
 
     def write_response(self, response: list[Any]) -> None:
@@ -58,6 +60,18 @@ class Staging:
             if folder != self.folder and folder.stat().st_mtime < cutoff_s:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _read_response(self, file: Path) -> list[Any]:
+        data = file.read_bytes()
+        try:
+            page = self._decode(data)
+        except msgspec.ValidationError:
+            formats.check_marked(formats.STAGING, data, str(file))
+            raise
+        if isinstance(page, list):
+            return page
+        formats.check_version(formats.STAGING, page.format, str(file), page.penstock)
+        return [page.unreadable.get(index, entry) for index, entry in enumerate(page.entries)]
+
     def _list_files(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
 
@@ -71,17 +85,4 @@ def _encode_response(response: list[Any]) -> bytes:
     entries = (
         [None if index in unreadable else entry for index, entry in enumerate(response)] if unreadable else response
     )
-    return msgspec.json.encode(_Page(entries, unreadable, penstock=__version__))
-
-
-def _read_response(file: Path) -> list[Any]:
-    data = file.read_bytes()
-    try:
-        page = msgspec.json.decode(data, type=list[Any] | _Page)
-    except msgspec.ValidationError:
-        formats.check_marked(formats.STAGING, data, str(file))
-        raise
-    if isinstance(page, list):
-        return page
-    formats.check_version(formats.STAGING, page.format, str(file), page.penstock)
-    return [page.unreadable.get(index, entry) for index, entry in enumerate(page.entries)]
+    return encode_json(_Page(entries, unreadable, penstock=__version__))

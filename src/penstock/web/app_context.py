@@ -12,7 +12,7 @@ from penstock import pipelines
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.monitoring.monitor import Monitor, View
+from penstock.monitoring.monitor import Monitor, PipelineState
 from penstock.monitoring.services import Connections
 from penstock.sink import cassandra
 from penstock.web.audit_log import AuditLog
@@ -30,7 +30,7 @@ ACTING_THREADS, ASKING_THREADS = 8, 64
 
 
 class AppContext:
-    """Settings, long-lived clients, the flow monitor and the audit log. Thread-safe.
+    """Settings, long-lived clients, the monitor and the audit log. Thread-safe.
 
     Actions run in their own pool, `acting`: they may take minutes and must not block readers.
     """
@@ -51,7 +51,7 @@ class AppContext:
         """Held while a singleton is created, because it may need another one."""
         self._monitor = Monitor(settings)
         self._stop = threading.Event()
-        self._poller = threading.Thread(target=self._run_poller, name="flow", daemon=True)
+        self._poller = threading.Thread(target=self._run_poller, name="monitor", daemon=True)
 
     def get_shared(self, make: Callable[["AppContext"], T]) -> T:
         """Return `make(self)`, created on first use and shared by all pages and the API."""
@@ -61,9 +61,9 @@ class AppContext:
             return cast(T, self._singletons[make])
 
     @property
-    def view(self) -> View:
-        """Return the latest snapshot of the pipeline."""
-        return self._monitor.view
+    def state(self) -> PipelineState:
+        """Return what the last poll of the pipeline found."""
+        return self._monitor.state
 
     @property
     def kafka(self) -> Any:
@@ -81,7 +81,7 @@ class AppContext:
         Raises `CassandraUnreachable`.
         """
         with self._lock:
-            now = self.view.now
+            now = self.state.now
             if now is not None and now.services.get("cassandra"):
                 self._connections.drop_session()
             return self._connections.session()
@@ -110,10 +110,10 @@ class AppContext:
 
 
 def create_inventory(context: AppContext) -> Inventory:
-    """Return a new `Inventory` of topics; share it with `AppContext.one`."""
+    """Return a new `Inventory` of topics; share it with `AppContext.get_shared`."""
     return Inventory(context.kafka, context.settings)
 
 
 def create_dag(context: AppContext) -> Dag:
-    """Return a new client of the DAG; share it with `AppContext.one`."""
+    """Return a new client of the DAG; share it with `AppContext.get_shared`."""
     return Dag(context.settings)

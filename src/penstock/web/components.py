@@ -3,7 +3,6 @@
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
-from html import escape
 
 from nicegui import ui
 
@@ -18,7 +17,7 @@ def add_deferred(placeholder: str, ask: Callable[[], Awaitable[Draw]]) -> ui.ele
     """Return a section that shows `placeholder` until `ask`, started once the page is up, has loaded it."""
     part = ui.element("div").props("aria-live=polite")
     with part:
-        elements.add_html(escape(placeholder), tag="p").classes("quiet")
+        elements.add_html(placeholder, tag="p").classes("quiet")
 
     async def load() -> None:
         await fill_section(part, ask())
@@ -42,8 +41,7 @@ async def fill_section(part: ui.element, asked: Awaitable[Draw]) -> None:
 
 def copy_button(text: str, what: str) -> ui.button:
     """Return a button that copies a long text to the clipboard."""
-    button = ui.button("Copy", icon="content_copy").props(
-        f'flat dense no-caps size=sm aria-label="Copy: {escape(what)}"'
-    )
+    button = ui.button("Copy", icon="content_copy").props("flat dense no-caps size=sm")
+    button.props["aria-label"] = f"Copy: {what}"
     button.on("click", js_handler=f"() => copyText({json.dumps(text)})")
     return button

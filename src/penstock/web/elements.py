@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock.contract.fields import from_epoch_ms
 from penstock.errors import PenstockError
+from penstock.web.markup import NOTHING, escape_value, html, join
 
 UNKNOWN = "\N{EN DASH}"
 STATES = {
@@ -61,59 +62,62 @@ def format_iso(moment: datetime | float | int | str | None) -> str:
     return moment if isinstance(moment, str) else moment.isoformat(timespec="milliseconds")
 
 
-def moment_html(moment: datetime | float | int | str | None) -> str:
+def moment_html(moment: datetime | float | int | str | None) -> Markup:
     """Return HTML for a time: shown in the viewer's time zone, in UTC on hover; a dash if unknown."""
     text = format_iso(moment)
-    return f'<local-time datetime="{escape(text)}">{escape(text)}</local-time>' if text else UNKNOWN
+    return html('<local-time datetime="{0}">{0}</local-time>', text) if text else html("{}", UNKNOWN)
 
 
-def add_html(text: str, tag: str = "span") -> ui.html:
-    """Add HTML unsanitized. Callers must escape everything that is not theirs."""
-    return ui.html(text, sanitize=False, tag=tag)
+def add_html(content: str, tag: str = "span") -> ui.html:
+    """Add HTML, or text, which is escaped."""
+    return ui.html(str(escape_value(content)), sanitize=False, tag=tag)
 
 
 def update_html(part: ui.html, content: str) -> None:
     """Replace the content of an element. Unchanged content is not sent to the browser again."""
-    if part.content != content:
-        part.content = content
+    text = str(escape_value(content))
+    if part.content != text:
+        part.content = text
 
 
-def state_html(state: str, text: str) -> str:
+def state_html(state: str, text: str) -> Markup:
     """Return HTML for a state: icon and text."""
     icon, tone = STATES.get(state, STATES["unknown"])
-    return f'<span class="state {tone}"><i class="material-icons" aria-hidden="true">{icon}</i>{escape(text)}</span>'
+    return html('<span class="state {}"><i class="material-icons" aria-hidden="true">{}</i>{}</span>', tone, icon, text)
 
 
 def add_copyable(text: str, what: str = "") -> ui.element:
     """Add a command or an id with a copy button."""
     with ui.element("span").classes("copyable") as wrapper:
-        add_html(escape(text), tag="code")
+        add_html(text, tag="code")
         button = ui.button(icon="content_copy").props("flat dense size=sm")
         button.props["aria-label"] = f"Copy {what or text}"
         button.on("click", js_handler=f"() => copyText({json.dumps(text)})")
     return wrapper
 
 
-def command_html(text: str) -> str:
+def command_html(text: str) -> Markup:
     """Return HTML for a command with a copy button; empty for no command."""
     if not text:
-        return ""
-    escaped = escape(text)
-    icon = '<i class="material-icons" aria-hidden="true">content_copy</i>'
-    button = f'<button type="button" class="copy" data-copy="{escaped}" aria-label="Copy {escaped}">{icon}</button>'
-    return f'<span class="copyable"><code>{escaped}</code>{button}</span>'
+        return NOTHING
+    return html(
+        '<span class="copyable"><code>{0}</code>'
+        '<button type="button" class="copy" data-copy="{0}" aria-label="Copy {0}">'
+        '<i class="material-icons" aria-hidden="true">content_copy</i></button></span>',
+        text,
+    )
 
 
 def add_heading(text: str, level: int = 2) -> ui.html:
     """Add a heading."""
-    return add_html(escape(text), tag=f"h{level}")
+    return add_html(text, tag=f"h{level}")
 
 
 def add_empty_state(what: str, todo: str, command: str = "") -> None:
     """Add an empty state: what is missing, and what to do about it."""
     with ui.element("div").classes("empty"):
-        add_html(escape(what), tag="strong")
-        add_html(escape(todo), tag="p")
+        add_html(what, tag="strong")
+        add_html(todo, tag="p")
         if command:
             add_copyable(command)
 
@@ -121,7 +125,7 @@ def add_empty_state(what: str, todo: str, command: str = "") -> None:
 def add_error(error: PenstockError) -> None:
     """Add an error: its message, and its hint with a copy button."""
     with ui.element("div").classes("trouble").props('role="alert"'):
-        add_html(escape(error.message), tag="p")
+        add_html(error.message, tag="p")
         if error.hint:
             add_copyable(error.hint)
 
@@ -136,38 +140,42 @@ def message_path(topic: str, partition: int | str, offset: int | str) -> str:
     return f"/topics/{quote(topic, safe='')}/messages/{partition}/{offset}"
 
 
-def message_link(topic: str, partition: int, offset: int, text: str = "") -> str:
+def message_link(topic: str, partition: int, offset: int, text: str = "") -> Markup:
     """Return HTML for a link to a message. The text defaults to its offset."""
-    return f'<a href="{message_path(topic, partition, offset)}">{escape(text) or f"{offset:,}"}</a>'
+    return html('<a href="{}">{}</a>', message_path(topic, partition, offset), text or f"{offset:,}")
+
+
+def facts_html(pairs: Iterable[tuple[str, str]]) -> Markup:
+    """Return the items of a list of names and values. They are HTML, or text, which is escaped."""
+    return join(html("<dt>{}</dt><dd>{}</dd>", name, value) for name, value in pairs)
 
 
 def add_facts(pairs: Iterable[tuple[str, str]]) -> ui.html:
-    """Add a list of names and values. Values are HTML, already escaped."""
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in pairs)
-    return add_html(lines, tag="dl").classes("facts")
+    """Add a list of names and values."""
+    return add_html(facts_html(pairs), tag="dl").classes("facts")
 
 
-def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return HTML for a table. Cells are HTML, already escaped."""
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """Return HTML for a table. Cells are HTML, or text, which is escaped."""
+    head = join(html('<th scope="col">{}</th>', title) for title in heads)
+    body = join(html("<tr>{}</tr>", join(html("<td>{}</td>", cell) for cell in row)) for row in rows)
+    return html("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", caption, head, body)
 
 
-def region_html(label: str, table: str, classes: str = "table") -> str:
+def region_html(label: str, table: Markup, classes: str = "table") -> Markup:
     """Wrap a table from `table_html` for horizontal scrolling, by keyboard too."""
-    return f'<div class="{classes}" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
+    return html('<div class="{}" tabindex="0" role="region" aria-label="{}">{}</div>', classes, label, table)
 
 
 def add_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> ui.html:
-    """Add a table that scrolls horizontally. Cells are HTML, already escaped."""
+    """Add a table that scrolls horizontally. Cells are HTML, or text, which is escaped."""
     region = add_html(table_html(caption, heads, rows), tag="div").classes("table")
     region.props("tabindex=0 role=region")
     region.props["aria-label"] = caption
     return region
 
 
-def sparkline_html(values: Sequence[float | None], label: str, width: int = 150, height: int = 28) -> str:
+def sparkline_html(values: Sequence[float | None], label: str, width: int = 150, height: int = 28) -> Markup:
     """Return SVG for a sparkline. `label` describes it for screen readers; unknown values leave gaps."""
     known = [value for value in values if value is not None]
     top = max(known, default=0.0) or 1.0
@@ -181,10 +189,14 @@ def sparkline_html(values: Sequence[float | None], label: str, width: int = 150,
                 runs.append(points)
             continue
         points.append(f"{index * step:.1f},{height - 2 - (height - 4) * value / top:.1f}")
-    lines = "".join(f'<polyline points="{" ".join(run)}"/>' for run in runs if run)
-    return (
-        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
-        f'preserveAspectRatio="none">{lines}</svg>'
+    lines = join(html('<polyline points="{}"/>', " ".join(run)) for run in runs if run)
+    return html(
+        '<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{label}" '
+        'preserveAspectRatio="none">{lines}</svg>',
+        width=width,
+        height=height,
+        label=label,
+        lines=lines,
     )
 
 
@@ -225,7 +237,7 @@ async def ask_confirmation(title: str, text: str, *, name: str = "", verb: str =
     """Ask for confirmation and return the answer. With `name`, the viewer must type it first."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         add_heading(title)
-        add_html(escape(text), tag="p")
+        add_html(text, tag="p")
         typed = ui.input(f"Type {name} to confirm").props("outlined dense autofocus") if name else None
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")

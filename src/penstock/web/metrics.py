@@ -22,7 +22,8 @@ from starlette.responses import Response
 from penstock import __version__
 from penstock.contract.latency import BOUNDS_MS, Histogram
 from penstock.monitoring.alerts import RULES
-from penstock.monitoring.monitor import Point, View
+from penstock.monitoring.monitor import PipelineState
+from penstock.monitoring.snapshot import Snapshot
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
 from penstock.web.app_context import AppContext
@@ -37,8 +38,8 @@ class MetricsInput(NamedTuple):
     """The input from which values are read."""
 
     pipeline: Pipeline
-    view: View
-    now: Point
+    state: PipelineState
+    now: Snapshot
     polled: MetricsPoller
 
 
@@ -75,7 +76,7 @@ def _sample_value(read: Callable[[MetricsInput], float | None]) -> Callable[[Met
 
 
 def _sample_runs(name: str) -> Callable[[MetricsInput], Samples]:
-    return _sample_value(lambda seen: seen.view.ran.get(name))
+    return _sample_value(lambda seen: seen.state.run_totals.get(name))
 
 
 def _label_by_topic(seen: MetricsInput, records: float | None, letters: float | None) -> Samples:
@@ -89,20 +90,20 @@ def _iter_lags(seen: MetricsInput) -> Samples:
 
 def _iter_alert_counts(seen: MetricsInput) -> Samples:
     for name, rule in RULES.items():
-        yield (name, rule.severity), sum(alert.name == name for alert in seen.view.alerts)
+        yield (name, rule.severity), sum(alert.name == name for alert in seen.state.alerts)
 
 
 def _sample_receipt(name: str) -> Callable[[MetricsInput], Samples]:
-    return _sample_value(lambda seen: None if seen.view.receipt is None else seen.view.receipt.get(name))
+    return _sample_value(lambda seen: None if seen.state.receipt is None else seen.state.receipt.get(name))
 
 
 def _iter_excused(seen: MetricsInput) -> Samples:
-    receipt = seen.view.receipt or {}
+    receipt = seen.state.receipt or {}
     return (((name,), receipt[name]) for name in EXCUSED if name in receipt)
 
 
 def _given_s(seen: MetricsInput) -> float | None:
-    receipt = seen.view.receipt
+    receipt = seen.state.receipt
     return None if receipt is None else datetime.fromisoformat(str(receipt["at"])).timestamp()
 
 
@@ -155,7 +156,7 @@ METRICS = (
         "penstock_kafka_held_records",
         "gauge",
         "Offsets that the topic currently holds.",
-        lambda seen: _label_by_topic(seen, seen.now.kafka_held, seen.now.rejected_held),
+        lambda seen: _label_by_topic(seen, seen.now.topic_records, seen.now.dead_letter_records),
         ("topic",),
     ),
     Metric(
@@ -221,13 +222,13 @@ METRICS = (
         "penstock_stream_stuck",
         "gauge",
         "1 if the stream is stuck on a batch that keeps failing, else 0.",
-        _sample_value(lambda seen: float(bool(seen.view.stuck))),
+        _sample_value(lambda seen: float(bool(seen.state.stuck))),
     ),
     Metric(
         "penstock_stuck_since_timestamp_seconds",
         "gauge",
         "Time of the first failure of the batch on which the stream is stuck.",
-        lambda seen: [((), batch.first_at.timestamp()) for batch in seen.view.stuck[:1]],
+        lambda seen: [((), batch.first_at.timestamp()) for batch in seen.state.stuck[:1]],
     ),
     Metric(
         "penstock_service_up",
@@ -278,16 +279,16 @@ class Collector:
     def collect(self) -> Iterator[Family]:
         """Yield the metric families. If the last poll is too old, yield only its time."""
         yield _build_gauge(BUILD, 1, version=__version__)
-        view = self._context.view
-        if view.now is None:
+        state = self._context.state
+        if state.now is None:
             return
-        yield _build_gauge(LAST_POLL, view.now.at_s)
-        if time.time() - view.now.at_s > LATE_S:
+        yield _build_gauge(LAST_POLL, state.now.at_s)
+        if time.time() - state.now.at_s > LATE_S:
             return
-        self._poller.schedule_poll(view.now)
-        seen = MetricsInput(self._context.pipeline, view, view.now, self._poller)
+        self._poller.schedule_poll(state.now)
+        seen = MetricsInput(self._context.pipeline, state, state.now, self._poller)
         yield from (metric.family(seen) for metric in METRICS)
-        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].meaning, buckets=_accumulate_buckets(view.latencies))
+        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].meaning, buckets=_accumulate_buckets(state.latencies))
 
 
 def _build_gauge(name: str, value: float, **labels: str) -> Family:

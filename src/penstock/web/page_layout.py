@@ -15,6 +15,7 @@ from penstock.log import get_logger
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.audit_log import AuditLog
+from penstock.web.markup import html
 from penstock.web.security import SESSION
 from penstock.web.sessions import Session
 
@@ -132,12 +133,14 @@ def _build_layout(visit: PageContext, title: str, path: str) -> ui.element:
     ui.element("a").classes("skip").props('href="#main"').add_slot("default", "Skip to content")
     with ui.element("header").classes("top"):
         with ui.element("div").classes("brand"):
-            elements.add_html('<a href="/" class="name">penstock</a>')
-            elements.add_html(f'<span class="topic">{visit.context.pipeline.topic}</span>')
+            elements.add_html(html('<a href="/" class="name">penstock</a>'))
+            elements.add_html(html('<span class="topic">{}</span>', visit.context.pipeline.topic))
         with ui.element("nav").props('aria-label="Pages"'):
             for address, name in PAGES.items():
                 is_current = path == address or (address != "/" and path.startswith(f"{address}/"))
-                elements.add_html(f'<a href="{address}"{" aria-current=page" if is_current else ""}>{name}</a>')
+                elements.add_html(
+                    html('<a href="{}"{}>{}</a>', address, " aria-current=page" if is_current else "", name)
+                )
         with ui.element("div").classes("choices"):
             _add_personal_button(visit)
             _add_theme_button(session, dark)

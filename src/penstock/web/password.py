@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict, deque
 
 _TRIES, _TRIES_S = 5, 60.0
-_PLACES = 10_000
+_MOST_ADDRESSES = 10_000
 
 
 class Password:
@@ -29,7 +29,7 @@ class Password:
         if hmac.compare_digest(typed.encode(), self._password):
             return True
         self._attempts.setdefault((auth_method, address), deque(maxlen=_TRIES)).append(time.monotonic())
-        while len(self._attempts) > _PLACES:
+        while len(self._attempts) > _MOST_ADDRESSES:
             self._attempts.popitem(last=False)
         return False
 

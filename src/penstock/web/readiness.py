@@ -21,7 +21,7 @@ def register(app: FastAPI, context: AppContext) -> None:
     @app.get("/health/ready", include_in_schema=False)
     async def ready() -> JSONResponse:
         """Report whether the pipeline was polled recently. Unavailable dependencies do not affect readiness."""
-        now = context.view.now
+        now = context.state.now
         if now is None or time.time() - now.at_s > LATE_S:
             return JSONResponse(
                 {"status": "not ready", "why": f"the pipeline was not polled in the last {LATE_S:g} s"}, status_code=503

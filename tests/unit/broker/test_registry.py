@@ -1,4 +1,5 @@
 import json
+import ssl
 import time
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from penstock.broker import registry
 from penstock.broker.registry import Registry, SubjectStatus, WriterSchema, schema_of
 from penstock.config import read
 from penstock.contract.evolution import ChangeKind
-from penstock.contract.record import KEY, Record
+from penstock.contract.record import KEY, Alias, Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import RegistryUnreachable, SchemaRefused, SchemaUnknown
 from tests.unit.records import Reading
@@ -63,6 +64,7 @@ class FakeServer:
         self.asked: list[str] = []
         self.authorization = None
         self.refuses_new = False
+        self.refuses_text = ""
         self.answer = None
 
     def __call__(self, request):
@@ -98,6 +100,8 @@ class FakeServer:
     def _register(self, subject, body):
         if self.refuses_new and self.levels.get(subject) != "NONE":
             return says(409, 409, "incompatible")
+        if self.refuses_text and self.refuses_text in body["schema"]:
+            return says(409, 409, "incompatible")
         if self._kept(body) not in self.schemas:
             self.schemas.append(self._kept(body))
         self.subjects.setdefault(subject, []).append(self.schemas.index(self._kept(body)) + 1)
@@ -121,10 +125,17 @@ def server():
     return FakeServer()
 
 
+@pytest.fixture(scope="module")
+def tls_context():
+    """The context with the system's certificates, which each client would otherwise load in 30 ms."""
+    return ssl.create_default_context()
+
+
 @pytest.fixture
-def made(monkeypatch, server):
+def made(monkeypatch, server, tls_context):
     """Return a factory of registries whose real client uses the fake server."""
     real = httpx2.Client
+    monkeypatch.setattr(ssl, "create_default_context", lambda **_: tls_context)
 
     def client(**conf):
         server.timeout = conf["timeout"]
@@ -203,6 +214,94 @@ def test_a_rejection_of_the_registry_is_reported_with_the_changes(made, server, 
         made().register(SUBJECT, Wider, wire_format)
     assert "added_optional: `place`" in failed.value.message
     assert failed.value.hint == "./penstock schema plan"
+
+
+class Fewer(Record, frozen=True, kw_only=True):
+    """A record with an integer key."""
+
+    sensor: Sensor
+
+
+class Optional(Record, frozen=True, kw_only=True):
+    """A record with an integer key."""
+
+    sensor: Sensor
+    celsius: float | None = None
+
+
+class Renamed(Record, frozen=True, kw_only=True):
+    """A record with an integer key."""
+
+    sensor: Sensor
+    degrees: Annotated[float, Alias("celsius")]
+
+
+for one in (Fewer, Optional, Renamed):
+    one.__name__ = "Reading"
+
+
+def registered(server, number):
+    return json.loads(server.schemas[number - 1]["schema"])
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_field_that_is_gone_stays_in_the_json_schema(made, server, wire_format):
+    """Older records have it, and the schema is closed. Producers of both versions then find theirs."""
+    made().register(SUBJECT, Wider, wire_format)
+    assert made().register(SUBJECT, Reading, wire_format) == 2
+    if wire_format == "json":
+        own = json_schema(Reading)["properties"]
+        assert registered(server, 2)["properties"] == own | {
+            "place": json_schema(Wider)["properties"]["place"] | {"x-removed": True}
+        }
+    else:
+        assert registered(server, 2) == avro_schema(Reading)
+    for record, schema_id in ((Wider, 1), (Reading, 2)) * 2:
+        assert made().register(SUBJECT, record, wire_format) == schema_id
+    assert len(server.schemas) == 2
+
+
+def test_an_optional_number_is_registered_as_the_registry_accepts_it(made, server):
+    """First as it is; if the registry refuses null for a number, as a property that allows anything, with its type."""
+    made().register(SUBJECT, Reading, "json")
+    assert made().register(SUBJECT, Optional, "json") == 2
+    assert registered(server, 2) == json_schema(Optional)
+    made().register("other", Reading, "json")
+    server.refuses_text = '"celsius": {"anyOf"'
+    assert made().register("other", Optional, "json") == 3
+    assert registered(server, 3)["properties"]["celsius"] == {"x-type": json_schema(Optional)["properties"]["celsius"]}
+    assert made().check_subject("other", Optional, "json") == SubjectStatus(3, 2, [])
+
+
+def test_a_registry_that_refuses_each_form_is_reported_once(made, server):
+    """With its message about the schema as it is, and the changes."""
+    made().register(SUBJECT, Reading, "json")
+    server.refuses_new = True
+    with pytest.raises(SchemaRefused, match="incompatible") as failed:
+        made().register(SUBJECT, Optional, "json")
+    assert [line.strip().partition(":")[0] for line in failed.value.message.splitlines()[1:]] == ["now_optional"]
+    assert len([call for call in server.asked if call.startswith("POST") and call.endswith("versions")]) == 3
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_renamed_field_is_a_new_version(made, wire_format):
+    """Its former name is in the schema, and it is registered once."""
+    made().register(SUBJECT, Reading, wire_format)
+    changes = made().check_subject(SUBJECT, Renamed, wire_format).changes
+    assert [(change.field, change.kind) for change in changes] == [("degrees", ChangeKind.FIELD_RENAMED)]
+    assert made().register(SUBJECT, Renamed, wire_format) == 2
+    assert made().check_subject(SUBJECT, Renamed, wire_format) == SubjectStatus(2, 2, [])
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_required_field_that_is_gone_is_rejected_with_a_way_out(made, server, wire_format):
+    """It is made optional first."""
+    made().register(SUBJECT, Reading, wire_format)
+    with pytest.raises(SchemaRefused, match="first make it `float") as failed:
+        made().register(SUBJECT, Fewer, wire_format)
+    assert "`float | None = None`" in failed.value.message
+    made().register(SUBJECT, Optional, wire_format)
+    assert made().register(SUBJECT, Fewer, wire_format) == 3
 
 
 def test_a_subject_of_another_encoding_is_rejected(made, server):

@@ -1,5 +1,6 @@
 import os
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
@@ -14,22 +15,25 @@ from typer.testing import CliRunner
 from penstock import pipelines
 from penstock.cli import app
 from penstock.contract.record import KEY, Record
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UsageError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
+from tests.unit.keyed import SAMPLES
 from tests.unit.records import Scalars
 
 ID = "91c38129-e067-4af8-8705-7d8376747cef"
-ROW = {"id": UUID(ID), "first_name": "Åse", "post_code": "0150", "nationality": "NO", "phone": None, "kafka_offset": 3}
+POSITION = {"kafka_partition": 1, "kafka_offset": 3}
+NAMES = {"first_name": "Åse", "last_name": "Li"}
+ROW = {"id": UUID(ID)} | NAMES | {"post_code": "0150", "phone": None, "nationality": "NO"} | POSITION
 
 
 @pytest.fixture
 def table(monkeypatch):
-    """Set the table's rows or the error of a query, and return the session."""
+    """Set the table's rows and their TTL, or the error of a query, and return the session."""
 
-    def make(*rows, error=None):
-        session = FakeSession(lambda *_: list(rows), error)
+    def make(*rows, error=None, ttl_s=None):
+        session = FakeSession(lambda query, _: [{"ttl_s": ttl_s}] if "TTL(" in query else list(rows), error)
         monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
         return session
 
@@ -46,9 +50,9 @@ def test_rows_shows_the_main_columns(table):
     result = run("rows", "--limit", "5")
     assert result.exit_code == 0
     heads, line = result.stdout.splitlines()
-    assert heads.split() == ["id", "first_name", "post_code", "nationality", "kafka_offset"]
-    assert line.split() == [ID, "Åse", "0150", "NO", "3"]
-    assert session.executed == [("SELECT * FROM spark_streams.created_users  LIMIT 5", ())]
+    assert heads.split() == ["id", *NAMES, "post_code", "nationality", *POSITION]
+    assert line.split() == [ID, "Åse", "Li", "0150", "NO", "1", "3"]
+    assert session.executed == [("SELECT * FROM spark_streams.created_users LIMIT 5", ())]
     assert session.cluster.is_shutdown
 
 
@@ -74,12 +78,21 @@ def test_without_rows_the_output_says_what_to_do(table):
 
 
 def test_one_row_is_shown_by_column(table):
-    """`row ID` prints one column per line. The id is a bound parameter."""
-    session = table(ROW)
+    """`row ID` prints one column per line, in the record's order. The id is a bound parameter."""
+    session = table({name: ROW[name] for name in sorted(ROW)})
     lines = run("row", ID).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["column", *ROW]
-    assert session.executed[0] == ("SELECT * FROM spark_streams.created_users WHERE id = %s LIMIT 1", (UUID(ID),))
+    assert session.executed[0] == ("SELECT * FROM spark_streams.created_users WHERE id = ? LIMIT 1", (UUID(ID),))
     assert msgspec.json.decode(run("row", ID, "--json").stdout)["first_name"] == "Åse"
+
+
+def test_a_row_that_expires_says_when(table):
+    """It is said on stderr, so that the row's JSON stays that of its columns."""
+    table(ROW, ttl_s=3600)
+    result = run("row", ID, "--json")
+    assert msgspec.json.decode(result.stdout).keys() == ROW.keys()
+    said = result.stderr.removeprefix("the row expires at ").strip()
+    assert 3590 < (datetime.fromisoformat(said) - datetime.now(UTC)).total_seconds() <= 3600
 
 
 def test_a_missing_row_is_an_error(table):
@@ -118,7 +131,12 @@ def test_names_in_row_queries_are_quoted(table, monkeypatch):
     monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)
     session = table({"order": 7})
     assert run("row", "7").exit_code == 0
-    assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = %s LIMIT 1', (7,))]
+    condition = """FROM lab."Items" WHERE "order" = ?"""
+    assert [query.partition(" FROM")[0] for query, _ in session.executed] == [
+        "SELECT *",
+        "SELECT TTL(kafka_offset) AS ttl_s",
+    ]
+    assert all(condition in query and values == (7,) for query, values in session.executed)
 
 
 def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkeypatch):
@@ -137,3 +155,27 @@ def test_values_of_the_other_types_are_shown_as_messages_have_them(table, monkey
     assert msgspec.json.decode(run("row", ID, "--json").stdout) == {"id": ID} | shown
     assert msgspec.json.decode(run("rows", "--json").stdout) == [{"id": ID} | shown]
     assert [line.split()[1] for line in run("row", ID).stdout.splitlines()] == ["value", ID, *shown.values()]
+
+
+def test_a_row_is_found_by_a_value_for_each_key_field(table, monkeypatch):
+    """In declared order, or by the JSON object that is the Kafka key; the whole primary key selects it."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: SAMPLES)
+    row = {"sensor": "s1", "at_day": Date(20484), "at": datetime(2026, 1, 31, 23), "celsius": 1.5}
+    at = datetime(2026, 1, 31, 23, tzinfo=UTC)
+    for words in (["s1", "2026-02-01T01:00:00+02:00"], ['{"at": "2026-01-31T23:00:00Z", "sensor": "s1"}']):
+        session = table(row)
+        shown = msgspec.json.decode(run("row", *words, "--json").stdout)
+        assert list(shown.items())[:2] == [("sensor", "s1"), ("at", "2026-01-31T23:00:00")]
+        query = "SELECT * FROM lab.samples WHERE sensor = ? AND at_day = ? AND at = ? LIMIT 1"
+        assert session.executed[0] == (query, ("s1", at.date(), at))
+
+
+@pytest.mark.parametrize("command", ["row", "trace"])
+def test_an_id_of_too_few_fields_is_wrong_use(table, monkeypatch, command):
+    """The message has the fields, their types and an example."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: SAMPLES)
+    table()
+    result = run(command, "s1")
+    assert isinstance(result.exception, UsageError)
+    assert "expected sensor (text) and at (timestamp)" in result.exception.message
+    assert "./penstock row sensor-1 2026-01-31T12:00:00.000Z" in str(result.exception.hint)

@@ -69,7 +69,8 @@ def test_an_invalid_id_exits_with_2(penstock):
     """An invalid id is a usage error, without a query."""
     code, _, err = penstock("row", "no-uuid")
     assert code == 2
-    assert err == "penstock: invalid id 'no-uuid': Invalid UUID\n  try: ./penstock rows\n"
+    hint = "./penstock row 123e4567-e89b-12d3-a456-426614174000, ./penstock rows"
+    assert err == f"penstock: invalid id 'no-uuid': Invalid UUID; expected id (uuid)\n  try: {hint}\n"
 
 
 def test_an_invalid_setting_exits_with_2(penstock, monkeypatch):

@@ -37,8 +37,8 @@ class World:
         report(4, 8)
         return DONE
 
-    def verify(self, settings, session, since=None, spans=None):
-        self.done.append(("verify", spans))
+    def verify(self, settings, session, since=None, ranges=None):
+        self.done.append(("verify", ranges))
         return self.receipt
 
     def rows_to_rebuild(self, settings, session):

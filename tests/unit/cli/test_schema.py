@@ -1,16 +1,20 @@
 import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated
 
 import pytest
 from typer.testing import CliRunner
 
+from penstock import pipelines
 from penstock.broker import registry
 from penstock.broker.registry import SubjectStatus
 from penstock.cli import app, schema
-from penstock.contract import cql
 from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.fields import fields
+from penstock.contract.record import Alias
 from penstock.errors import CassandraUnreachable, PenstockError, RegistryUnreachable, SchemaRefused
-from penstock.pipelines.users import User
+from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
 
@@ -66,9 +70,10 @@ def test_renderings_contain_every_field(root):
 
 OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records do not have it")
 REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
-COLUMNS = cql.column_types(User)
+COLUMNS = PIPELINE.build_table("ks").columns
 TABLE = "spark_streams.created_users"
 ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
+RESTART = "./penstock restart spark-job before the next run, because a running job reads with the older record"
 
 
 class World:
@@ -77,7 +82,7 @@ class World:
     def __init__(self) -> None:
         self.standing, self.done = SubjectStatus(7, 1, []), []
         self.columns, self.key = dict(COLUMNS), "id"
-        self.away = None
+        self.away, self.ttl_s = None, 0
 
     def session(self, _settings):
         session = FakeSession(self._answer)
@@ -88,9 +93,14 @@ class World:
             self.done.append(query)
             return []
         assert values == ("spark_streams", "created_users")
-        kinds = {self.key: "partition_key"}
+        if "default_time_to_live" in query:
+            return [{"ttl_s": self.ttl_s, "altered_us": 1}] if self.columns else []
+        if "system_schema.columns" not in query:
+            return []
+        kinds = {self.key: ("partition_key", 0)}
+        names = ("column_name", "type", "clustering_order", "kind", "position")
         return [
-            {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+            dict(zip(names, (name, kind, "none", *kinds.get(name, ("regular", -1))), strict=True))
             for name, kind in self.columns.items()
         ]
 
@@ -159,8 +169,10 @@ def test_a_plan_names_every_change(world):
         "subject users_created-value: the latest version is 1; the next will be registered",
         "  added_optional: `age` (int) is new; older records do not have it",
         f"table {TABLE}",
+        "  added_optional: column `phone` text is new; null in existing rows",
         f"  {ADDS_PHONE}",
         "  unmanaged column: fax text",
+        f"after that: {RESTART}",
     ]
     assert world.done == []
 
@@ -208,6 +220,33 @@ def test_columns_are_added_before_the_registration(world):
     assert "./penstock restart spark-job" in result.stderr
 
 
+def test_a_declared_ttl_is_planned_and_applied(world, monkeypatch):
+    """The plan says what the table has and what is declared, and shows the statement that alters it."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: replace(PIPELINE, ttl=timedelta(days=1)))
+    lines = call("plan").stdout.splitlines()
+    assert lines[1:4] == [
+        f"table {TABLE}",
+        "  ttl_changed: rows of the table do not expire, and the pipeline declares 86400 s; existing rows keep the TTL "
+        "that they were written with",
+        f"  ALTER TABLE {TABLE} WITH default_time_to_live = 86400",
+    ]
+    result = planned()
+    assert ([change["kind"] for change in result["columns"]], result["refused"]) == (["ttl_changed"], 0)
+    assert call("apply", "--yes").exit_code == 0
+    assert world.done == [f"ALTER TABLE {TABLE} WITH default_time_to_live = 86400"]
+    world.ttl_s = 86_400
+    assert planned()["nothing_to_do"] is True
+
+
+def test_a_ttl_that_is_not_declared_is_left_alone(world):
+    """It is shown, with what to declare to manage it."""
+    world.ttl_s = 3600
+    lines = call("plan").stdout.splitlines()
+    declared = "to manage it, declare ttl=timedelta(seconds=3600)"
+    assert lines[-2:] == [f"  unmanaged default_time_to_live: 3600 s; {declared}", "nothing to do"]
+    assert (planned()["unmanaged_ttl_s"], planned()["statements"]) == (3600, [])
+
+
 def test_only_missing_parts_are_applied(world):
     """A registered schema is not registered again when a column is missing."""
     del world.columns["phone"]
@@ -243,7 +282,10 @@ def test_one_rejected_change_rejects_the_plan(world):
 
 @pytest.mark.parametrize(
     ("columns", "key", "message"),
-    [({"phone": "int"}, "id", "the type of `phone` changed from int to text"), ({}, "phone", "the key is `id`")],
+    [
+        ({"phone": "int"}, "id", "`phone` is int, the record needs text"),
+        ({}, "phone", "the key is `id`, but the table's"),
+    ],
 )
 def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, message):
     """A column of another type or another key is rejected, and nothing is registered."""
@@ -253,6 +295,26 @@ def test_a_table_that_cannot_be_altered_rejects_the_plan(world, columns, key, me
     assert message in call("plan").stdout
     assert isinstance(call("apply", "--yes").exception, SchemaRefused)
     assert world.done == []
+
+
+class Person(User, frozen=True, kw_only=True):
+    """A user whose first name had another name."""
+
+    given_name: Annotated[str, Alias("first_name")]
+
+
+def test_a_renamed_field_is_planned_with_its_replay(world, monkeypatch):
+    """Its new column is null in older rows: the plan says what fills it, after the restart of the job."""
+    renamed = replace(PIPELINE, record=User, row=Person)
+    monkeypatch.setattr(pipelines, "of", lambda _: renamed)
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
+    lines = call("plan").stdout.splitlines()
+    assert "until ./penstock replay fills it from the records that Kafka still has" in lines[3]
+    assert lines[-2:] == [
+        f"  ALTER TABLE {TABLE} ADD given_name text",
+        f"after that: {RESTART}; then ./penstock replay",
+    ]
+    assert call("apply", "--yes").stderr.splitlines()[-1] == f"applied; next: {RESTART}; then ./penstock replay"
 
 
 @pytest.mark.parametrize("command", ["plan", "apply"])

@@ -1,8 +1,8 @@
 """Whatever the bytes are, decode returns a record that can be stored, or says what is wrong."""
 
 import re
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -26,6 +26,7 @@ from penstock.contract.fields import fields
 from penstock.contract.record import KEY, Record
 from penstock.contract.rules import MAX_VALUES, build_date_check, build_text_check, find_violations, latest_past
 from penstock.contract.schemas import avro_schema
+from penstock.contract.table import build_table
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from tests.corpus.avro import number
@@ -79,7 +80,7 @@ def assert_can_be_stored(record: Record) -> None:
     assert msgspec.convert(values, type(record)) is not None
     assert find_violations(values, type(record)) == []
     assert build_date_check(type(record))(record, latest_past()) == build_text_check(type(record))(record) == []
-    (framed,) = cql.build_encoder(type(record))([(record, 1, 2, 3)], [7])
+    (framed,) = cql.build_encoder(build_table("ks", "t", type(record)))([(record, 1, 2, 3)], [7])
     assert len(values_in(framed)) == len(fields(type(record))) + 4
 
 
@@ -132,8 +133,8 @@ KEYED = {
         "int": (int, Meta(ge=0, le=9)),
         "bigint": (int, Meta(ge=-(2**63), le=2**63 - 1)),
         "timestamp": (datetime, Meta(tz=True)),
-        "double": (float, Meta()),
-        "boolean": (bool, Meta()),
+        "date": (date, Meta()),
+        "symbol": (Literal["a", "b"], Meta()),
     }.items()
 }
 _KEY_TEXTS = st.sampled_from(
@@ -169,7 +170,7 @@ def test_decoding_a_key_never_raises(record, key):
         assert result.reason in (Reason.VALUE_MISSING, Reason.KEY_AMBIGUOUS)
         assert_can_be_dead_lettered(result)
     else:
-        write_us, cell = values_in(cql.build_delete_encoder(record)(result, 5))
+        write_us, cell = values_in(cql.build_delete_encoder(build_table("ks", "t", record))(result, 5))
         assert None not in (write_us, cell)
 
 
@@ -180,7 +181,7 @@ def raw(at: int, key: bytes | None, value: bytes | None) -> dict[str, Any]:
 def facts(decoded: Decoded, record: type[Record]) -> tuple[Any, ...]:
     """The comparable content of a batch: NaN equals nothing, but its cell equals itself."""
     return (
-        list(cql.build_encoder(record)(decoded.rows, [row[3] for row in decoded.rows])),
+        list(cql.build_encoder(build_table("ks", "t", record))(decoded.rows, [row[3] for row in decoded.rows])),
         decoded.deletions,
         decoded.rejects,
     )

@@ -13,7 +13,7 @@ from penstock.broker.registry import WriterSchema
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import build_key_writer
+from penstock.contract.identity import identity_of
 from penstock.contract.keys import KEY_FORMATS, is_structured
 from penstock.contract.proofs import KEY_SHAPES
 from penstock.contract.record import KEY, Record
@@ -142,7 +142,7 @@ def test_a_key_of_another_format_than_declared_deletes_nothing(key_format, key):
 @pytest.mark.parametrize("key", ["J1", "7", "order 7", "a:b", "ключ", "null", "true", "x{}", "1e5", "-"])
 def test_a_plain_text_id_needs_no_declaration(key):
     """What our own producer writes deletes its row, whichever record is first in the topic."""
-    assert deleted(Order, build_key_writer(Order)(Order(id=key))) == key
+    assert deleted(Order, identity_of(Order).key_of(Order(id=key))) == key
 
 
 @pytest.mark.parametrize(

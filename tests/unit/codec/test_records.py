@@ -19,13 +19,13 @@ from penstock.codec.records import Decoder
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.record import KEY, PAST, Record
-from penstock.contract.rules import MAX_FIELDS
+from penstock.contract.rules import MAX_FIELDS, latest_past, validate_record
 from penstock.contract.schemas import avro_schema
 from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.records import Everything, Reading
-from tests.unit.strategies import everything, json_texts, many_examples, users
+from tests.unit.strategies import everything, json_texts, many_examples, moments, users
 
 GOOD = Reading(sensor=3, celsius=21.5)
 GOOD_JSON = msgspec.json.encode(GOOD)
@@ -43,6 +43,58 @@ def decoder() -> Decoder:
 def test_a_valid_value_is_its_record(decoder, value):
     """Plain JSON, JSON and Avro with a header all give the record."""
     assert decoder.decode(value) == GOOD
+
+
+class Plain(Record, frozen=True, kw_only=True):
+    """Its time needs no rule to have a zone."""
+
+    id: Annotated[int, Meta(extra=KEY)]
+    at: Annotated[datetime, Meta(extra=PAST)]
+    maybe_at: datetime | None = None
+
+
+class Zoned(Record, frozen=True, kw_only=True):
+    """The same with the rule."""
+
+    id: Annotated[int, Meta(extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True, extra=PAST)]
+    maybe_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+local_times = st.datetimes().map(datetime.isoformat)
+
+
+@given(st.one_of(moments.map(datetime.isoformat), local_times), st.one_of(moments.map(datetime.isoformat), local_times))
+def test_a_time_without_a_zone_is_a_violation_with_or_without_a_rule(at, maybe_at):
+    """In JSON and at the source; the message of a plain `datetime` is `has no time zone`."""
+    value = {"id": 1, "at": at, "maybe_at": maybe_at}
+    results = {
+        record: (
+            Decoder(record, FakeSchemas.of(record)).decode(msgspec.json.encode(value)),
+            validate_record(value, record, latest_past()),
+        )
+        for record in (Plain, Zoned)
+    }
+    decoded, validated = results[Plain]
+    if isinstance(decoded, Plain):
+        assert decoded == validated
+        assert structs.asdict(decoded) == structs.asdict(results[Zoned][0])
+        return
+    assert decoded.rules == tuple(violation.code for violation in validated)
+    assert set(results[Zoned][0].rules) <= set(decoded.rules)  # msgspec stops at its own rule
+    naive = [name for name in ("at", "maybe_at") if datetime.fromisoformat(value[name]).tzinfo is None]
+    assert [violation.field for violation in validated if violation.message == "has no time zone"] == naive
+    assert {f"{name}:format" for name in naive} <= set(decoded.rules)
+
+
+def test_a_time_without_a_zone_is_a_violation_in_avro():
+    """Avro's local timestamps have none."""
+    schema = avro_schema(Plain)
+    schema["fields"][1]["type"] = {"type": "long", "logicalType": "local-timestamp-millis"}
+    decoder = Decoder(Plain, FakeSchemas({9: WriterSchema("avro", schema)}))
+    assert decoder.decode(encode_header(9) + b"\x02\x02\x00") == Fault(
+        Reason.CONTRACT_BROKEN, "at: has no time zone", schema_id=9, rules=("at:format",)
+    )
 
 
 def test_unknown_fields_are_ignored(decoder):

@@ -1,9 +1,11 @@
 import pickle
 import re
+from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta, Raw
 
 from penstock.contract.batch import (
     SUMMARY_DDL,
@@ -15,6 +17,7 @@ from penstock.contract.batch import (
     summarize_batch,
 )
 from penstock.contract.fault import Fault, Reason, Stage
+from penstock.contract.record import JSON_NULL, KEY, Json, Record
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
 
@@ -167,13 +170,27 @@ def test_a_dead_letter_can_be_sent_to_another_process():
         (Reason.CONTRACT_BROKEN, Stage.DECODE, b"k", b"v", True),
         (Reason.VALUE_MISSING, Stage.DECODE, None, None, True),
         (Reason.CONTRACT_BROKEN, Stage.TRANSFORM, None, None, False),
+        (Reason.CONTRACT_BROKEN, Stage.DECODE, None, b"v", True),
+        (Reason.CONTRACT_BROKEN, Stage.DECODE, None, None, False),
         (Reason.PROCESSING_ERROR, Stage.DECODE, None, b"v", True),
         (Reason.PROCESSING_ERROR, Stage.DECODE, b"k", None, True),
         (Reason.PROCESSING_ERROR, Stage.DECODE, None, None, False),
     ],
 )
 def test_a_record_that_failed_after_decoding_has_no_bytes(reason, stage, key, value, has_bytes):
-    """What failed in the transform or an encoder is known only by its position; a null value without a key stays as it
-    is.
+    """What failed in the transform or when its row was written is known only by its position; a null value without a
+    key stays as it is.
     """
     assert Reject(Fault(reason, "", stage), "t", 0, 1, key, value, []).has_bytes is has_bytes
+
+
+def test_a_json_null_is_a_null_of_its_column():
+    """`Json` has no None: its null is the text null, which is stored as null."""
+
+    class Event(Record, frozen=True, kw_only=True):
+        id: Annotated[int, Meta(extra=KEY)]
+        extra: Json = JSON_NULL
+
+    rows = [(Event(id=1), 0, 0, 1), (Event(id=2, extra=Raw(b"1")), 0, 0, 2)]
+    (summary,) = summarize_batch(Decoded(rows), 0)
+    assert summary.nulls == {"extra": 1}

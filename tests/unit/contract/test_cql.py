@@ -3,6 +3,7 @@ from struct import unpack
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 import pytest
 from cassandra.metadata import cql_keywords_reserved
 from hypothesis import given
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec import Meta, structs
 
 from penstock.contract import cql
-from penstock.contract.cql import RESERVED
 from penstock.contract.fields import fields, to_epoch_ms
-from penstock.contract.record import KEY, Arrival, Record
+from penstock.contract.quoting import RESERVED
+from penstock.contract.record import KEY, Alias, Arrival, Record
+from penstock.contract.table import build_table
 from penstock.pipelines.users import User
 from tests.unit.framed import TYPES, values_in
 from tests.unit.records import Everything, Reading
@@ -37,7 +39,9 @@ def expected(value):
 
 def encoded(record, timestamp_ms: int = 1, partition: int = 2, offset: int = 3, epoch_us: int = 4):
     """The bound values of one row."""
-    (framed,) = cql.build_encoder(type(record))([(record, timestamp_ms, partition, offset)], [epoch_us + offset])
+    (framed,) = cql.build_encoder(build_table("ks", "t", type(record)))(
+        [(record, timestamp_ms, partition, offset)], [epoch_us + offset]
+    )
     return values_in(framed)
 
 
@@ -79,11 +83,21 @@ def test_arrival_and_write_timestamp_follow_the_record(timestamp_ms, partition, 
     assert values == [7, 1.5, timestamp_ms, partition, offset, epoch_us + offset]
 
 
+def test_the_column_of_a_renamed_field_may_be_null():
+    """Rows that were stored before have no write time in it, and are complete nevertheless."""
+    hints = {"sensor": Annotated[int, Meta(extra=KEY)], "degrees": Annotated[float, Alias("celsius")], "place": str}
+    record = msgspec.defstruct("One", list(hints.items()), bases=(Record,), frozen=True, kw_only=True)
+    sum_of_times, required, others = cql.render_write_times(build_table("ks", "t", record))
+    assert (others, required) == (["degrees"], 4)
+    assert "WRITETIME(place)" in sum_of_times
+    assert "degrees" not in sum_of_times
+
+
 @given(st.lists(everything(), max_size=6))
 def test_rows_are_encoded_together_like_one_by_one(records):
     """No value of one row gets into another, wherever they have None; no rows give no output."""
     rows = [(item, at, at % 3, 10 * at) for at, item in enumerate(records)]
-    encode = cql.build_encoder(Everything)
+    encode = cql.build_encoder(build_table("ks", "t", Everything))
     together = list(encode(rows, range(len(rows))))
     assert together == [framed for at, row in enumerate(rows) for framed in encode([row], [at])]
     assert len(together) == len(records)
@@ -112,7 +126,10 @@ def test_an_empty_text_is_not_null():
     """They are distinguished, also within one column."""
     rows = [(structs.replace(ONE, maybe_text=text), 0, 0, at) for at, text in enumerate(("", None, "a"))]
     at = [field.name for field in fields(Everything)].index("maybe_text")
-    assert [values_in(framed)[at] for framed in cql.build_encoder(Everything)(rows, [row[3] for row in rows])] == [
+    assert [
+        values_in(framed)[at]
+        for framed in cql.build_encoder(build_table("ks", "t", Everything))(rows, [row[3] for row in rows])
+    ] == [
         b"",
         None,
         b"a",
@@ -123,12 +140,12 @@ def test_an_empty_text_is_not_null():
 def test_the_key_of_a_record_is_its_cell(record, user, sensor):
     """The bytes that determine a row's replicas are those that are stored, for a key of each kind."""
     for first, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
-        assert cql.build_key_encoder(type(first))(first) == cells_of(first)[name]
+        assert cql.build_key_encoder(build_table("ks", "t", type(first)))(first) == cells_of(first)[name]
 
 
 def test_table_of_each_type():
     """The table has a column for each field, then the arrival, and the key as primary key."""
-    assert cql.render_create_table("ks", "t", Everything) == "\n".join(
+    assert cql.render_create_table(build_table("ks", "t", Everything)) == "\n".join(
         [
             "CREATE TABLE IF NOT EXISTS ks.t (",
             "  id uuid,",
@@ -164,7 +181,7 @@ def test_the_keyspace_statement_has_the_replication():
 
 def test_the_insert_names_the_columns_that_the_encoder_fills():
     """The INSERT has one bind marker for each encoded value; the last is the write timestamp."""
-    text = cql.render_insert("ks", "t", Reading)
+    text = cql.render_insert(build_table("ks", "t", Reading))
     assert text == (
         "INSERT INTO ks.t (sensor, celsius, ingested_at, kafka_partition, kafka_offset) "
         "VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
@@ -175,8 +192,8 @@ def test_the_insert_names_the_columns_that_the_encoder_fills():
 def test_every_column_of_a_user_is_in_table_and_insert():
     """Table and INSERT hold the same columns: the user's and the arrival's."""
     names = [item.name for item in (*fields(User), *fields(Arrival))]
-    insert = cql.render_insert("ks", "t", User)
-    table = cql.render_create_table("ks", "t", User)
+    insert = cql.render_insert(build_table("ks", "t", User))
+    table = cql.render_create_table(build_table("ks", "t", User))
     assert all(name in insert and f"  {name} " in table for name in names)
 
 
@@ -244,7 +261,7 @@ class Item(Record, frozen=True, kw_only=True):
 def test_names_are_quoted_in_every_statement():
     """Keyspace, table, columns and key: in the statements that create, alter and fill a table."""
     assert cql.render_create_keyspace("Lab", "{}") == 'CREATE KEYSPACE IF NOT EXISTS "Lab" WITH replication = {}'
-    assert cql.render_create_table("Lab", "table", Item) == "\n".join(
+    assert cql.render_create_table(build_table("Lab", "table", Item)) == "\n".join(
         [
             'CREATE TABLE IF NOT EXISTS "Lab"."table" (',
             '  "order" text,',
@@ -259,14 +276,17 @@ def test_names_are_quoted_in_every_statement():
     assert cql.render_add_column("Lab", "table", "limit", "int") == 'ALTER TABLE "Lab"."table" ADD "limit" int'
     names = '"order", "unitPrice", ingested_at, kafka_partition, kafka_offset'
     insert = f'INSERT INTO "Lab"."table" ({names}) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?'
-    assert cql.render_insert("Lab", "table", Item) == insert
-    assert cql.render_delete("Lab", "table", Item) == 'DELETE FROM "Lab"."table" USING TIMESTAMP ? WHERE "order" = ?'
+    assert cql.render_insert(build_table("Lab", "table", Item)) == insert
+    assert (
+        cql.render_delete(build_table("Lab", "table", Item))
+        == 'DELETE FROM "Lab"."table" USING TIMESTAMP ? WHERE "order" = ?'
+    )
 
 
 def test_columns_are_those_of_the_table():
     """The columns are in the order in which the table is created."""
-    lines = cql.render_create_table("ks", "t", Everything).splitlines()[1:-2]
-    assert [f"  {name} {kind}," for name, kind in cql.column_types(Everything).items()] == lines
+    lines = cql.render_create_table(build_table("ks", "t", Everything)).splitlines()[1:-2]
+    assert [f"  {name} {kind}," for name, kind in build_table("ks", "t", Everything).columns.items()] == lines
 
 
 def test_a_column_is_added():

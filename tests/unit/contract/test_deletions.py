@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from penstock.contract import cql
 from penstock.contract.record import KEY, Record
+from penstock.contract.table import build_table
 from penstock.pipelines.users import User
 from tests.unit.framed import values_in
 from tests.unit.records import Reading
@@ -21,8 +22,8 @@ class Named(Record, frozen=True, kw_only=True):
 
 def test_a_deletion_names_the_key_and_the_write_timestamp():
     """The statement deletes one row, with the write timestamp of its position in Kafka."""
-    assert cql.render_delete("ks", "t", User) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?"
-    assert cql.render_delete("ks", "t", Reading) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE sensor = ?"
+    assert cql.render_delete(build_table("ks", "t", User)) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?"
+    assert cql.render_delete(build_table("ks", "t", Reading)) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE sensor = ?"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,6 @@ def test_a_deletion_names_the_key_and_the_write_timestamp():
 )
 def test_a_deletion_is_bound_like_by_the_driver(row, key, kind):
     """Its values are the write timestamp and the key, in the statement's order, for a key of each kind."""
-    write_us, cell = values_in(cql.build_delete_encoder(row)(key, 1_700_000_000_000_005))
+    write_us, cell = values_in(cql.build_delete_encoder(build_table("ks", "t", row))(key, 1_700_000_000_000_005))
     assert unpack(">q", write_us)[0] == 1_700_000_000_000_005
     assert kind.deserialize(cell, 5) == key

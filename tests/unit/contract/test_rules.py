@@ -47,6 +47,7 @@ def test_rule_names_are_stable():
         "date",
         "size",
         "enum",
+        "name",
     ]
 
 

@@ -2,15 +2,20 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec import Meta
 
+from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import build_serializer
 from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Stage
+from penstock.contract.record import KEY, Alias, Digits, Record
 from penstock.dead_letters import repair
+from penstock.dead_letters.export import line, read_letter_fields
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import UsageError
 from penstock.pipelines.users import PIPELINE, User
@@ -94,6 +99,50 @@ def test_a_field_is_set_and_the_record_is_encoded_again():
     assert outgoing_record == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
 
 
+class Warm(Record, frozen=True, kw_only=True):
+    """A reading whose fields had other names."""
+
+    sensor: Annotated[int, Meta(ge=0, extra=KEY), Alias("probe")]
+    degrees: Annotated[float, Alias("celsius", "value")]
+
+
+WARM = replace(READINGS, record=Warm)
+
+
+def test_a_record_with_a_former_name_is_repaired_by_its_new_names():
+    """What is set is set by the present name, and the repaired record has only these."""
+    sent = encode_header(JSON_ID) + b'{"sensor":1,"degrees":2.5}'
+    repaired = outgoing(letter(b'{"probe":1,"celsius":"hot"}', key=b"k"), {"degrees": 2.5}, pipeline=WARM)
+    assert repaired == Outgoing(b"k", sent, 1)
+    renamed = outgoing(letter(b'{"probe":"one","celsius":2.5}'), {"sensor": 1}, pipeline=WARM)
+    assert isinstance(renamed, Outgoing)
+    assert renamed.value == sent
+
+
+def test_a_field_with_two_names_is_repaired_by_setting_it():
+    """Nothing is chosen for the operator: setting another field leaves it as it is."""
+    value = b'{"sensor":1,"celsius":1.0,"value":2.0}'
+    assert isinstance(outgoing(letter(value), pipeline=WARM), StillInvalid)
+    still = outgoing(letter(value), {"sensor": 1}, pipeline=WARM)
+    assert still == StillInvalid("degrees: occurs twice: as value and as celsius", ("degrees:name",))
+    repaired = outgoing(letter(value), {"degrees": 2.5}, pipeline=WARM)
+    assert isinstance(repaired, Outgoing)
+    assert repaired.value == encode_header(JSON_ID) + b'{"sensor":1,"degrees":2.5}'
+
+
+def test_an_entry_is_not_renamed():
+    """Its fields are the API's: what a pipeline calls by the same name is up to `from_source`."""
+    seen = []
+
+    def from_source(entry):
+        seen.append(entry)
+        return {"sensor": entry["probe"], "degrees": entry["celsius"]}
+
+    pipeline = replace(WARM, from_source=from_source)
+    assert isinstance(outgoing(entry_letter(b'{"probe":1,"celsius":2.5}'), pipeline=pipeline), Outgoing)
+    assert seen == [{"probe": 1, "celsius": 2.5}]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "sent"),
     [
@@ -174,6 +223,40 @@ def test_an_entry_whose_mapping_raises_is_still_invalid(changed):
     assert "TypeError at test_repair.py" in outgoing_record.message
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
     assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
+
+
+class Trade(Record, frozen=True, kw_only=True):
+    id: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    price: Annotated[Decimal, Digits(38, 18)]
+    doubled: float
+
+
+def trade_of(entry) -> Trade:
+    return Trade(id=entry["id"], price=entry["cost"], doubled=entry["price"] * 2.0)
+
+
+TRADES = replace(READINGS, record=Trade, from_source=trade_of)
+LONG = "12345678901234567890.123456789012345678"
+
+
+def test_an_entry_is_mapped_as_when_it_was_fetched():
+    """Its numbers keep their digits and are floats to calculate with, even those named like a decimal of the record."""
+    entry = f'{{"id": "", "cost": {LONG}, "price": 1.5}}'.encode()
+    outgoing_record = outgoing(entry_letter(entry), {"id": "b"}, pipeline=TRADES)
+    assert msgspec.json.decode(outgoing_record.value[5:]) == {"id": "b", "price": LONG, "doubled": 3.0}
+
+
+@pytest.mark.parametrize("exported", [b'"cost": %s, "price": 1.5', b'"price": %s, "doubled": 3.0'])
+def test_an_edited_export_loses_no_digit(exported):
+    """Of an entry, which is mapped again, and of a record, in which a number may then be too long for its type."""
+    value = b'{"id": "b", %s}' % exported % LONG.encode()
+    dead_letter = (entry_letter if b"cost" in value else letter)(value)
+    fields = read_letter_fields(dead_letter, AvroReaders(FakeSchemas.of(Trade)), TRADES)
+    whole = repair.edits([line(replace(dead_letter, partition=0, offset=0), {}, fields)], TRADES.number_reader)
+    direct = repair.edits([b'{"place": "0:0", "identity": "a", "value": %s}' % value], TRADES.number_reader)
+    for edits in (whole, direct):
+        sent = outgoing(dead_letter, edits=edits, pipeline=TRADES)
+        assert msgspec.json.decode(sent.value[5:]) == {"id": "b", "price": LONG, "doubled": 3.0}
 
 
 def test_a_record_that_became_too_large_is_not_sent(entry):
@@ -305,3 +388,29 @@ def test_an_invalid_line_is_named(line):
     """Malformed, incomplete, or of a position that had a line before."""
     with pytest.raises(UsageError, match="line 2 of the edit file"):
         repair.edits([GOOD_LINE, line])
+
+
+class Basket(Record, frozen=True, kw_only=True):
+    """A record with an exact number within a list."""
+
+    id: Annotated[int, Meta(ge=0, extra=KEY)]
+    prices: list[Annotated[Decimal, Digits(10, 2)]]
+
+
+def test_a_value_within_a_record_is_repaired_by_its_path():
+    """As the violation names it; the other items keep their digits, and a place that is not there is named."""
+    pipeline = replace(READINGS, record=Basket)
+    dead_letter = letter(b'{"id":1,"prices":[12345678.90,"1.234"]}', key=b"1")
+    assert "prices[1]: at most 2 decimals" in outgoing(dead_letter, pipeline=pipeline).message
+    fields = repair.assignments(Basket, ["prices[1]=1.23"])
+    message = outgoing(dead_letter, fields, pipeline=pipeline)
+    assert json.loads(message.value[5:]) == {"id": 1, "prices": ["12345678.90", "1.23"]}
+    absent = outgoing(dead_letter, repair.assignments(Basket, ["prices[5]=1"]), pipeline=pipeline)
+    assert (absent.message, absent.rules) == ("prices: has 2 items: the next one is prices[2]", ("prices:type",))
+
+
+def test_a_value_within_an_entry_is_set_in_its_record():
+    """What `from_source` made of it."""
+    pipeline = replace(READINGS, record=Basket, from_source=lambda entry: {"id": 1, "prices": entry["all"]})
+    message = outgoing(entry_letter(b'{"all":[1,2]}'), {"prices[0]": Decimal("0.50")}, pipeline=pipeline)
+    assert json.loads(message.value[5:]) == {"id": 1, "prices": ["0.50", "2"]}

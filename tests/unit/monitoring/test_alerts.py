@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from penstock import config
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
-from penstock.monitoring.alerts import RULES, AlertChange, Board, Receipt, Snapshot
+from penstock.monitoring.alerts import RULES, AlertChange, Board
+from penstock.monitoring.snapshot import Growth, Receipt, Snapshot
 
 HOUR_S = 3600.0
 FINE = Snapshot(
@@ -21,11 +23,9 @@ FINE = Snapshot(
     topic="users_created",
     services={"kafka": "", "cassandra": ""},
     lag_records=0,
-    produced=1000,
-    rejected=0,
-    window_s=300.0,
     topic_records=1000,
     newest_record_s=999_000.0,
+    growth=Growth(1000, 0, 300),
     receipt=Receipt(balanced=True, missing=0),
     change="",
     stuck=(),
@@ -45,7 +45,7 @@ STUCK = FailingBatch(
 WRONG = {
     "stuck": replace(FINE, stuck=(STUCK,)),
     "lag": replace(FINE, lag_records=10_001),
-    "rejected": replace(FINE, rejected=51),
+    "rejected": replace(FINE, growth=Growth(1000, 51, 300)),
     "no_data": replace(FINE, newest_record_s=FINE.at_s - 26.1 * HOUR_S),
     "service_down": replace(FINE, services={"kafka": "refused", "cassandra": ""}),
     "not_balanced": replace(FINE, receipt=Receipt(balanced=False, missing=3)),
@@ -94,15 +94,15 @@ def test_each_alert_names_a_command(settings: Settings, name: str) -> None:
     ("name", "edge"),
     [
         ("lag", {"lag_records": 10_000}),
-        ("rejected", {"rejected": 50}),
-        ("rejected", {"produced": 9, "rejected": 9}),
+        ("rejected", {"growth": Growth(1000, 50, 300)}),
+        ("rejected", {"growth": Growth(9, 9, 300)}),
         ("no_data", {"newest_record_s": FINE.at_s - 26 * HOUR_S}),
         ("no_data", {"newest_record_s": FINE.at_s + HOUR_S}),
     ],
 )
-def test_no_alert_fires_at_the_limit(settings: Settings, name: str, edge: dict[str, float]) -> None:
+def test_no_alert_fires_at_the_limit(settings: Settings, name: str, edge: dict[str, Any]) -> None:
     """An alert needs more than its limit, and a share of a few records means nothing."""
-    assert RULES[name].find(replace(FINE, **edge), settings) == []  # type: ignore[arg-type]
+    assert RULES[name].find(replace(FINE, **edge), settings) == []
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,13 @@ def test_a_short_window_does_not_end_an_alert(settings: Settings) -> None:
     """After a restart, the alert on rejected records is only resolved once the whole window was seen."""
     board = Board()
     board.take(WRONG["rejected"], settings)
-    quiet = replace(FINE, produced=0)
-    assert board.take(replace(quiet, window_s=10), settings) == []
-    assert summarize(board.take(replace(quiet, window_s=300), settings)) == [("resolved", "rejected")]
+    assert board.take(replace(FINE, growth=Growth(0, 0, 10)), settings) == []
+    assert summarize(board.take(replace(FINE, growth=Growth(0, 0, 300)), settings)) == [("resolved", "rejected")]
 
 
 def test_records_rejected_at_the_source_count(settings: Settings) -> None:
     """Entries that the task dead-lettered never reached the topic, but are part of the share."""
-    result = RULES["rejected"].find(replace(FINE, produced=0, rejected=10), settings)
+    result = RULES["rejected"].find(replace(FINE, growth=Growth(0, 10, 300)), settings)
     assert result
     assert "10 of 10" in result[0].message
 

@@ -13,8 +13,9 @@ from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.errors import AirflowUnreachable
 from penstock.monitoring import monitor
-from penstock.monitoring.monitor import Counts, Monitor, Point, compute_rate
-from penstock.monitoring.poller import CassandraState, KafkaState, PartitionProgress, Poll, TopicState
+from penstock.monitoring.monitor import Monitor
+from penstock.monitoring.poller import CassandraState, KafkaState, Poll, TopicState
+from penstock.monitoring.snapshot import Counts, PartitionProgress, Snapshot, compute_rate
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import DeliveryLog
 from penstock.sink.ledger import LedgerEntry
@@ -23,8 +24,8 @@ from tests.unit.fakes import FakeSession
 RUN = DagRun("r1", "success", "manual", None, None, None, {}, asked=10, fetched=10, produced=9, refused=1)
 
 
-def point(at_s: float, **counts: int | None) -> Point:
-    return Point(at_s, {}, Counts(**counts), None, None, None, None, None)
+def snapshot(at_s: float, **counts: int | None) -> Snapshot:
+    return Snapshot(at_s, "t", counts=Counts(**counts))
 
 
 def line(first: int, last: int, latencies: dict[int, int], job: str = "stream", partition: int = 0) -> LedgerEntry:
@@ -97,7 +98,9 @@ def poll(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0
     kafka = KafkaState(TopicState("a", [OffsetRange(0, 0, end)]), TopicState("b", [OffsetRange(0, 0, rejected)]), None)
     services = {"kafka": "", "cassandra": "", "airflow": ""} | away
     stored = CassandraState(
-        None if reached is None else {0: reached}, {"balanced": True} if reached is not None else None, book
+        None if reached is None else {0: reached},
+        {"balanced": True, "missing": 0} if reached is not None else None,
+        book,
     )
     return Poll(services, None if services["kafka"] else kafka, stored)
 
@@ -122,19 +125,19 @@ def watched(poller: FakePoller, runs: FakeRuns, tmp_path: Any) -> Monitor:
 
 
 def test_a_rate_is_the_mean_of_ten_seconds() -> None:
-    """Older points do not count; without a second point there is none."""
-    points = [point(0, kafka=0), point(10, kafka=900), point(15, kafka=950), point(20, kafka=1000)]
-    assert compute_rate(points, "kafka") == 10.0
-    assert compute_rate(points[:2], "kafka") == 90.0
-    assert compute_rate(points[:1], "kafka") is None
+    """Older snapshots do not count; without a second one there is none."""
+    snapshots = [snapshot(at_s, kafka=kafka) for at_s, kafka in ((0, 0), (10, 900), (15, 950), (20, 1000))]
+    assert compute_rate(snapshots, "kafka") == 10.0
+    assert compute_rate(snapshots[:2], "kafka") == 90.0
+    assert compute_rate(snapshots[:1], "kafka") is None
 
 
 def test_an_unknown_rate_is_none() -> None:
     """A count that is unknown, or that fell because the topic was recreated, has no rate; zero is a rate."""
-    assert compute_rate([point(0, kafka=None), point(2, kafka=5)], "kafka") is None
-    assert compute_rate([point(0, kafka=9), point(2, kafka=None)], "kafka") is None
-    assert compute_rate([point(0, kafka=9), point(2, kafka=5)], "kafka") is None
-    assert compute_rate([point(0, kafka=9), point(2, kafka=9)], "kafka") == 0.0
+    assert compute_rate([snapshot(0, kafka=None), snapshot(2, kafka=5)], "kafka") is None
+    assert compute_rate([snapshot(0, kafka=9), snapshot(2, kafka=None)], "kafka") is None
+    assert compute_rate([snapshot(0, kafka=9), snapshot(2, kafka=5)], "kafka") is None
+    assert compute_rate([snapshot(0, kafka=9), snapshot(2, kafka=9)], "kafka") == 0.0
 
 
 def test_earlier_records_count_only_in_the_total(watched: Monitor, poller: FakePoller) -> None:
@@ -142,14 +145,14 @@ def test_earlier_records_count_only_in_the_total(watched: Monitor, poller: FakeP
     book = FakeBook(line(0, 9, {100: 10}))
     poller.polls = [poll(book, 10, 10), poll(book, 14, 14)]
     watched.poll()
-    now = watched.view.now
+    now = watched.state.now
     assert now is not None
-    assert (now.counts.stored, now.counts.read, now.lag, now.p50_ms) == (10, 10, 0, None)
+    assert (now.counts.stored, now.counts.read, now.lag_records, now.p50_ms) == (10, 10, 0, None)
     book.lines.append(line(10, 13, {250: 4}))
     watched.poll()
-    now = watched.view.now
+    now = watched.state.now
     assert now is not None
-    assert (now.counts.stored, watched.view.latencies) == (14, {250: 4})
+    assert (now.counts.stored, watched.state.latencies) == (14, {250: 4})
     assert now.p50_ms is not None
     assert 200 < now.p50_ms <= 250
     assert now.partitions == [PartitionProgress(0, 0, 14, 14)]
@@ -162,7 +165,7 @@ def test_a_replay_is_not_late(watched: Monitor, poller: FakePoller) -> None:
     watched.poll()
     book.lines += [line(0, 3, {100: 4}), line(0, 3, {86_400_000: 4}, job="replay-1")]
     watched.poll()
-    assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
+    assert (watched.state.snapshots[-1].counts.stored, watched.state.latencies) == (4, {100: 4})
 
 
 def test_a_ledger_that_is_unavailable_in_between_is_read_later(watched: Monitor, poller: FakePoller) -> None:
@@ -175,7 +178,7 @@ def test_a_ledger_that_is_unavailable_in_between_is_read_later(watched: Monitor,
     watched.poll()
     book.error = None
     watched.poll()
-    assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
+    assert (watched.state.snapshots[-1].counts.stored, watched.state.latencies) == (4, {100: 4})
 
 
 def test_a_recreated_topic_is_counted_from_zero(watched: Monitor, poller: FakePoller) -> None:
@@ -183,7 +186,7 @@ def test_a_recreated_topic_is_counted_from_zero(watched: Monitor, poller: FakePo
     poller.polls = [poll(FakeBook(line(0, 9, {})), 10, 10), poll(FakeBook(line(0, 1, {}), epoch_us=8), 2, 2)]
     watched.poll()
     watched.poll()
-    assert watched.view.points[-1].counts.stored == 2
+    assert watched.state.snapshots[-1].counts.stored == 2
 
 
 def test_an_unavailable_service_has_unknown_counts_and_its_last_error(watched: Monitor, poller: FakePoller) -> None:
@@ -197,19 +200,19 @@ def test_an_unavailable_service_has_unknown_counts_and_its_last_error(watched: M
     ]
     watched.poll()
     watched.poll()
-    now = watched.view.now
+    now = watched.state.now
     assert now is not None
-    assert (now.counts.kafka, now.counts.read, now.counts.stored, now.lag) == (5, None, None, None)
+    assert (now.counts.kafka, now.counts.read, now.counts.stored, now.lag_records) == (5, None, None, None)
     watched.poll()
-    now = watched.view.now
+    now = watched.state.now
     assert now is not None
-    assert (now.counts.kafka, now.rejected_held, now.partitions) == (None, None, [])
+    assert (now.counts.kafka, now.dead_letter_records, now.partitions) == (None, None, [])
     watched.poll()
-    assert watched.view.receipt == {"balanced": True}
-    problems = watched.view.problems
+    assert watched.state.receipt == {"balanced": True, "missing": 0}
+    problems = watched.state.problems
     assert {name: value.error for name, value in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
-    assert watched.view.now is not None
-    assert watched.view.now.lag == 0
+    assert watched.state.now is not None
+    assert watched.state.now.lag_records == 0
 
 
 def test_airflow_is_polled_every_few_seconds(watched: Monitor, poller: FakePoller, runs: FakeRuns, clock: Any) -> None:
@@ -217,12 +220,12 @@ def test_airflow_is_polled_every_few_seconds(watched: Monitor, poller: FakePolle
     poller.polls = [poll(FakeBook(), 0, 0)]
     watched.poll()
     watched.poll()
-    assert (runs.asked, watched.view.runs) == (1, [RUN])
-    assert (watched.view.points[-1].counts.produced, watched.view.ran["fetched"]) == (9, 10)
+    assert (runs.asked, watched.state.runs) == (1, [RUN])
+    assert (watched.state.snapshots[-1].counts.produced, watched.state.run_totals["fetched"]) == (9, 10)
     runs.found = AirflowUnreachable("no")
     clock.now_s += 6
     watched.poll()
-    assert (runs.asked, watched.view.runs) == (2, [RUN])
+    assert (runs.asked, watched.state.runs) == (2, [RUN])
 
 
 def test_active_runs_count_as_far_as_their_delivery_logs_tell(
@@ -236,7 +239,7 @@ def test_active_runs_count_as_far_as_their_delivery_logs_tell(
         clock.now_s += 6
         watched.poll()
         watched.poll()  # what was asked for is counted at the next poll
-        counts = watched.view.points[-1].counts
+        counts = watched.state.snapshots[-1].counts
         return counts.fetched, counts.produced
 
     assert counted() == (None, None)
@@ -248,7 +251,7 @@ def test_active_runs_count_as_far_as_their_delivery_logs_tell(
     assert counted() == (10, 9)
 
 
-def test_points_are_kept_for_fifteen_minutes(
+def test_snapshots_are_kept_for_fifteen_minutes(
     watched: Monitor, poller: FakePoller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Older ones are dropped."""
@@ -256,7 +259,7 @@ def test_points_are_kept_for_fifteen_minutes(
     for at_s in (1000.0, 1500.0, 1950.0):
         monkeypatch.setattr(monitor.time, "time", lambda at_s=at_s: at_s)
         watched.poll()
-    assert [point.at_s for point in watched.view.points] == [1500.0, 1950.0]
+    assert [snapshot.at_s for snapshot in watched.state.snapshots] == [1500.0, 1950.0]
 
 
 def test_a_starting_service_has_no_problem(watched: Monitor, poller: FakePoller) -> None:
@@ -265,6 +268,6 @@ def test_a_starting_service_has_no_problem(watched: Monitor, poller: FakePoller)
     poller.polls = [poll(book, 0, 0, airflow="starts"), poll(book, 0, 0), poll(book, 0, 0, airflow="gone")]
     watched.poll()
     watched.poll()
-    assert watched.view.problems == {}
+    assert watched.state.problems == {}
     watched.poll()
-    assert {name: value.error for name, value in watched.view.problems.items()} == {"airflow": "gone"}
+    assert {name: value.error for name, value in watched.state.problems.items()} == {"airflow": "gone"}

@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError
 from penstock.broker.topics import NO_ID, OffsetRange
 from penstock.config import Settings
 from penstock.monitoring import poller
-from penstock.monitoring.alerts import Receipt
 from penstock.monitoring.poller import (
     CassandraState,
     Count,
@@ -24,6 +23,7 @@ from penstock.monitoring.poller import (
     parse_receipt,
     read_topic,
 )
+from penstock.monitoring.snapshot import Growth, Receipt
 from tests.unit.fakes import Clock, FakeSession, kafka_error
 
 RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": ["email: null"]}
@@ -122,7 +122,7 @@ def test_everything_is_read(make: Any) -> None:
     reader, _ = make(topics, with_tables(FakeSession(rows({0: 9, 1: 14}))))
     snapshot = reader.read_snapshot()
     assert (snapshot.lag_records, snapshot.topic_records, snapshot.newest_record_s) == (5, 27, 9.0)
-    assert (snapshot.produced, snapshot.rejected, snapshot.window_s) == (0, 0, 0.0)
+    assert snapshot.growth == Growth(received=0, rejected=0, over_s=0.0)
     assert snapshot.receipt == Receipt(balanced=True, missing=0)
 
 
@@ -145,18 +145,18 @@ def test_missing_tables_are_not_queried(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("away", "lag", "produced", "receipt"),
+    ("away", "lag", "growth", "receipt"),
     [
         (("kafka",), None, None, Receipt(True, 0)),
-        (("cassandra",), None, 0, None),
+        (("cassandra",), None, Growth(0, 0, 0), None),
         (("kafka", "cassandra"), None, None, None),
     ],
 )
-def test_an_unavailable_service_has_unknown_counts(make: Any, away: Any, lag: Any, produced: Any, receipt: Any) -> None:
+def test_an_unavailable_service_has_unknown_counts(make: Any, away: Any, lag: Any, growth: Any, receipt: Any) -> None:
     """The other service is polled nevertheless."""
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))), away)
     snapshot = reader.read_snapshot()
-    assert (snapshot.lag_records, snapshot.produced, snapshot.receipt) == (lag, produced, receipt)
+    assert (snapshot.lag_records, snapshot.growth, snapshot.receipt) == (lag, growth, receipt)
     assert snapshot.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
 
 
@@ -209,11 +209,11 @@ def test_without_ids_a_new_incarnation_is_found_within_a_minute(make: Any, monke
 
     monkeypatch.setattr(poller, "Incarnation", FakeIncarnation)
     reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))
-    assert [reader.poll().cassandra.book.epoch_us for _ in range(3)] == [7, 7, 7]
+    assert [reader.poll().cassandra.ledger.epoch_us for _ in range(3)] == [7, 7, 7]
     epochs.append(9)
     clock.now_s += 60
     reader.poll()
-    assert reader.poll().cassandra.book.epoch_us == 9
+    assert reader.poll().cassandra.ledger.epoch_us == 9
     assert len(asked) == 2
 
 

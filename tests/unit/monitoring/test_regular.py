@@ -12,8 +12,8 @@ import structlog
 from penstock import config
 from penstock.errors import CassandraUnreachable, Unreachable
 from penstock.monitoring import regular
-from penstock.monitoring.alerts import Snapshot
 from penstock.monitoring.regular import ScheduledVerify
+from penstock.monitoring.snapshot import Snapshot
 from penstock.retry import wait_until
 
 FINE = Snapshot(at_s=1_000_000.0, topic="t", services={"kafka": ""}, topic_records=5)

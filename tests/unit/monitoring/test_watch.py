@@ -15,8 +15,9 @@ from penstock import config
 from penstock.config import Settings
 from penstock.errors import PenstockError, Unreachable
 from penstock.monitoring import watch, webhook
-from penstock.monitoring.alerts import AlertChange, Snapshot
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
+from penstock.monitoring.snapshot import Snapshot
 from penstock.monitoring.watch import Watch
 
 FINE = Snapshot(at_s=1_000_000.0, topic="users_created", services={"kafka": ""})

@@ -2,6 +2,7 @@ import base64
 import os
 import time
 from dataclasses import replace
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from penstock.broker.headers import FETCHED, RUN
 from penstock.codec.records import Decoder
 from penstock.config import read
 from penstock.contract.fault import Reason
-from penstock.contract.record import KEY, Record
+from penstock.contract.record import KEY, Digits, Record
 from penstock.dead_letters.message import parse_message, read_error_headers
 from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, UsageError, WrongSettings
 from penstock.pipeline import ingest
@@ -26,19 +27,25 @@ from penstock.source.entries import Unreadable
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
 
 
+def copied(item):
+    return msgspec.json.decode(msgspec.json.encode(item))
+
+
 class FakeSource:
-    """An API that returns `answers`, then raises `error` if there is one."""
+    """An API that returns `answers`, entries or their JSON text, then raises `error` if there is one."""
 
     def __init__(self, answers, error=None) -> None:
         self.answers, self.error = answers, error
+        self.read_number = None
         self.asked = []
 
     def fetch(self, asked, seed, given=0):
         self.asked.append((asked, seed))
         self.given = given
         for answer in self.answers:
+            decode = msgspec.json.Decoder(float_hook=self.read_number).decode
             yield [
-                item if isinstance(item, Unreadable) else msgspec.json.decode(msgspec.json.encode(item))
+                item if isinstance(item, Unreadable) else decode(item) if isinstance(item, bytes) else copied(item)
                 for item in answer
             ]
         if self.error:
@@ -64,8 +71,9 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
     world = World()
 
-    def source(_settings, url=""):
+    def source(_settings, url="", read_number=None):
         world.urls.append(url)
+        world.source.read_number = read_number
         return world.source
 
     monkeypatch.setattr(
@@ -513,6 +521,41 @@ def test_an_entry_on_which_the_mapping_raises_is_one_dead_letter(world, captured
     assert kept.pop("login")["uuid"] == bad["login"]["uuid"]
     bad.pop("login")
     assert kept == bad
+
+
+class Trade(Record, frozen=True, kw_only=True):
+    id: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    price: Annotated[Decimal, Digits(38, 18)]
+    doubled: float
+
+
+def trade_of(entry) -> Trade:
+    return Trade(id=entry["id"], price=entry["price"], doubled=entry["price"] * 2.0)
+
+
+LONG = "12345678901234567890.123456789012345678"
+LONGER = LONG + "9"
+
+
+def test_every_digit_of_a_number_gets_to_the_topic_or_to_the_dead_letter(world):
+    """An API's number that a float would round: sent as it is, staged as it is, and so is one that is refused."""
+    good, bad = (f'{{"id":"a","price":{text}}}'.encode() for text in (LONG, LONGER))
+    pipeline = replace(PIPELINE, record=Trade, from_source=trade_of)
+    for attempt in range(2):
+        world.source, world.producer = FakeSource([[good, bad]] if attempt == 0 else []), FakeProducer()
+        assert (run(RunOrder("run-1", records=2), pipeline).produced, attempt) == (1, attempt)
+        (message,) = world.sent("users_created")
+        sent = msgspec.json.decode(message.value()[5:])
+        assert sent == {"id": "a", "price": LONG, "doubled": float(LONG) * 2}
+        (letter,) = letters_of(world)
+        assert (letter.value, letter.message) == (bad, "price: at most 18 decimals")
+
+
+def test_entries_of_records_without_decimals_are_read_as_ever(world, captured_users):
+    """Nothing reads their numbers but msgspec."""
+    world.source = FakeSource([captured_users[:1]])
+    run(RunOrder("run-1", records=1))
+    assert world.source.read_number is None
 
 
 def test_a_retried_run_writes_the_same_dead_letters(world, captured_users, changed):

@@ -15,6 +15,7 @@ from pyspark.errors import StreamingQueryException
 from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
+from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Order, TopicLayout
 from penstock.contract.proofs import NOTHING_PROVEN, KeyProofs
@@ -381,7 +382,7 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
         finally:
             around.happened.append("give back")
 
-    monkeypatch.setattr(job.cassandra, "find_missing_columns", lambda *_: [])
+    monkeypatch.setattr(job.cassandra, "find_table_problems", lambda *_: [])
     monkeypatch.setattr(job.cassandra, "sync_lag_s", lambda _session: 0.01)
     monkeypatch.setattr(job.lease, "Lease", new_lease)
     monkeypatch.setattr(job.lease, "hold_lease", held)
@@ -575,12 +576,20 @@ def test_a_job_that_lost_its_lease_ends_with_an_error(around):
     assert around.happened[-2:] == ["start", "give back"]
 
 
-def test_a_table_without_a_column_stops_the_job(around, monkeypatch):
-    """The error names the columns and the commands that add them; the lease is not acquired."""
-    monkeypatch.setattr(job.cassandra, "find_missing_columns", lambda *_: ["email text", "dob timestamp"])
-    with pytest.raises(
-        PenstockError, match=r"mistyped columns in the table .*created_users: email text, dob timestamp"
-    ) as caught:
+def test_a_table_that_does_not_fit_stops_the_job(around, monkeypatch):
+    """The error names each problem and the commands that show and solve it; the lease is not acquired."""
+    monkeypatch.setattr(job.cassandra, "find_table_problems", lambda *_: ["column `email` text is new", "the key is"])
+    with pytest.raises(PenstockError, match=r"rows do not fit the table .*created_users") as caught:
+        around.run()
+    assert caught.value.message.splitlines()[1:] == ["  column `email` text is new", "  the key is"]
+    assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
+    assert around.happened == []
+
+
+def test_a_table_with_another_ttl_stops_the_job(around, monkeypatch):
+    """Rows would expire earlier or later than the pipeline declares; `schema apply` alters the table."""
+    monkeypatch.setattr(job.cassandra, "find_ttl_change", lambda *_: Change.of("", ChangeKind.TTL_CHANGED, "60 s"))
+    with pytest.raises(PenstockError, match=r"the table spark_streams.created_users: 60 s") as caught:
         around.run()
     assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
     assert around.happened == []

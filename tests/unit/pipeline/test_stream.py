@@ -15,6 +15,7 @@ from penstock import pipelines
 from penstock.config import read
 from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Deletion, Reject
 from penstock.contract.fault import Fault, Reason, Stage
+from penstock.contract.violation import Rule, Violation
 from penstock.dead_letters.message import PREFIX, read_error_headers
 from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
@@ -146,10 +147,23 @@ def test_a_record_that_cannot_be_encoded_is_one_dead_letter(worker, kafka, trans
     assert facts["stage"] == ("transform" if transform else "decode")
 
 
-def test_a_record_that_failed_late_and_is_gone_fails_the_batch(worker, kafka):
+def test_a_row_that_breaks_a_rule_when_it_is_written_is_one_dead_letter(worker, kafka):
+    """Its reason is that of a broken rule, with the field; its bytes are those in Kafka."""
+    kafka(message(2, b"raw", key=b"k"))
+    worker.rows.unencodable = [Unencodable(0, 2, Violation("expires_at", Rule.RANGE, "ends after 2106-02-06"))]
+    (result,) = write_batches([Decoded([(READING, 0, 0, offset) for offset in (1, 2)])], worker)
+    assert (result.records, result.stored, result.rejected) == (2, 1, 1)
+    (letter,) = worker._producer.sent
+    facts = read_error_headers(letter)
+    assert (letter.value(), facts["reason"], facts["rules"]) == (b"raw", "contract_broken", "expires_at:range")
+    assert facts["message"] == "expires_at: ends after 2106-02-06"
+
+
+@pytest.mark.parametrize("error", [OverflowError("too late"), Violation("expires_at", Rule.RANGE, "too late")])
+def test_a_record_that_failed_late_and_is_gone_fails_the_batch(worker, kafka, error):
     """Its bytes are unavailable: an empty dead letter would claim that the record was empty."""
     kafka(event(KafkaError._PARTITION_EOF, 5))
-    worker.rows.unencodable = [Unencodable(0, 4, OverflowError("too late"))]
+    worker.rows.unencodable = [Unencodable(0, 4, error)]
     with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
         list(write_batches([Decoded([(READING, 0, 0, 4)])], worker))
 

@@ -6,6 +6,7 @@ import pytest
 from msgspec import Meta
 
 from penstock.config import read
+from penstock.contract.primary_key import PrimaryKey, bucket
 from penstock.contract.record import KEY, Record
 from penstock.pipelines.identity import Identity, describe_parts, identify_pipeline
 from penstock.pipelines.users import PIPELINE
@@ -53,6 +54,19 @@ class Wider(Record, frozen=True, kw_only=True):
 def test_an_additional_rule_or_field_is_another_contract(record):
     """The contract decides what is stored and what is a dead letter."""
     assert identity_of().differences(identity_of(record).as_dict()) == ["contract"]
+
+
+def test_another_primary_key_is_another_contract():
+    """Rows would be in other partitions: also with another number of buckets, whose columns are the same."""
+    keys = [PrimaryKey(("id",)), *(PrimaryKey((bucket("id", buckets),), ("id",)) for buckets in (8, 16))]
+    digests = {identity_of(primary_key=key).contract for key in (None, *keys)}
+    assert len(digests) == len(keys)
+    assert identity_of(primary_key=keys[0]) == identity_of()
+
+
+def test_the_contract_of_a_record_with_one_key_field_is_that_of_earlier_versions():
+    """Runs that an earlier penstock started, and files that it wrote, still match."""
+    assert identify_pipeline(read(), PIPELINE).contract == "e57280c8b225"
 
 
 def test_another_row_is_another_contract():

@@ -1,8 +1,10 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypedDict, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -12,9 +14,11 @@ from msgspec import Meta
 import penstock
 from penstock.contract import names
 from penstock.contract.keys import KEY_FORMATS
+from penstock.contract.primary_key import PrimaryKey, day_of
 from penstock.contract.record import KEY, Record
 from penstock.pipelines.users import PIPELINE
 from penstock.pipelines.validate import find_problems
+from tests.unit.keyed import SAMPLES
 from tests.unit.records import READINGS, Everything, Reading, Scalars
 
 Id = Annotated[UUID, Meta(extra=KEY)]
@@ -122,13 +126,36 @@ def test_reserved_words_and_capitals_are_no_problem(name):
 
 def test_each_invalid_field_is_named():
     """All of them at once, with what to write."""
-    wrong = record_of(("created", datetime), ("cost", Decimal), ("tags", list[str]), ("size", str | int))
+    wrong = record_of(
+        ("created", Annotated[datetime, Meta(tz=False)]), ("cost", Decimal), ("tags", list), ("size", str | int)
+    )
     problems = find_problems(replace(READINGS, record=wrong))
     assert [problem.split(": ")[:2] for problem in problems] == [
         ["Item", f"field {name}"] for name in ("created", "cost", "tags", "size")
     ]
     assert "write `created: Annotated[datetime, Meta(tz=True)]`" in problems[0]
     assert "write `cost: Annotated[Decimal, Digits(10, 2)]`" in problems[1]
+
+
+def nested_record(name: str, *members) -> type[Record]:
+    return msgspec.defstruct(name, members, bases=(Record,), frozen=True, kw_only=True)
+
+
+@pytest.mark.parametrize(
+    ("nested", "message"),
+    [
+        (nested_record("Date", ("it", str)), "Item: 'date' is a type of CQL: rename the class Date"),
+        (nested_record("Item", ("it", str)), "Item: there is more than one class Item, or of a name like it: rename"),
+        (nested_record("Größe", ("it", str)), "the class Größe: invalid name 'Größe'"),
+        (nested_record("Part", ("_it", str)), "Part._it: cassandra-driver does not read a name that starts with '_'"),
+        (nested_record("Part", ("it", str, msgspec.field(name="a-b"))), "Part.it: invalid name 'a-b': Avro allows"),
+        (nested_record("Part", ("it", str), ("IT", str)), "fields it, IT: Spark does not distinguish them"),
+        (nested_record("Part", ("cost", Decimal)), "Item: field nested[].cost: a Decimal needs its digits"),
+    ],
+)
+def test_a_nested_record_that_a_service_would_refuse_is_a_problem(nested, message):
+    """Its name is that of a type in Cassandra, and its fields are those of structs in Avro and Spark."""
+    assert message in problem_of(("nested", list[nested]))
 
 
 @pytest.mark.parametrize(
@@ -153,10 +180,9 @@ def test_a_class_that_is_not_a_record_is_a_problem(record):
 
 
 def test_what_only_msgspec_rejects_is_a_problem():
-    """A rule that does not fit the type, a name that cannot be resolved, a second key."""
+    """A rule that does not fit the type, a name that cannot be resolved."""
     assert "Can only set `ge` on a numeric type" in problem_of(("it", Annotated[str, Meta(ge=1)]))
     assert "name 'Nope' is not defined" in problem_of(("it", "Nope"))
-    assert "exactly one field marked KEY, it has 2 (id, other)" in problem_of(("other", Id))
 
 
 @pytest.mark.parametrize("row", [Everything, record_of(), record_of(("sensor", Annotated[UUID, Meta(extra=KEY)]))])
@@ -166,17 +192,154 @@ def test_a_row_must_have_the_key_of_the_record(row):
     assert problem.startswith("row: ")
 
 
+class Swapped(Record, frozen=True, kw_only=True):
+    """The identity of a sample in another order."""
+
+    at: Annotated[datetime, Meta(tz=True, extra=KEY)]
+    sensor: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]
+
+
+class Part(Record, frozen=True, kw_only=True):
+    """A part of the identity of a sample."""
+
+    sensor: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True)]
+
+
+@pytest.mark.parametrize("row", [Swapped, Part])
+def test_a_row_must_have_all_key_fields_of_the_record_in_order(row):
+    """A deletion has the record's identity, and must find the row of a transform by it."""
+    (problem,) = find_problems(replace(SAMPLES, primary_key=None, row=row))
+    assert problem == (
+        f"row: {row.__name__} must have the key of Sample: mark `sensor` (text), `at` (timestamp) with KEY in both, "
+        "in this order, and no other field"
+    )
+
+
+class Hour(Record, frozen=True, kw_only=True):
+    """A row of a transform, with the identity of a sample."""
+
+    sensor: Annotated[str, Meta(min_length=1, max_length=200, extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True, extra=KEY)]
+    fahrenheit: float
+
+
+def test_a_pipeline_of_several_key_fields_is_accepted():
+    """With a primary key of its own, without, and with another row."""
+    assert find_problems(SAMPLES) == []
+    assert find_problems(replace(SAMPLES, primary_key=None)) == []
+    assert find_problems(replace(SAMPLES, row=Hour)) == []
+
+
+def test_every_problem_of_a_primary_key_is_named():
+    """With what to write instead; columns are those of the row."""
+    wrong = PrimaryKey(("nope", day_of("sensor")), ("at",))
+    assert [problem.split()[:2] for problem in find_problems(replace(SAMPLES, primary_key=wrong))] == [
+        ["primary_key:", "Sample"],
+        ["primary_key:", 'day_of("sensor"):'],
+        ["primary_key:", "sensor"],
+    ]
+    own = PrimaryKey(("sensor", day_of("at", column="fahrenheit")), ("at",))
+    assert find_problems(replace(SAMPLES, primary_key=own)) == []
+    (problem,) = find_problems(replace(SAMPLES, primary_key=own, row=Hour))
+    assert problem.startswith("primary_key: day_of(\"at\"): there is a column 'fahrenheit' already")
+    (problem,) = find_problems(replace(SAMPLES, primary_key="sensor"))
+    assert problem == "primary_key: 'sensor' is not a PrimaryKey; write `PrimaryKey(partition=(\"id\",))`"
+
+
+def test_ids_of_several_fields_are_no_text():
+    """A declared format that no key can have would dead-letter every tombstone."""
+    assert find_problems(replace(SAMPLES, key_format="text")) == [
+        "key_format: 'text' is for ids of one field; write \"json\": keys of several fields are JSON objects"
+    ]
+    assert find_problems(replace(SAMPLES, key_format="json")) == []
+
+
 def test_the_fields_of_a_row_are_checked_too():
     """A transform's row is stored in the table like a record."""
-    row = msgspec.defstruct("Row", [("at", datetime)], bases=(Reading,), frozen=True, kw_only=True)
+    row = msgspec.defstruct("Row", [("paid", Decimal)], bases=(Reading,), frozen=True, kw_only=True)
     (problem,) = find_problems(replace(READINGS, row=row))
-    assert problem.startswith("Row: field at: a datetime needs a time zone")
+    assert problem.startswith("Row: field paid: a Decimal needs its digits")
 
 
 def test_functions_and_secrets_are_checked():
     """An object that is not callable, and a text instead of a set of names, which would hide nothing."""
     wrong = replace(READINGS, from_source=None, transform="x", secret="password")
     assert [problem.partition(":")[0] for problem in find_problems(wrong)] == ["from_source", "transform", "secret"]
+
+
+def plain(entry):
+    return entry
+
+
+def typed(entry: "Nowhere") -> Reading:  # noqa: F821  only a type checker would import it
+    return entry
+
+
+def annotated(returns):
+    def from_source(entry) -> returns:
+        return entry
+
+    return from_source
+
+
+class Kept(Reading, frozen=True, kw_only=True):
+    pass
+
+
+class Fields(TypedDict):
+    sensor: int
+
+
+ACCEPTED = [
+    Reading,
+    Kept,
+    Record,
+    dict,
+    dict[str, Any],
+    Mapping[str, Any],
+    Fields,
+    Any,
+    object,
+    Reading | dict,
+    TypeVar("T"),
+]
+
+
+@pytest.mark.parametrize("from_source", [plain, typed, dict, int, *map(annotated, ACCEPTED)])
+def test_a_mapping_that_may_return_the_record_or_its_fields_is_accepted(from_source):
+    """Also one without an annotation, and one with an annotation that cannot be resolved."""
+    assert find_problems(replace(READINGS, from_source=from_source)) == []
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [
+        (Everything, "it returns Everything; write `-> Reading`, or `-> dict[str, Any]` for a dict of its fields"),
+        (Reading | Everything, "it returns Everything; write `-> Reading`"),
+        (list[Reading], "it returns list[tests.unit.records.Reading]; write `-> Reading`"),
+        (str, "it returns str; write `-> Reading`"),
+        (None, "it may return None; write `-> Reading`, and raise an exception where an entry has none"),
+        (Reading | None, "it may return None; write `-> Reading`"),
+        (dict | None, "it may return None; write `-> Reading`"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda function: function, partial, lru_cache])
+def test_a_mapping_that_says_it_returns_something_else_is_a_problem(returns, message, wrap):
+    """When the file is loaded, not when the first entry comes; below decorators and partials too."""
+    (problem,) = find_problems(replace(READINGS, from_source=wrap(annotated(returns))))
+    assert problem.startswith(f"from_source: {message}")
+
+
+def test_the_annotation_of_a_callable_object_is_that_of_its_call():
+    """An object is called like a function."""
+
+    class Source:
+        def __call__(self, entry) -> Everything:
+            return entry
+
+    (problem,) = find_problems(replace(READINGS, from_source=Source()))
+    assert problem.startswith("from_source: it returns Everything")
 
 
 @pytest.mark.parametrize(

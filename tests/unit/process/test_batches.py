@@ -14,22 +14,26 @@ from msgspec import Meta, structs
 from penstock.codec.records import Decoder
 from penstock.contract.batch import Decoded, Deletion, Reject
 from penstock.contract.fault import Fault, Reason, Stage
+from penstock.contract.identity import identity_of
 from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import order_by_of
 from penstock.contract.proofs import ASSUMED
 from penstock.contract.record import KEY, Record
+from penstock.contract.table import build_table
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.session import RAW_COLUMNS
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas
-from tests.unit.records import Everything, Reading, Scalars, Side, Versioned
-from tests.unit.strategies import everything, scalars
+from tests.unit.keyed import keyed_records
+from tests.unit.records import Composites, Everything, Reading, Scalars, Side, Versioned
+from tests.unit.strategies import composites, everything, scalars
 
 RAW_DDL = "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY"
 RAW = arrow_schema(RAW_DDL)
 READINGS = arrow_schema(decoded_ddl(Reading))
 EVERYTHING = arrow_schema(decoded_ddl(Everything))
 SCALARS = arrow_schema(decoded_ddl(Scalars))
+COMPOSITES = arrow_schema(decoded_ddl(Composites))
 ONE = Scalars(
     id=UUID(int=5),
     price=Decimal("12.5"),
@@ -192,6 +196,13 @@ def test_rows_of_the_other_types_go_through_columns_unchanged(records):
     assert there_and_back(decoded, SCALARS, Scalars) == decoded
 
 
+@given(st.lists(composites(), max_size=2))
+def test_rows_of_composite_types_go_through_columns_unchanged(records):
+    """Arrays, maps and structs, at every level, and JSON texts."""
+    decoded = Decoded([(record, 1000, 1, at) for at, record in enumerate(records)])
+    assert there_and_back(decoded, COMPOSITES, Composites) == decoded
+
+
 @given(scalars())
 def test_a_transform_sees_the_types_of_spark(record):
     """A decimal with exactly as many decimals as it is declared with, a time as text, a duration as an interval."""
@@ -268,6 +279,18 @@ def test_deletions_round_trip_through_columns(record, key):
     """A deletion keeps its id, whatever the kind of the id."""
     decoded = Decoded(deletions=[Deletion(key, 1234, 1, 5), Deletion(key, 1235, 2, 6)])
     assert there_and_back(decoded, arrow_schema(decoded_ddl(record)), record) == decoded
+
+
+@given(keyed_records(), st.lists(st.integers(0, 9), max_size=3))
+def test_deletions_of_several_fields_round_trip_through_columns(record, offsets):
+    """An identity keeps each of its values, whatever their types."""
+    kind = type(record)
+    record_id = identity_of(kind).of(record)
+    decoded = Decoded([(record, 1, 0, 0)], [Deletion(record_id, 1234, 1, offset) for offset in offsets])
+    back = there_and_back(decoded, arrow_schema(decoded_ddl(kind)), kind)
+    assert back == decoded
+    table = build_table("ks", "t", kind)
+    assert {table.routing_key(deletion.key) for deletion in back.deletions} <= {table.routing_key(record_id)}
 
 
 def test_rows_deletions_and_dead_letters_of_one_batch_are_separated_again():

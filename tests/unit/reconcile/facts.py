@@ -30,6 +30,7 @@ class Evidence:
     compaction: Compaction | None = None
     queue_firsts: dict[int, int] = field(default_factory=lambda: {0: 0})
     accepted: list[tuple[str, int | None, int | None, str | None, str | None]] = field(default_factory=list)
+    now_ms: int = STORED_MS
 
     def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
         return iter(self.accepted)
@@ -61,11 +62,11 @@ class Facts:
         wanted = set(ids)
         return (row for row in self.table if row.id in wanted)
 
-    def record_columns(self, spans: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
-        return (record_columns(chunk, finder, run_id) for chunk in chunks(self._sent(spans)))
+    def record_columns(self, ranges: list[OffsetRange], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
+        return (record_columns(chunk, finder, run_id) for chunk in chunks(self._sent(ranges)))
 
-    def _sent(self, spans: list[OffsetRange]) -> Iterator[Sent]:
-        for span in spans:
+    def _sent(self, ranges: list[OffsetRange]) -> Iterator[Sent]:
+        for span in ranges:
             within = (record for record in self.records if record.partition == span.partition)
             yield from sorted(
                 (item for item in within if span.first <= item.offset < span.end), key=lambda item: item.offset
@@ -74,7 +75,7 @@ class Facts:
     def log_starts(self) -> dict[int, int]:
         return self.starts
 
-    def later_deletions(self, spans: list[OffsetRange]) -> Iterator[Sent]:
+    def later_deletions(self, ranges: list[OffsetRange]) -> Iterator[Sent]:
         return iter(self.later)
 
     def id_of_key(self, key: bytes) -> Any:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from penstock.contract.expiry import NEVER_MS
 from penstock.contract.order import DECLARED, Rank
 from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile.audit import Row, RowAuthor, Sent
@@ -76,6 +77,12 @@ def plain(home: Path) -> Planted:
         add(record(7, offset, "tied", rank=tied))
     lines.append(line(7, 0, 2))
     rows.append(row("tied", 7, 1, -1))
+    for offset, (record_id, expired_from_ms) in enumerate(
+        [("own", STORED_MS), ("later", STORED_MS + 1), ("replaced", NEVER_MS), ("replaced", STORED_MS - 1)]
+    ):
+        add(record(8, offset, record_id, expired_from_ms=expired_from_ms))
+    add(record(8, 4, "dropped of those"))
+    lines.append(line(8, 0, 5, filtered=1))
     deliveries = [
         Acknowledgement(0, 0, "older"),
         Acknowledgement(0, 0, "stored"),

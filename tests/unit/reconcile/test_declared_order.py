@@ -176,7 +176,7 @@ def test_a_record_that_nothing_orders_has_no_id(topic):
     topic.send(1, at_ms=2**50)
     topic.send(1, at_ms=BY_TIME_MS)
     result = topic.sent()
-    assert [item.id for item in result] == [None, None, 1]
+    assert [item.id for item in result] == [None, None, "1"]
     fault = topic.auditor()._compute_rank(topic.kafka[0][0], [], result[2])
     assert isinstance(fault, Fault)
     assert fault.reason == Reason.ORDER_UNKNOWN

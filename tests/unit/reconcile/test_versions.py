@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,59 +48,56 @@ def named(home_folder: Path, versions: dict[str, tuple[Home, ...]]) -> list[Name
     return facts.reconcile().named["unordered"]
 
 
-def unordered(home_folder: Path, *homes: Home) -> str:
-    """Why the versions of one id have no order; the other id, which has one version, always has."""
-    result = named(home_folder, {"other": (Home(9),), "id": homes})
-    assert {item["id"] for item in result} <= {"id"}
-    return result[0]["why"] if result else ""
+def spread(cases: dict[str, tuple[Home, ...]]) -> dict[str, tuple[Home, ...]]:
+    """The versions of each case at offsets of its own, so that one topic has them all."""
+    return {
+        name: tuple(item._replace(offset=item.offset + 500 * number) for item in homes)
+        for number, (name, homes) in enumerate(cases.items())
+    }
 
 
-@pytest.mark.parametrize(
-    "homes",
-    [
-        (home(0), home(0, 1), home(0, 7)),
-        (home(0, 9, at_ms=5), home(4, 0, NEWER, at_ms=6)),
-        (home(4, 0, NEWER, at_ms=6), home(0, 9, at_ms=5), home(0, 10, at_ms=6)),
-        (home(0, 9), home(0, 10, NEWER), home(3, 10, Rank(2, 2_000_000, True))),
-        (home(0, 1), home(0, 9), redriven(0, 5, 10)),
-        (redriven(0, 5, 10), home(0, 11), home(0, 12)),
-        (home(0, 9, at_ms=5), redriven(0, 8, 20), home(4, 0, NEWER, at_ms=6)),
-        (home(4, 3, NEWER, at_ms=6), redriven(4, 1_000_001, 9, layout=1), home(0, 9, at_ms=5)),
-    ],
-    ids=[
-        "one partition",
-        "moved",
-        "moved, and seen first where it moved",
-        "stayed, then moved",
-        "redriven to its own partition",
-        "redriven, then a newer one",
-        "redriven, and moved before",
-        "redriven where it moved to",
-    ],
-)
-def test_kafkas_order_is_used(tmp_path, homes):
+ORDERED = {
+    "one partition": (home(0), home(0, 1), home(0, 7)),
+    "moved": (home(0, 9, at_ms=5), home(4, 0, NEWER, at_ms=6)),
+    "moved, and seen first where it moved": (home(4, 0, NEWER, at_ms=6), home(0, 9, at_ms=5), home(0, 10, at_ms=6)),
+    "stayed, then moved": (home(0, 9), home(0, 10, NEWER), home(3, 10, Rank(2, 2_000_000, True))),
+    "redriven to its own partition": (home(0, 1), home(0, 9), redriven(0, 5, 10)),
+    "redriven, then a newer one": (redriven(0, 5, 10), home(0, 11), home(0, 12)),
+    "redriven, and moved before": (home(0, 9, at_ms=5), redriven(0, 8, 20), home(4, 0, NEWER, at_ms=6)),
+    "redriven where it moved to": (
+        home(4, 3, NEWER, at_ms=6),
+        redriven(4, 1_000_001, 9, layout=1),
+        home(0, 9, at_ms=5),
+    ),
+}
+UNORDERED = {
+    "two partitions": ((home(0, 200), home(1)), "partitions 0 and 1 of one layout"),
+    "returned": ((home(1), home(0, 5), home(1, 6)), "partitions 0 and 1 of one layout"),
+    "moved without proof": ((home(0, 9), home(4, 0, OPEN)), "no known partitioner"),
+    "moved to the same layout": ((home(0, 9, OPEN), home(4, 0, NEWER)), "partitions 0 and 4 of one layout"),
+    "moved earlier": ((home(0, 9, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
+    "stayed after it moved": (
+        (home(0, 9, at_ms=1), home(0, 10, at_ms=7), home(4, 0, NEWER, at_ms=6)),
+        "timestamps contradict",
+    ),
+    "older layout last": ((home(0, 9, NEWER), home(0, 10)), "two layouts of the topic"),
+    "redriven elsewhere": ((home(0, 9), redriven(1, 5, 10)), "partitions 0 and 1 of one layout"),
+    "redriven to the same place": ((home(0, 9), redriven(0, 9, 10)), "one place in the order"),
+    "redriven, then elsewhere": ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
+}
+
+
+def test_kafkas_order_is_used(tmp_path):
     """By offsets within a partition, by layouts from one to the next."""
-    assert unordered(tmp_path, *homes) == ""
+    assert named(tmp_path, spread(ORDERED)) == []
 
 
-@pytest.mark.parametrize(
-    ("homes", "why"),
-    [
-        ((home(0, 200), home(1)), "partitions 0 and 1 of one layout"),
-        ((home(1), home(0, 5), home(1, 6)), "partitions 0 and 1 of one layout"),
-        ((home(0, 9), home(4, 0, OPEN)), "no known partitioner"),
-        ((home(0, 9, OPEN), home(4, 0, NEWER)), "partitions 0 and 4 of one layout"),
-        ((home(0, 9, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
-        ((home(0, 9, at_ms=1), home(0, 10, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
-        ((home(0, 9, NEWER), home(0, 10)), "two layouts of the topic"),
-        ((home(0, 9), redriven(1, 5, 10)), "partitions 0 and 1 of one layout"),
-        ((home(0, 9), redriven(0, 9, 10)), "one place in the order"),
-        ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
-    ],
-)
-def test_versions_that_kafka_does_not_order_are_named(tmp_path, homes, why):
-    """With the partitions, and why neither version is known to be the newer one."""
-    assert why in unordered(tmp_path, *homes)
+def test_versions_that_kafka_does_not_order_are_named(tmp_path):
+    """With the partitions, and why neither version is known to be the newer one; one version has an order."""
+    versions = {"other": (Home(9),)} | {name: homes for name, (homes, _) in UNORDERED.items()}
+    reasons = {item["id"]: item["why"] for item in named(tmp_path, spread(versions))}
+    assert reasons.keys() == UNORDERED.keys()
+    assert {name: why for name, (_, why) in UNORDERED.items() if why not in reasons[name]} == {}
 
 
 def test_each_id_is_named_once(tmp_path):
@@ -131,4 +127,5 @@ def test_declared_orders_lack_an_order_only_if_the_newest_versions_tie(found):
     newest_us = max((order_us for _, order_us, _ in found), default=None)
     newest = {digest for _, order_us, digest in found if order_us == newest_us}
     with tempfile.TemporaryDirectory() as folder:
-        assert unordered(Path(folder), *homes) == (TIE if len(newest) > 1 else "")
+        result = named(Path(folder), {"other": (Home(9),), "id": tuple(homes)})
+    assert [(item["id"], item["why"]) for item in result] == ([("id", TIE)] if len(newest) > 1 else [])

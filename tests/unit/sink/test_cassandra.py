@@ -7,12 +7,16 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
 from cassandra.query import dict_factory
 
 from penstock.config import read
-from penstock.contract import cql
-from penstock.contract.evolution import Table
+from penstock.contract.table_evolution import TableDefinition, define_table
 from penstock.errors import CassandraUnreachable, PenstockError, StoreFailed
 from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession, created
+from tests.unit.keyed import SAMPLES
+from tests.unit.records import Composites
+
+COLUMNS = PIPELINE.build_table("ks").columns
+"""The types of the columns of a user's table."""
 
 
 class FakeDriver:
@@ -187,6 +191,22 @@ def test_only_missing_tables_are_created():
     assert created(session) == ["CREATE KEYSPACE lab", "CREATE TABLE lab.b"]
 
 
+COMPOSITE = replace(PIPELINE, record=Composites, keyspace="lab", table="t")
+
+
+def test_types_of_nested_records_are_created_before_the_table():
+    """Only those that do not exist: a role without CREATE works if an administrator has created everything."""
+    session = FakeSession()
+    cassandra.create_table(session, read(), COMPOSITE)
+    names = [statement.partition(" (")[0].rpartition(".")[2] for statement in created(session)]
+    assert names == ["home_address", "line", "t"]
+    there = [{"type_name": name, "field_names": ["a"], "field_types": ["text"]} for name in ("home_address", "line")]
+    session = FakeSession(lambda query, _: there if "system_schema.types" in query else [])
+    cassandra.create_table(session, read(), COMPOSITE)
+    (statement,) = created(session)
+    assert "CREATE TABLE" in statement
+
+
 def test_tables_that_may_not_be_created_are_named_with_their_cql():
     """All missing ones at once, in order, including those that other commands would create, ready to be pasted."""
     session = FakeSession(Guarded("a"))
@@ -252,47 +272,57 @@ def test_another_keyspace_can_be_configured():
     assert cassandra.keyspace_of(read(cassandra_keyspace="mine"), PIPELINE) == "mine"
 
 
-def session_with(columns, keys=("id",), clustering=()):
-    """A session whose table has these columns."""
-    kinds = dict.fromkeys(keys, "partition_key") | dict.fromkeys(clustering, "clustering")
-    rows = [{"column_name": name, "type": kind, "kind": kinds.get(name, "regular")} for name, kind in columns.items()]
-    return FakeSession(lambda *_: rows)
+def session_with(columns, partition=("id",), clustering=(), static=()):
+    """A session whose table has these columns; `clustering` are pairs of a column and its order."""
+    kinds = dict.fromkeys(columns, ("regular", -1, "none")) | dict.fromkeys(static, ("static", -1, "none"))
+    kinds |= {name: ("partition_key", at, "none") for at, name in enumerate(partition)}
+    kinds |= {name: ("clustering", at, order) for at, (name, order) in enumerate(clustering)}
+    names = ("column_name", "type", "kind", "position", "clustering_order")
+    rows = [dict(zip(names, (name, kind, *kinds[name]), strict=True)) for name, kind in sorted(columns.items())]
+    return FakeSession(lambda query, _: rows if "system_schema.columns" in query else [])
 
 
 def test_a_table_definition_is_cassandras():
-    """Its columns, their types, and its complete key are read from Cassandra; it is looked up by its name."""
-    session = session_with({"a": "text", "b": "int", "c": "map<text, int>"}, keys=("b",), clustering=("a",))
-    result = cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE)
-    assert result.columns == {"a": "text", "b": "int", "c": "map<text, int>"}
-    assert set(result.key) == {"a", "b"}
-    ((query, values),) = session.executed
-    assert "system_schema.columns" in query
-    assert values == ("mine", "created_users")
-    assert cassandra.table_of(FakeSession(), read(), PIPELINE) == Table({}, ())
-
-
-def test_a_table_that_fits_lacks_nothing():
-    """Columns that the record does not have are ignored."""
-    assert (
-        cassandra.find_missing_columns(session_with(cql.column_types(User) | {"old": "text"}), read(), PIPELINE) == []
+    """Its columns, their types, and its complete key in its order are read from Cassandra; it is looked up by name."""
+    columns = {"a": "text", "b": "int", "c": "map<text, int>", "d": "date", "e": "int"}
+    session = session_with(columns, partition=("e", "b"), clustering=(("d", "desc"), ("a", "asc")), static=("c",))
+    assert cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE) == TableDefinition(
+        columns, ("e", "b"), (("d", "DESC"), ("a", "ASC")), frozenset({"c"})
     )
+    assert {values for _, values in session.executed} == {("mine", "created_users")}
+    assert cassandra.table_of(FakeSession(), read(), PIPELINE) == TableDefinition({})
 
 
-def test_missing_columns_are_named_with_their_type():
-    """One that does not exist, and one of another type, in the order of a row."""
-    columns = cql.column_types(User) | {"phone": "int"}
-    del columns["kafka_offset"], columns["email"]
-    assert cassandra.find_missing_columns(session_with(columns), read(), PIPELINE) == [
-        "email text",
-        "phone text",
-        "kafka_offset bigint",
+def test_user_types_are_read_if_a_row_has_any(monkeypatch):
+    """Each type's fields are in the order in which its values have them."""
+    needed = TableDefinition({}, types={"address": {"city": "text"}})
+    monkeypatch.setattr(cassandra, "define_table", lambda _: needed)
+    types = [{"type_name": "address", "field_names": ["city", "at"], "field_types": ["text", "frozen<point>"]}]
+    session = FakeSession(lambda query, _: types if "system_schema.types" in query else [])
+    assert cassandra.table_of(session, read(), PIPELINE).types == {"address": {"city": "text", "at": "frozen<point>"}}
+
+
+def test_rows_can_be_stored_in_a_table_that_fits():
+    """Columns that the record does not have are ignored."""
+    session = session_with(COLUMNS | {"old": "text"})
+    assert cassandra.find_table_problems(session, read(), PIPELINE) == []
+
+
+def test_each_column_that_does_not_fit_is_named():
+    """One that does not exist, one of another type, and the key, each with what is needed."""
+    columns = COLUMNS | {"phone": "int"}
+    del columns["kafka_offset"]
+    problems = cassandra.find_table_problems(session_with(columns, ("id",), (("email", "asc"),)), read(), PIPELINE)
+    assert [problem.split(";")[0].split(":")[0] for problem in problems] == [
+        "column `phone` is int, the record needs text",
+        "column `kafka_offset` bigint is new",
+        "the key is `id`, but the table's is `(id, email)`",
     ]
 
 
-def test_a_missing_table_lacks_every_column():
-    """Every column is named."""
-    needed = [f"{name} {kind}" for name, kind in cql.column_types(User).items()]
-    assert cassandra.find_missing_columns(FakeSession(), read(), PIPELINE) == needed
+def test_a_missing_table_is_a_problem():
+    """The job creates it before it checks."""
+    assert cassandra.find_table_problems(FakeSession(), read(), PIPELINE) == ["the table does not exist"]
 
 
 def test_a_row_that_a_transform_widened_is_what_counts():
@@ -302,4 +332,36 @@ def test_a_row_that_a_transform_widened_is_what_counts():
         full_name: str
 
     wider = replace(PIPELINE, row=Row)
-    assert cassandra.find_missing_columns(session_with(cql.column_types(User)), read(), wider) == ["full_name text"]
+    (problem,) = cassandra.find_table_problems(session_with(COLUMNS), read(), wider)
+    assert "column `full_name` text is new" in problem
+
+
+@pytest.mark.parametrize(
+    ("comment", "is_other"),
+    [
+        ('penstock derives at_day = day_of("at")', False),
+        ('penstock derives at_day = day_of("at"), b = bucket("sensor", 8)', True),
+        ("penstock derives ", True),
+        ("", False),
+        (None, False),
+        ("our readings", False),
+    ],
+)
+def test_a_table_says_how_its_columns_are_derived(comment, is_other):
+    """In its comment. A comment of somebody else's says nothing about it."""
+    declared = define_table(cassandra.declared_table(read(), SAMPLES))
+    columns = session_with(declared.columns, declared.partition, declared.clustering)
+    session = FakeSession(lambda query, _: [{"comment": comment}] if "comment" in query else columns.execute(query))
+    problems = cassandra.find_table_problems(session, read(), SAMPLES)
+    assert [comment in problem for problem in problems] == ([True] if is_other else [])
+
+
+def test_columns_that_are_no_longer_derived_are_found():
+    """A pipeline without derived columns cannot write to a table that has some."""
+    comment = 'penstock derives at_day = day_of("at")'
+    plain = replace(SAMPLES, primary_key=None)
+    declared = define_table(cassandra.declared_table(read(), plain))
+    columns = session_with(declared.columns, declared.partition, declared.clustering)
+    session = FakeSession(lambda query, _: [{"comment": comment}] if "comment" in query else columns.execute(query))
+    (problem,) = cassandra.find_table_problems(session, read(), plain)
+    assert comment in problem

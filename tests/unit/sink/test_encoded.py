@@ -19,9 +19,10 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStateme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract import cql
 from penstock.contract.batch import Decoded, Deletion
-from penstock.contract.fields import fields, from_epoch_ms, key_of
+from penstock.contract.fields import fields, from_epoch_ms
+from penstock.contract.identity import identity_of
+from penstock.contract.table import build_table
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 from penstock.sink.rows import RowWriter
 from tests.unit.fakes import FakeSession
@@ -135,8 +136,8 @@ class Typed(FakeSession):
     def __init__(self, record) -> None:
         super().__init__(lambda *_: [{"value": "1MiB"}])
         self.cluster.metadata.hosts = ["host-0"]
-        columns = {name: TYPES[kind] for name, kind in cql.column_types(record).items()}
-        key = key_of(record).name
+        columns = {name: TYPES[kind] for name, kind in build_table("ks", "t", record).columns.items()}
+        key = identity_of(record).names[0]
         self.insert = prepared(INSERT_ID, columns | {"[timestamp]": cqltypes.LongType})
         self.delete = prepared(DELETE_ID, {"[timestamp]": cqltypes.LongType, key: columns[key]})
 
@@ -147,7 +148,9 @@ class Typed(FakeSession):
 def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_unset: bool = False) -> None:
     """Assert that a writer sends what the driver sends for the same values."""
     session = Typed(record)
-    writer = RowWriter(session, "ks", "t", record, epoch_us=EPOCH_US, concurrency=4, leaves_unset=leaves_unset)
+    writer = RowWriter(
+        session, build_table("ks", "t", record), epoch_us=EPOCH_US, concurrency=4, leaves_unset=leaves_unset
+    )
     writer.write(Decoded(rows, deletions))
     (ours,) = session.batches
     theirs = BatchStatement(BatchType.UNLOGGED)

@@ -1,5 +1,5 @@
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from struct import pack, unpack
 from typing import Annotated
 from unittest.mock import Mock
@@ -17,13 +17,16 @@ from msgspec import Meta
 
 from penstock.contract.batch import Decoded, Deletion
 from penstock.contract.cql import build_delete_encoder, build_encoder
+from penstock.contract.fields import to_epoch_ms
 from penstock.contract.record import KEY, Record
+from penstock.contract.table import build_table
 from penstock.errors import StoreFailed
 from penstock.sink import rows
 from penstock.sink.encoded import EncodedBatches, head_of
 from penstock.sink.rows import RowWriter
 from tests.unit.fakes import FakeSession
-from tests.unit.framed import statements_in, values_in
+from tests.unit.framed import TYPES, statements_in, values_in
+from tests.unit.keyed import SAMPLES, Sample
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
 
@@ -44,7 +47,7 @@ class Rows(FakeSession):
 
 def writer_of(session: FakeSession, record=Reading, limit: str = "5KiB", **more) -> RowWriter:
     session._answer = lambda *_: [{"value": limit}]
-    return RowWriter(session, "lab", "readings", record, epoch_us=EPOCH_US, concurrency=4, **more)
+    return RowWriter(session, build_table("lab", "readings", record), epoch_us=EPOCH_US, concurrency=4, **more)
 
 
 def reading(sensor: int, offset: int = 0):
@@ -70,7 +73,7 @@ def test_a_row_is_bound_as_encoded():
     writer_of(session, limit="1MiB").write(Decoded([reading(7, offset=5)]))
     (batch,) = session.batches
     ((query_id, values),) = statements_in(batch)
-    (framed,) = build_encoder(Reading)([reading(7, offset=5)], [EPOCH_US + 5])
+    (framed,) = build_encoder(build_table("lab", "readings", Reading))([reading(7, offset=5)], [EPOCH_US + 5])
     assert query_id == b"id"
     assert values == values_in(framed)
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
@@ -85,7 +88,9 @@ def test_a_deletion_is_bound_as_encoded():
     assert query_id == b"delete"
     assert batch.routing_key == pack(">i", 7)
     assert (
-        values == values_in(build_delete_encoder(Reading)(7, EPOCH_US + 5)) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
+        values
+        == values_in(build_delete_encoder(build_table("lab", "readings", Reading))(7, EPOCH_US + 5))
+        == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
     )
 
 
@@ -345,3 +350,55 @@ def test_only_the_last_of_versions_that_tie_is_written(may_tie, written):
     times = [time - EPOCH_US for each in session.batches for time in write_times(each)]
     assert sorted(times) == ([9] if may_tie else written)
     assert len(batch.rows) == 2
+
+
+SERIES = SAMPLES.build_table("lab")
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def sample(sensor: str, at: datetime, offset: int, celsius: float = 1.5):
+    return Sample(sensor=sensor, at=at, celsius=celsius), 1000, 2, offset
+
+
+def series_writer(session: FakeSession, **more) -> RowWriter:
+    session._answer = lambda *_: [{"value": "1MiB"}]
+    return RowWriter(session, SERIES, epoch_us=EPOCH_US, concurrency=4, **more)
+
+
+def test_a_row_of_several_key_fields_is_bound_with_its_derived_columns():
+    """And its deletion has every column of the primary key, in order."""
+    session = Rows()
+    series_writer(session).write(Decoded([sample("a", NOON, 1)], [Deletion(("a", NOON), 1000, 2, 2)]))
+    (batch,) = session.batches
+    row, deleted = (sent.values for sent in statements_in(batch))
+    day = TYPES["date"].serialize(NOON.date(), 5)
+    assert row[:4] == [b"a", pack(">q", to_epoch_ms(NOON)), pack(">d", 1.5), day]
+    assert deleted == [pack(">q", EPOCH_US + 2), b"a", day, pack(">q", to_epoch_ms(NOON))]
+    assert batch.routing_key == SERIES.routing_key(("a", NOON))
+
+
+def test_batches_are_grouped_by_the_whole_partition_key():
+    """Rows and deletions of one partition share a batch, whatever their clustering columns."""
+    session = Rows()
+    session.cluster.metadata.get_replicas = lambda keyspace, key: [key]
+    days = [NOON + timedelta(hours=hours) for hours in (0, 1, 24)]
+    deletions = [Deletion(("a", days[0]), 1000, 2, 9), Deletion(("b", days[0]), 1000, 2, 10)]
+    series_writer(session).write(Decoded([sample("a", day, at) for at, day in enumerate(days)], deletions))
+    assert {batch.routing_key: len(batch) for batch in session.batches} == {
+        SERIES.routing_key(("a", days[0])): 3,
+        SERIES.routing_key(("a", days[2])): 1,
+        SERIES.routing_key(("b", days[0])): 1,
+    }
+
+
+def test_of_versions_of_one_identity_with_one_timestamp_the_last_is_written():
+    """One moment in two zones is one identity; another moment is another."""
+    session = Rows()
+    east = NOON.astimezone(timezone(timedelta(hours=3)))
+    rows_ = [sample("a", NOON, 1, 1.0), sample("a", east, 2, 2.0), sample("a", NOON + timedelta(seconds=1), 3, 3.0)]
+    deletions = [Deletion(("b", NOON), 1000, 2, 4)]
+    shifts = {(2, offset): -offset for offset in (1, 2, 3, 4)}
+    series_writer(session, may_tie=True).write(Decoded(rows_, deletions, shifts=shifts))
+    sent = [sent.values for batch in session.batches for sent in statements_in(batch)]
+    assert sorted(unpack(">d", values[2])[0] for values in sent if len(values) == 8) == [2.0, 3.0]
+    assert len(sent) == 3

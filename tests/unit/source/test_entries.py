@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.contract.json_numbers import encode_json, read_number
 from penstock.source.entries import Unreadable, read_entry, read_page, split_members
 
 EXACT = b'{"float":0.1,"more":1.10,"big":123456789012345678901234567890,"tiny":5e-324,"text":"a \\" , ] }"}'
@@ -39,17 +40,32 @@ BAD = {
 }
 
 
+decode_exactly = msgspec.json.Decoder(float_hook=read_number).decode
+
+
+@pytest.mark.parametrize("decode", [msgspec.json.decode, decode_exactly])
 @pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD)
-def test_a_bad_entry_affects_no_other(bad, reason):
+def test_a_bad_entry_affects_no_other(bad, reason, decode):
     """An invalid entry stays in its place as bytes with the error. Its neighbours are as on a valid page."""
-    page = read_page(b'{"info": {"n": 1}, "results": [ %s , %s,%s ]}' % (EXACT, bad, EXACT))
+    page = read_page(b'{"info": {"n": 1}, "results": [ %s , %s,%s ]}' % (EXACT, bad, EXACT), decode)
     first, unreadable, last = page["results"]
-    assert msgspec.json.encode(first) == msgspec.json.encode(last) == msgspec.json.encode(msgspec.json.decode(EXACT))
+    assert encode_json(first) == encode_json(last) == encode_json(decode(EXACT))
     assert isinstance(unreadable, Unreadable)
     assert unreadable.value == bad
     assert reason in unreadable.message
     assert unreadable.message.isprintable()
     assert len(unreadable.message) <= 300
+
+
+LONG = b"12345678901234567890.12345678901234567890"
+
+
+@pytest.mark.parametrize("other", [b"1", b"NaN", b'{"a": "b", "a": "c"}'], ids=["valid", "invalid", "a name twice"])
+def test_a_long_number_keeps_its_digits_on_every_page(other):
+    """A number that a float rounds is read exactly if the record needs it, from a valid page and by entry."""
+    page = b'{"results": [{"price": %s}, %s]}' % (LONG, other)
+    assert encode_json(read_page(page, decode_exactly)["results"][0]) == b'{"price":%s}' % LONG
+    assert read_page(page)["results"][0] == {"price": float(LONG)}
 
 
 GOOD_PAGE = b'{"error": null, "results": [%s, null, 7, "x"]}' % EXACT

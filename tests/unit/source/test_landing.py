@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from penstock.contract.json_numbers import LongNumber, encode_json, read_number
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Staging
 
@@ -67,6 +68,21 @@ def test_unreadable_entries_are_read_back_in_their_places(tmp_path: Path) -> Non
     Staging(tmp_path, "run").write_response(answer)
     Staging(tmp_path, "run").write_response([alike])
     assert given(Staging(tmp_path, "run")) == [answer, [alike]]
+
+
+def test_long_numbers_are_staged_with_all_of_their_digits(tmp_path: Path) -> None:
+    """Also beside an unreadable entry, and in a page of format 1; a reader without them gets floats."""
+    long = LongNumber("12345678901234567890.12345678901234567890")
+    answer = [{"price": long, "ratio": 0.5}, Unreadable(b"NaN", "wrong")]
+    staging = Staging(tmp_path, "run", read_number)
+    staging.write_response(answer)
+    (staging.folder / "000001.json").write_bytes(b'[{"price": %s}]' % long.text.encode())
+    assert [encode_json(answer[0]) for answer in given(staging)] == [
+        b'{"price":%s,"ratio":0.5}' % long.text.encode(),
+        b'{"price":%s}' % long.text.encode(),
+    ]
+    assert staging.read_entry(0, 0)["price"].text == long.text
+    assert type(Staging(tmp_path, "run").read_entry(0, 0)["price"]) is float
 
 
 def test_an_entry_is_read_as_it_was_staged(tmp_path: Path) -> None:

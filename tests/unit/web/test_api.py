@@ -1,5 +1,6 @@
 """The API's description, and its responses about the whole pipeline."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,21 +8,21 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from penstock.config import Settings
-from penstock.monitoring.monitor import View
+from penstock.config import Settings, read
+from penstock.monitoring.monitor import PipelineState
 from penstock.web import api
 from tests.unit.web import contexts
 
 
-def client(settings: Settings, result: View) -> TestClient:
+def client(settings: Settings, result: PipelineState) -> TestClient:
     app = FastAPI()
     api.register(app, contexts.context(settings, result))
     return TestClient(app)
 
 
-@pytest.fixture
-def document(settings: Settings) -> Any:
-    return client(settings, contexts.view()).get("/api/v1/openapi.json").json()
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return client(read(home=Path("unused")), contexts.state()).get("/api/v1/openapi.json").json()
 
 
 def routes(document: Any) -> Any:
@@ -55,7 +56,7 @@ def test_every_query_parameter_is_explained_or_obvious(document: Any) -> None:
 
 def test_the_pipeline_has_a_summary_and_numbers(settings: Settings) -> None:
     """Each stage, the summary, and the newest poll."""
-    output = client(settings, contexts.view(contexts.point())).get("/api/v1/pipeline").json()
+    output = client(settings, contexts.state(contexts.snapshot())).get("/api/v1/pipeline").json()
     assert [hop["name"] for hop in output["hops"]] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
     assert output["verdict"]["tone"] == "bad"
     assert output["now"]["counts"]["kafka"] == 8
@@ -64,14 +65,14 @@ def test_the_pipeline_has_a_summary_and_numbers(settings: Settings) -> None:
 
 def test_before_the_first_poll_nothing_is_known(settings: Settings) -> None:
     """The response is complete, and says that nothing is known yet."""
-    output = client(settings, View()).get("/api/v1/pipeline").json()
+    output = client(settings, PipelineState()).get("/api/v1/pipeline").json()
     assert (output["now"], output["hops"]) == (None, [])
     assert output["verdict"]["text"]
 
 
 def test_the_history_can_be_requested_in_parts(settings: Settings) -> None:
     """Polls after a time, and every nth."""
-    asking = client(settings, contexts.view(*(contexts.point(1000.0 + at) for at in range(10))))
+    asking = client(settings, contexts.state(*(contexts.snapshot(1000.0 + at) for at in range(10))))
     times = [point["at_s"] for point in asking.get("/api/v1/pipeline/history?after_s=1003&every=2").json()["points"]]
     assert times == [1004, 1006, 1008]
     assert asking.get("/api/v1/pipeline/history?every=0").status_code == 422
@@ -79,9 +80,9 @@ def test_the_history_can_be_requested_in_parts(settings: Settings) -> None:
 
 def test_a_missing_receipt_says_how_to_create_one(settings: Settings) -> None:
     """404, and the command."""
-    none = client(settings, View()).get("/api/v1/receipt")
+    none = client(settings, PipelineState()).get("/api/v1/receipt")
     assert (none.status_code, none.json()["hint"]) == (404, "./penstock verify")
-    assert client(settings, contexts.view()).get("/api/v1/receipt").json() == {"receipt": contexts.RECEIPT}
+    assert client(settings, contexts.state()).get("/api/v1/receipt").json() == {"receipt": contexts.RECEIPT}
 
 
 def test_showing_personal_data_is_recorded() -> None:

@@ -12,6 +12,7 @@ from penstock.web.topics import browse
 from penstock.web.topics.browse import Browser, MessageQuery, MessageSearch, Walk
 from penstock.web.topics.content import MessageRenderer
 from tests.unit.fakes import FakeSchemas, message
+from tests.unit.keyed import Sample
 from tests.unit.records import Reading
 
 
@@ -208,6 +209,19 @@ def test_a_search_matches_key_text_and_field():
     for field, wanted in (("a.b", "4"), ("b", ""), ("a.b.c", ""), ("a.x", "null")):
         assert not hits(MessageQuery(field=field, value=wanted), value), field
     assert not hits(MessageQuery(field="a"), b"[1]")
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_key_of_several_fields_is_found_in_any_form(masks):
+    """That of the producer, or an object with its fields in another order and its moment in another zone."""
+    renderer = MessageRenderer(ContentReader(FakeSchemas.of(Sample)), Sample, masks)
+    item = message(1, b"{}", key=b'{"at":"2026-01-31T12:00:00.000Z","sensor":"s1"}')
+    for text in (
+        '{"at":"2026-01-31T12:00:00.000Z","sensor":"s1"}',
+        '{"sensor":"s1", "at":"2026-01-31T14:00:00+02:00"}',
+    ):
+        assert MessageSearch(MessageQuery(key=text), renderer)(item)
+    assert not MessageSearch(MessageQuery(key='{"sensor":"s1"}'), renderer)(item)
 
 
 def test_a_search_reveals_nothing_that_is_hidden():

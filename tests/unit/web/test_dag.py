@@ -6,7 +6,7 @@ from penstock.airflow.runs import parse_run
 from penstock.broker.topics import OffsetRange
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.poller import PartitionProgress
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.produce.delivery_log import AttemptProgress
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (
@@ -73,7 +73,7 @@ def test_a_run_has_its_attempts_and_offsets(dag):
     dag_run = dag.read_run("r1")
     assert (dag_run.run.run_id, dag_run.run.produced) == ("r1", 8)
     assert [(attempt.number, attempt.state) for attempt in dag_run.attempts] == [(1, "waiting")]
-    assert dag_run.spans == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
+    assert dag_run.ranges == [OffsetRange(0, 3, 8), OffsetRange(1, 0, 3)]
 
 
 def test_an_unknown_run_is_an_error(dag):

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from starlette.testclient import TestClient
 
 from penstock.config import Settings
-from penstock.monitoring.monitor import View
+from penstock.monitoring.monitor import PipelineState
 from penstock.web import metrics
 from penstock.web.metrics import METRICS
 from penstock.web.metrics_poller import MetricsPoller
@@ -32,7 +32,7 @@ def _nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MetricsPoller, "schedule_poll", lambda *_: None)
 
 
-def answer(settings: Settings, result: View, accept: str = "text/plain") -> str:
+def answer(settings: Settings, result: PipelineState, accept: str = "text/plain") -> str:
     app = FastAPI()
     metrics.register(app, contexts.context(settings, result))
     with TestClient(app) as client:
@@ -53,7 +53,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 def test_each_stage_has_metrics(settings: Settings) -> None:
     """Records of each stage, lag per partition, services, the receipt and alerts."""
-    output = samples(answer(settings, contexts.view(contexts.point())))
+    output = samples(answer(settings, contexts.state(contexts.snapshot())))
     assert output["penstock_fetched_records_total",] == 10
     assert output["penstock_produced_bytes_total",] == 200
     assert output["penstock_kafka_records_total", "users_created"] == 8
@@ -71,25 +71,27 @@ def test_each_stage_has_metrics(settings: Settings) -> None:
 
 def test_unknown_values_are_omitted(settings: Settings) -> None:
     """An unavailable service does not result in a zero."""
-    output = samples(answer(settings, contexts.view(contexts.unknown())))
+    output = samples(answer(settings, contexts.state(contexts.unknown())))
     names = {name for name, *_ in output}
     assert not names & {"penstock_kafka_records_total", "penstock_stored_records_total", "penstock_kafka_held_records"}
-    assert ("penstock_lag_records", "1") not in samples(answer(settings, contexts.view(contexts.point())))
+    assert ("penstock_lag_records", "1") not in samples(answer(settings, contexts.state(contexts.snapshot())))
     assert "penstock_batch_seconds" not in names
     assert "penstock_service_up" in names
 
 
-@pytest.mark.parametrize("found", [View(), contexts.view(contexts.point(time.time() - 60))], ids=["none", "old"])
-def test_an_old_poll_exports_only_its_time(settings: Settings, found: View) -> None:
+@pytest.mark.parametrize(
+    "found", [PipelineState(), contexts.state(contexts.snapshot(time.time() - 60))], ids=["none", "old"]
+)
+def test_an_old_poll_exports_only_its_time(settings: Settings, found: PipelineState) -> None:
     """Without current polls, nothing is claimed."""
     names = {name for name, *_ in samples(answer(settings, found))}
     assert names - {metrics.LAST_POLL} == {metrics.BUILD}
-    assert (metrics.LAST_POLL in names) == bool(found.points)
+    assert (metrics.LAST_POLL in names) == bool(found.snapshots)
 
 
 def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None:
     """The last bucket counts all; the sum, which is unknown, is omitted."""
-    output = samples(answer(settings, contexts.view(contexts.point())))
+    output = samples(answer(settings, contexts.state(contexts.snapshot())))
     buckets = [(labels[0], value) for (name, *labels), value in output.items() if name == f"{metrics.LATENCY}_bucket"]
     assert dict(buckets) | {"0.01": 0, "0.025": 1, "0.05": 3, "86400.0": 3, "+Inf": 4} == dict(buckets)
     assert [value for _, value in buckets] == sorted(value for _, value in buckets)
@@ -98,7 +100,7 @@ def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None
 
 def test_both_formats_can_be_parsed(settings: Settings) -> None:
     """The stricter parser accepts it, too, and finds the same names."""
-    result = contexts.view(contexts.point())
+    result = contexts.state(contexts.snapshot())
     strict = {
         sample.name
         for family in parsed_openmetrics(answer(settings, result, OPEN_METRICS))

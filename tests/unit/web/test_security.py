@@ -347,9 +347,9 @@ def test_responses_cannot_be_framed_or_sniffed(open_viewer: TestClient, viewer: 
 
 def test_another_site_cannot_flood_the_audit_log(open_viewer: TestClient, tmp_path: Path) -> None:
     """Otherwise it could push out earlier entries, at 5 MB per file."""
-    for _ in range(300):
+    for _ in range(60):
         open_viewer.get("/" + "x" * 1000, headers={"Origin": "http://evil.test"})
-    assert len(read_audit_log(tmp_path)) < 50_000
+    assert len(read_audit_log(tmp_path)) < 10_000
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "pipes.test"])

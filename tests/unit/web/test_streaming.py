@@ -17,7 +17,7 @@ def context():
     def away(*_):
         raise CassandraUnreachable("no answer")
 
-    result = contexts.context(read(), contexts.view(contexts.point()))
+    result = contexts.context(read(), contexts.state(contexts.snapshot()))
     result.cassandra = away
     result.http = None
     result.host = SimpleNamespace(
@@ -54,6 +54,6 @@ def test_the_process_is_inspected_while_the_checkpoint_has_no_owner(context, mon
 
 def test_a_spark_elsewhere_is_not_queried():
     """It says who knows."""
-    context = contexts.context(read(spark_master="spark://elsewhere:7077"), contexts.view())
+    context = contexts.context(read(spark_master="spark://elsewhere:7077"), contexts.state())
     context.cassandra = context.http = None
     assert "see its own UI" in Streaming(context)._ask_spark().error

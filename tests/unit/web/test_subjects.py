@@ -119,7 +119,7 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
     good = "good" in draft
     assert (result.against, result.is_compatible, result.messages) == (2, good, [] if good else ["too narrow"])
     assert result.changes is not None
-    assert {change.field for change in result.changes if change.kind == ChangeKind.REMOVED} == {"a", "b"}
+    assert {change.field for change in result.changes if change.kind == ChangeKind.REMOVED_OPTIONAL} == {"a", "b"}
     posts = [request for request in server.asked if request.method == "POST"]
     assert [(post.url.path, post.url.params["verbose"]) for post in posts] == [
         ("/compatibility/subjects/t-value/versions/latest", "true")

@@ -39,6 +39,7 @@ class Held:
                 "odd": None,
                 "row_position": 10 * at - 20,
                 "written_us": 1000 + at,
+                "ttl_s": 60 if at == 1 else None,
             }
             for at in range(count)
         ]
@@ -46,15 +47,25 @@ class Held:
         self.session = FakeSession(self.answer)
 
     def answer(self, query, values):
+        if "system_schema.tables" in query:
+            return []
         if "system_schema.columns" in query:
             kinds = {"id": "partition_key"}
             return [
-                {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+                {
+                    "column_name": name,
+                    "type": kind,
+                    "kind": kinds.get(name, "regular"),
+                    "position": -1,
+                    "clustering_order": "none",
+                }
                 for name, kind in self.columns.items()
             ]
+        if "system_schema.tables" in query:
+            return []
         if query.startswith("DESCRIBE"):
             return [{"create_statement": "CREATE TABLE"}]
-        if " = %s" in query:
+        if " = ?" in query:
             return [row for row in self.rows if row["id"] == values[0]]
         behind = re.search(r"> (-?\d+)", query)
         limit = int(query.rpartition("LIMIT ")[2])
@@ -119,6 +130,15 @@ def test_one_row_is_read_by_its_id(table):
     row = table.read_row(str(UUID(int=3)))
     assert (row.id, row.columns["kafka_offset"], row.written_us) == (str(UUID(int=3)), 3, 1003)
     assert "written_us" not in row.columns
+    assert row.expires_at is None
+
+
+def test_a_row_that_expires_says_when(table):
+    """In UTC, to the second."""
+    row = table.read_row(str(UUID(int=1)))
+    assert row.expires_at is not None
+    assert 50 < (row.expires_at - datetime.now(UTC)).total_seconds() <= 60
+    assert "ttl_s" not in row.columns
 
 
 def test_an_id_without_a_row_is_an_error(table):
@@ -178,8 +198,13 @@ def test_names_are_quoted_where_necessary(settings):
     row = {"order": "o", "unit_price": 1.0, "soldBy": "ann", 'odd"': 1}
 
     def answer(query, _values):
+        if "system_schema.tables" in query:
+            return []
         if "system_schema" in query:
-            return [{"column_name": name, "type": "text", "kind": "regular"} for name in row]
+            return [
+                {"column_name": name, "type": "text", "kind": "regular", "position": -1, "clustering_order": "none"}
+                for name in row
+            ]
         return [row]
 
     session = FakeSession(answer)
@@ -188,7 +213,7 @@ def test_names_are_quoted_where_necessary(settings):
     asked = 'SELECT "order", unit_price, "soldBy", "odd""", token("order") AS row_position FROM "Lab"."table" LIMIT 51'
     assert session.executed[-1][0] == asked
     assert table.read_row("o").columns == row
-    assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = %s')
+    assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = ?')
 
 
 def test_values_of_the_other_types_are_those_of_messages(settings):

@@ -1,6 +1,7 @@
 """What the API shows of rows, and what it hides."""
 
 from types import SimpleNamespace
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,7 @@ from penstock.pipelines.users import PIPELINE
 from penstock.web.api import handle_error
 from penstock.web.schemas import api as schemas
 from penstock.web.table import api as table
-from penstock.web.table.api import mask_page
+from penstock.web.table.api import RecordPassages, mask_page
 from penstock.web.table.table_reader import Page, TableRow
 
 COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_offset": 3, "odd": "secret"}
@@ -26,7 +27,7 @@ class FakeTable:
         self.name = "k.t"
 
     def read_page(self, after, rows):
-        return Page(list(COLUMNS), [COLUMNS], "12", 0.5)
+        return Page(list(COLUMNS), [COLUMNS], [str(COLUMNS["id"])], "12", 0.5)
 
     def read_row(self, text):
         if text != str(COLUMNS["id"]):
@@ -54,7 +55,8 @@ def client(monkeypatch, noted):
 def test_personal_data_are_hidden(client, noted):
     """In pages and in single rows; also what the contract does not know."""
     shown = {**COLUMNS, "id": str(COLUMNS["id"]), "first_name": "•••", "odd": "•••"}
-    assert client.get("/table/rows").json() == {"columns": list(COLUMNS), "rows": [shown], "next": "12", "passed": 0.5}
+    page = {"columns": list(COLUMNS), "rows": [shown], "ids": [shown["id"]], "next": "12", "passed": 0.5}
+    assert client.get("/table/rows").json() == page
     assert client.get(f"/table/rows/{COLUMNS['id']}").json()["columns"] == shown
     assert noted == []
 
@@ -67,6 +69,17 @@ def test_personal_data_are_shown_on_request(client, noted):
         ("personal_data", "/table/rows", "shown"),
         ("personal_data", f"/table/rows/{COLUMNS['id']}", "shown"),
     ]
+
+
+@pytest.mark.parametrize("path", ["/table/rows/", "/trace/"])
+def test_an_id_may_have_any_character(client, monkeypatch, path):
+    """Slashes too, in a path in which they are quoted."""
+    asked = []
+    monkeypatch.setattr(FakeTable, "read_row", lambda _self, text: asked.append(text) or TableRow(text, COLUMNS, 5))
+    monkeypatch.setattr(table, "trace_row", lambda _context, text: asked.append(text) or RecordPassages(text, [], True))
+    text = '{"sensor":"a/b?#+ %","at":"2026-01-31T12:00:00.000Z"}'
+    assert client.get(path + quote(text, safe="")).status_code == 200
+    assert asked == [text]
 
 
 def test_an_id_without_a_row_is_not_found(client):
@@ -83,7 +96,7 @@ def test_a_page_has_a_limited_size(client, size):
 
 def test_a_page_is_masked_only_if_requested():
     """It is the same page otherwise."""
-    page = Page(list(COLUMNS), [COLUMNS], None, 1.0)
+    page = Page(list(COLUMNS), [COLUMNS], [str(COLUMNS["id"])], None, 1.0)
     context = SimpleNamespace(pipeline=PIPELINE)
     assert mask_page(page, context, masks=False) is page
     assert mask_page(page, context, masks=True).rows[0]["first_name"] == "•••"

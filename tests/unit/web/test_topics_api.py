@@ -1,5 +1,6 @@
 """The API's responses about topics: what is hidden, what is not found, which requests are invalid."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -36,19 +37,26 @@ class FakeBrowser:
         return renderer.render(message(0, b"Ada")) if (partition, offset) == (0, 0) else None
 
 
+@pytest.fixture(scope="module")
+def shared_client() -> Iterator[Any]:
+    """The API on that topic."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topics, "Browser", FakeBrowser)
+        context = contexts.context(read(home="unused"), contexts.state())
+        context.registry, context.noted = FakeSchemas(), []
+        context.audit_log = SimpleNamespace(record=lambda *entry: context.noted.append(entry))
+        app = FastAPI()
+        api.register(app, context)
+        client: Any = TestClient(app)
+        client.noted = context.noted
+        yield client
+
+
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+def client(shared_client: Any) -> Any:
     """The API on that topic; its context's audit_log keeps the actions."""
-    monkeypatch.setattr(topics, "Browser", FakeBrowser)
-    settings = read(home="unused")
-    context = contexts.context(settings, contexts.view())
-    context.registry, context.noted = FakeSchemas(), []
-    context.audit_log = SimpleNamespace(record=lambda *entry: context.noted.append(entry))
-    app = FastAPI()
-    api.register(app, context)
-    client = TestClient(app)
-    client.noted = context.noted  # type: ignore[attr-defined]
-    return client
+    shared_client.noted.clear()
+    return shared_client
 
 
 @pytest.mark.parametrize("path", ["messages/0/0", "messages"])

@@ -67,7 +67,7 @@ class HealthService:
         return [replace(service, detail=hide(service.detail), page=hide(service.page)) for service in services]
 
     def _remote_services(self) -> list[Status]:
-        now = self._context.view.now
+        now = self._context.state.now
         services = {} if now is None else now.services
         return [
             Status(name, name, "", "failing" if error else "ready", error, 0, {}, 0.0, 0, "")

@@ -1,6 +1,5 @@
 """A service's log: its last lines, search, and following new lines."""
 
-from html import escape
 from urllib.parse import quote, urlencode
 
 from nicegui import ui
@@ -25,16 +24,16 @@ def register(context: AppContext, health_service: HealthService) -> None:
     @page(context, "/health/logs/{service}", "Log")
     async def log(visit: PageContext) -> None:
         elements.add_html(tabs.tab_links_html("logs"), tag="nav").classes("parts").props('aria-label="Health pages"')
-        book = await visit.ask(health_service.open_log, visit.path["service"])
+        logbook = await visit.ask(health_service.open_log, visit.path["service"])
         services = [service.name for service in await visit.ask(health_service.list_services)]
-        await _LogPage(visit, book, [*services, "supervisor"]).build()
+        await _LogPage(visit, logbook, [*services, "supervisor"]).build()
 
 
 class _LogPage:
     """The page of a log."""
 
-    def __init__(self, visit: PageContext, book: Logbook, services: list[str]) -> None:
-        self._visit, self._book, self._services = visit, book, services
+    def __init__(self, visit: PageContext, logbook: Logbook, services: list[str]) -> None:
+        self._visit, self._logbook, self._services = visit, logbook, services
         self._service = visit.path["service"]
         requested = visit.query.get("lines", "")
         self._lines = int(requested) if requested.isdecimal() and int(requested) in _CHOICES else _LINES
@@ -55,7 +54,8 @@ class _LogPage:
             self._follows = ui.switch("Follow", value=True)
         self._status = elements.add_html("", tag="p").classes("quiet").props("role=status aria-live=polite")
         self._shown = ui.log(max_lines=self._lines).classes("log-lines")
-        self._shown.props(f'role=log tabindex=0 aria-label="Log of {escape(self._service)}" aria-live=off')
+        self._shown.props("role=log tabindex=0 aria-live=off")
+        self._shown.props["aria-label"] = f"Log of {self._service}"
         elements.add_copyable(remedies.show_logs(self._service, follow=True), "the command that follows this log")
         await self._read_tail()
         self._visit.every(_FOLLOW_S, self._read_new_lines)
@@ -75,7 +75,7 @@ class _LogPage:
 
     async def _read_tail(self) -> None:
         search = self._search.value or ""
-        tail = await self._visit.ask(self._book.read_last, self._lines, search)
+        tail = await self._visit.ask(self._logbook.read_last, self._lines, search)
         if search != (self._search.value or ""):
             return  # the search has changed meanwhile
         self._position = tail.position
@@ -91,13 +91,13 @@ class _LogPage:
             status = f"No line {scope} contains {search!r}. New matching lines appear here."
         else:
             status = "The log is empty. New lines appear here."
-        self._status.content = escape(status)
+        elements.update_html(self._status, status)
 
     async def _read_new_lines(self) -> None:
         if not self._follows.value:
             return
         search, position = self._search.value or "", self._position
-        added = await self._visit.ask(self._book.read_since, position, search)
+        added = await self._visit.ask(self._logbook.read_since, position, search)
         if position == self._position and search == (self._search.value or ""):
             self._position = added.position
             self._push_lines(added.lines[-self._lines :])

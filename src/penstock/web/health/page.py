@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock.config import LOOPBACKS
 from penstock.stack.service import Status
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import format_duration, format_number, format_size, state_html, update_html
+from penstock.web.elements import facts_html, format_duration, format_number, format_size, state_html, update_html
 from penstock.web.health import log_page, tabs
 from penstock.web.health.health_service import OURSELVES, SERVICES_S, HealthService
 from penstock.web.health.space import LOW_BYTES, Space
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext, page
 
 _STATES = {
@@ -81,8 +82,12 @@ class _Services:
         memory_note = f", using {memory} of memory" if self._visit.context.host.is_local else ""
         update_html(
             self._status,
-            f"<strong>{format_number(ready)} of {format_number(len(services))}</strong> services are ready"
-            f"{memory_note}.",
+            html(
+                "<strong>{} of {}</strong> services are ready{}.",
+                format_number(ready),
+                format_number(len(services)),
+                memory_note,
+            ),
         )
 
     async def _refresh_space(self) -> None:
@@ -92,8 +97,8 @@ class _Services:
         heads = ("Service", "State", "Version", "Ports", "Uptime", "Memory", "Restarts", "", "")
         self._table.clear()
         with self._table, ui.element("table"):
-            cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
-            elements.add_html(f"<tr>{cells}</tr>", tag="thead")
+            cells = join(html('<th scope="col">{}</th>', head) for head in heads)
+            elements.add_html(html("<tr>{}</tr>", cells), tag="thead")
             with ui.element("tbody"):
                 self._rows = {
                     service.name: _Row(self._visit, service, partial(self._restart_service, service.name))
@@ -118,28 +123,29 @@ class _Row:
         is_local = visit.context.host.is_local
         with ui.element("tr"):
             elements.add_html(
-                f"<strong>{escape(service.name)}</strong><br><span class=quiet>{escape(service.title)}</span>", "td"
+                html("<strong>{}</strong><br><span class=quiet>{}</span>", service.name, service.title), "td"
             )
             self._cells = [elements.add_html("", tag="td") for _ in range(6)]
             with ui.element("td").classes("links"):
                 if is_local:
-                    elements.add_html(f'<a href="/health/logs/{escape(service.name)}">Log</a>')
+                    elements.add_html(html('<a href="/health/logs/{}">Log</a>', service.name))
                 if service.page and visit.session.address in LOOPBACKS and service.name != OURSELVES:
-                    elements.add_html(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Web UI</a>')
+                    elements.add_html(html('<a href="{}" target="_blank" rel="noopener">Web UI</a>', service.page))
             with ui.element("td"):
                 self.button = ui.button("Restart", on_click=restart).props("no-caps outline dense")
-                self.button.props(f'aria-label="Restart {escape(service.name)}"')
+                self.button.props["aria-label"] = f"Restart {service.name}"
                 self.button.set_visibility(is_local and service.name != OURSELVES)
 
     def show(self, service: Status) -> None:
         """Update the cells that have changed."""
-        detail = f'<div class="quiet">{escape(service.detail)}</div>' if service.detail else ""
-        ports = "<br>".join(
-            f'<span title="PENSTOCK_{escape(name.upper())}">{port}</span>' for name, port in service.ports.items()
+        detail = html('<div class="quiet">{}</div>', service.detail) if service.detail else ""
+        ports = join(
+            (html('<span title="PENSTOCK_{}">{}</span>', name.upper(), port) for name, port in service.ports.items()),
+            "<br>",
         )
         texts = (
-            f"{state_html(_STATES.get(service.state, 'unknown'), service.state)}{detail}",
-            escape(service.version),
+            join([state_html(_STATES.get(service.state, "unknown"), service.state), detail]),
+            service.version,
             ports or elements.UNKNOWN,
             format_duration(service.uptime_s * 1000) if service.uptime_s else elements.UNKNOWN,
             format_size(service.rss_mib * _MIB) if service.rss_mib else elements.UNKNOWN,
@@ -149,26 +155,31 @@ class _Row:
             update_html(cell, text)
 
 
-def machine_html(space: Space) -> str:
+def machine_html(space: Space) -> Markup:
     """Return HTML for disk, memory and the data directory's folder sizes, with a warning if disk space is low."""
     warning = ""
     if space.is_low:
-        warning = (
-            f'<div class="trouble" role="alert"><p>Less than {format_size(LOW_BYTES)} of disk space left. Kafka and '
-            "Cassandra stop when the disk is full: free some space, or lower PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
+        warning = html(
+            '<div class="trouble" role="alert"><p>Less than {} of disk space left. Kafka and '
+            "Cassandra stop when the disk is full: free some space, or lower PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>",
+            format_size(LOW_BYTES),
         )
     facts = (
-        ("Data directory", f"<code>{escape(space.path)}</code>"),
+        ("Data directory", html("<code>{}</code>", space.path)),
         ("Disk", f"{format_size(space.free_bytes)} free of {format_size(space.disk_bytes)}"),
         ("Memory", f"{format_size(space.memory_available_bytes)} available of {format_size(space.memory_bytes)}"),
     )
-    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     rows = [
         [
-            escape(folder.name),
+            folder.name,
             format_size(folder.size_bytes) if folder.is_whole else f"more than {format_size(folder.size_bytes)}",
         ]
         for folder in space.folders
     ]
     table = elements.table_html("Folders of the data directory, measured once a minute", ("Folder", "Size"), rows)
-    return f'{warning}<div class="grid"><dl class="facts card">{cells}</dl><div class="table">{table}</div></div>'
+    return html(
+        '{}<div class="grid"><dl class="facts card">{}</dl><div class="table">{}</div></div>',
+        warning,
+        facts_html(facts),
+        table,
+    )

@@ -1,10 +1,10 @@
 """Tabs of the health page: effective settings, audit log and alert history."""
 
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -13,7 +13,8 @@ from penstock.monitoring.history import History, file_version
 from penstock.web import elements
 from penstock.web.audit_log import AuditEntry
 from penstock.web.effective_settings import EffectiveSetting, collect_secrets, list_effective_settings
-from penstock.web.elements import format_number, moment_html
+from penstock.web.elements import format_number, moment_html, update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext
 
 _PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}
@@ -22,12 +23,13 @@ NEWEST_ENTRIES = 200
 NEWEST_ALERTS = 50
 
 
-def tab_links_html(part: str) -> str:
+def tab_links_html(part: str) -> Markup:
     """Return HTML links to the tabs of the health page."""
     parts = {f"/health?part={name}": (title, name == part) for name, title in _PARTS.items()}
     parts["/health/logs/control-center"] = ("Logs", part == "logs")
-    return "".join(
-        f'<a href="{to}"{" aria-current=page" if is_here else ""}>{title}</a>' for to, (title, is_here) in parts.items()
+    return join(
+        html('<a href="{}"{}>{}</a>', to, " aria-current=page" if is_here else "", title)
+        for to, (title, is_here) in parts.items()
     )
 
 
@@ -37,15 +39,17 @@ def add_settings(visit: PageContext) -> None:
     text = "Each setting is an environment variable that is read at startup. Set it, then restart the services."
     elements.add_html(text, tag="p")
 
+    def render() -> Markup:
+        return _settings_html(_filter_settings(effective, search.value or ""), len(effective))
+
     def show() -> None:
-        table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
+        update_html(table, render())
         query = urlencode({"part": "settings"} | ({"search": search.value} if search.value else {}))
         ui.navigate.history.replace(f"/health?{query}")
 
     search = ui.input("Search settings", value=visit.query.get("search", ""), on_change=show)
     search.props("outlined dense clearable debounce=200").classes("seek")
-    table = elements.add_html("", tag="div").classes("settings")
-    table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
+    table = elements.add_html(render(), tag="div").classes("settings")
 
 
 def _filter_settings(settings: list[EffectiveSetting], text: str) -> list[EffectiveSetting]:
@@ -58,15 +62,15 @@ def _filter_settings(settings: list[EffectiveSetting], text: str) -> list[Effect
     ]
 
 
-def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
+def _settings_html(matches: list[EffectiveSetting], total: int) -> Markup:
     if not matches:
-        return '<div class="empty"><strong>No matching settings</strong><p>Change or clear the search.</p></div>'
+        return html('<div class="empty"><strong>No matching settings</strong><p>Change or clear the search.</p></div>')
     rows = [
         [
-            f"<code>{escape(setting.variable)}</code>",
-            f"<code>{escape(setting.value)}</code>" if setting.value else '<span class="quiet">empty</span>',
-            '<span class="quiet">default</span>' if setting.is_default else "<strong>set</strong>",
-            escape(setting.description),
+            html("<code>{}</code>", setting.variable),
+            html("<code>{}</code>", setting.value) if setting.value else html('<span class="quiet">empty</span>'),
+            html('<span class="quiet">default</span>') if setting.is_default else html("<strong>set</strong>"),
+            setting.description,
         ]
         for setting in matches
     ]
@@ -78,11 +82,11 @@ def add_audit_log(visit: PageContext) -> None:
     """Add the audit log, newest first."""
     hide = collect_secrets(visit.context.settings).hide
     path = visit.context.audit_log.path
-    elements.add_html(f"Stored in <code>{escape(str(path))}</code>, one JSON object per line.", tag="p")
-    _show_live_html(visit, path, lambda: hide(_audit_html(visit.context.audit_log.read_newest(NEWEST_ENTRIES))))
+    elements.add_html(html("Stored in <code>{}</code>, one JSON object per line.", path), tag="p")
+    _show_live_html(visit, path, lambda: _audit_html(visit.context.audit_log.read_newest(NEWEST_ENTRIES), hide))
 
 
-def _show_live_html(visit: PageContext, path: Path, render: Callable[[], str]) -> None:
+def _show_live_html(visit: PageContext, path: Path, render: Callable[[], Markup]) -> None:
     """Show the HTML that `render` returns for a file, and render it again when the file changes."""
     element = elements.add_html("", tag="div")
     seen: list[tuple[int, int] | None] = []
@@ -91,19 +95,19 @@ def _show_live_html(visit: PageContext, path: Path, render: Callable[[], str]) -
         version = file_version(path)
         if seen != [version]:
             seen[:] = [version]
-            element.content = await visit.ask(render)
+            update_html(element, await visit.ask(render))
 
     visit.every(_EVERY_S, refresh)
 
 
-def _audit_html(entries: list[AuditEntry]) -> str:
+def _audit_html(entries: list[AuditEntry], hide: Callable[[str], str]) -> Markup:
     if not entries:
-        return (
+        return html(
             '<div class="empty"><strong>No actions yet</strong><p>Every action on these pages is listed here with its '
             "user and outcome, and so is every request to show personal data.</p></div>"
         )
     rows = [
-        [moment_html(entry.at), escape(entry.who), escape(entry.action), escape(entry.subject), escape(entry.outcome)]
+        [moment_html(entry.at), *map(hide, (entry.who, entry.action, entry.subject, entry.outcome))]
         for entry in entries
     ]
     return _render_table(
@@ -115,23 +119,24 @@ def add_alerts(visit: PageContext) -> None:
     """Add the newest alert changes."""
     hide = collect_secrets(visit.context.settings).hide
     history = History(visit.context.settings)
-    _show_live_html(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
+    _show_live_html(visit, history.path, lambda: _alerts_html(history.read()[-NEWEST_ALERTS:][::-1], hide))
 
 
-def _alerts_html(changes: list[AlertChange]) -> str:
+def _alerts_html(changes: list[AlertChange], hide: Callable[[str], str]) -> Markup:
     if not changes:
-        return (
+        return html(
             '<div class="empty"><strong>No alerts yet</strong><p>The service <code>watch</code> evaluates the alert '
-            f"rules every few seconds. Trigger an alert: {elements.command_html(remedies.stop('registry'))}</p></div>"
+            "rules every few seconds. Trigger an alert: {}</p></div>",
+            elements.command_html(remedies.stop("registry")),
         )
     rows = [
         [
             moment_html(change.at),
             elements.state_html("down" if change.change == "firing" else "ok", change.change),
-            escape(change.severity),
-            escape(change.name),
-            escape(change.message),
-            elements.command_html(change.command),
+            change.severity,
+            change.name,
+            hide(change.message),
+            elements.command_html(hide(change.command)),
         ]
         for change in changes
     ]
@@ -139,5 +144,5 @@ def _alerts_html(changes: list[AlertChange]) -> str:
     return _render_table(f"newest {format_number(len(changes))} changes", heads, rows)
 
 
-def _render_table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
+def _render_table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> Markup:
     return elements.region_html(caption, elements.table_html(caption, heads, rows))

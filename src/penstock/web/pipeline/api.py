@@ -9,9 +9,25 @@ from starlette.responses import JSONResponse
 
 from penstock import remedies
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.monitor import Counts, Point, Problem
+from penstock.monitoring.monitor import Problem
+from penstock.monitoring.snapshot import Counts, PartitionProgress, Snapshot
 from penstock.web.app_context import AppContext
 from penstock.web.pipeline.stages import PipelineStatus, StageStatus, describe_stages, summarize_pipeline
+
+
+@dataclass(frozen=True)
+class Point:
+    """A snapshot. `services` maps each service to its error, or an empty string; latencies cover five minutes."""
+
+    at_s: float
+    services: dict[str, str]
+    counts: Counts
+    lag: int | None
+    kafka_held: int | None
+    rejected_held: int | None
+    p50_ms: int | None
+    p99_ms: int | None
+    partitions: list[PartitionProgress]
 
 
 @dataclass(frozen=True)
@@ -73,32 +89,47 @@ def register(api: FastAPI, context: AppContext) -> None:
         every: Annotated[int, Query(ge=1, le=1000, description="Return every n-th snapshot.")] = 1,
     ) -> Past:
         """Return the snapshots of the last fifteen minutes, one about every two seconds."""
-        return Past([point for point in context.view.points if point.at_s > after_s][::every])
+        later = [snapshot for snapshot in context.state.snapshots if snapshot.at_s > after_s]
+        return Past([_build_point(snapshot) for snapshot in later[::every]])
 
     @api.get(
         "/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "No receipt yet."}}
     )
     def receipt() -> LastReceipt | JSONResponse:
         """Return the last receipt: what became of every record in the topic."""
-        last = context.view.receipt
+        last = context.state.receipt
         if last is None:
             return JSONResponse({"error": "no receipt yet", "hint": remedies.verify()}, status_code=404)
         return LastReceipt(last)
 
 
+def _build_point(snapshot: Snapshot) -> Point:
+    return Point(
+        at_s=snapshot.at_s,
+        services=dict(snapshot.services),
+        counts=snapshot.counts,
+        lag=snapshot.lag_records,
+        kafka_held=snapshot.topic_records,
+        rejected_held=snapshot.dead_letter_records,
+        p50_ms=snapshot.p50_ms,
+        p99_ms=snapshot.p99_ms,
+        partitions=snapshot.partitions,
+    )
+
+
 def describe_now(context: AppContext, now_s: float) -> Now:
     """Return the result of the last poll."""
-    view, pipeline = context.view, context.pipeline
+    state, pipeline = context.state, context.pipeline
     return Now(
         topic=pipeline.topic,
         dead_letter_topic=pipeline.dead_letter_topic,
         keyspace=context.keyspace,
         table=pipeline.table,
-        verdict=summarize_pipeline(view, now_s),
-        hops=describe_stages(view, context.settings),
-        now=view.now,
-        rates_s={count.name: view.rate(count.name) for count in fields(Counts)},
-        problems=view.problems,
-        alerts=view.alerts,
-        is_watched=view.is_watched,
+        verdict=summarize_pipeline(state, now_s),
+        hops=describe_stages(state, context.settings),
+        now=None if state.now is None else _build_point(state.now),
+        rates_s={count.name: state.rate(count.name) for count in fields(Counts)},
+        problems=state.problems,
+        alerts=state.alerts,
+        is_watched=state.is_watched,
     )

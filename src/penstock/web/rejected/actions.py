@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from html import escape
 from typing import TypeVar
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -15,7 +15,8 @@ from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import PenstockError
 from penstock.web import elements
-from penstock.web.elements import format_number
+from penstock.web.elements import facts_html, format_number, update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext
 from penstock.web.rejected.dead_letter_service import DeadLetterService
 
@@ -26,19 +27,19 @@ _BUTTON = "no-caps outline"
 
 
 class Actions:
-    """Actions on a selection. `waiting` returns the records to redrive or discard, `chosen` those to export."""
+    """Actions on a selection: `list_pending` returns what to redrive or discard, `list_selected` what to export."""
 
     def __init__(
         self,
         visit: PageContext,
         letters: DeadLetterService,
-        waiting: Entries,
+        list_pending: Entries,
         name: str,
-        again: Callable[[], Awaitable[None]],
-        chosen: Entries,
+        on_done: Callable[[], Awaitable[None]],
+        list_selected: Entries,
     ) -> None:
         self._visit, self._letters = visit, letters
-        self._waiting, self._chosen, self._on_done = waiting, chosen, again
+        self._list_pending, self._list_selected, self._on_done = list_pending, list_selected, on_done
         self._name = name
         """The text to type as confirmation of a discard."""
         self._fields: list[tuple[ui.select, ui.input]] = []
@@ -109,7 +110,7 @@ class Actions:
     def _build_export_form(self) -> None:
         elements.add_heading("Export", 3)
         elements.add_html(
-            f"JSON lines in the format of <code>{remedies.export_dead_letters()}</code>, for editing in a file.",
+            html("JSON lines in the format of <code>{}</code>, for editing in a file.", remedies.export_dead_letters()),
             tag="p",
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
@@ -123,70 +124,72 @@ class Actions:
         try:
             return await self._visit.ask(question)
         except PenstockError as error:
-            hint = f"<br>{elements.command_html(error.hint)}" if error.hint else ""
-            self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p>{hint}</div>'
+            hint = html("<br>{}", elements.command_html(error.hint)) if error.hint else ""
+            update_html(self._status, html('<div class="trouble" role="alert"><p>{}</p>{}</div>', error.message, hint))
             return None
 
-    async def _pending_places(self) -> list[str]:
+    async def _pending_positions(self) -> list[str]:
         """Return the positions of the records that are pending now; if there are none, say so on the page."""
-        self._status.content = "<p>Checking the records …</p>"
+        update_html(self._status, html("<p>Checking the records …</p>"))
         try:
-            places = [entry.place for entry in await self._waiting()]
+            positions = [entry.place for entry in await self._list_pending()]
         except PenstockError as error:
-            self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p></div>'
+            update_html(self._status, html('<div class="trouble" role="alert"><p>{}</p></div>', error.message))
             return []
-        if not places:
-            self._status.content = "<p>Nothing to do: none of these records is pending.</p>"
-        return places
+        if not positions:
+            update_html(self._status, html("<p>Nothing to do: none of these records is pending.</p>"))
+        return positions
 
-    async def _dry_run(self, mending: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
+    async def _dry_run(self, build_repair: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
         """Do a dry run, and show how many records would be sent and which are still invalid."""
-        places = await self._pending_places()
-        if not places:
+        positions = await self._pending_positions()
+        if not positions:
             return None
-        repair = await self._run_query(mending)
+        repair = await self._run_query(build_repair)
         if repair is None:
             return None
         as_new = self._is_as_new()
-        result = await self._run_query(lambda: self._letters.redrive(places, repair, as_new=as_new, dry_run=True))
+        result = await self._run_query(lambda: self._letters.redrive(positions, repair, as_new=as_new, dry_run=True))
         if result is None:
             return None
-        self._status.content = self._outcome_html(result)
-        return places, repair, result
+        update_html(self._status, self._outcome_html(result))
+        return positions, repair, result
 
-    async def send(self, mending: Callable[[], Repair], action: str) -> None:
+    async def send(self, build_repair: Callable[[], Repair], action: str) -> None:
         """Do a dry run, ask for confirmation, send the records and show the outcome."""
-        trial = await self._dry_run(mending)
+        trial = await self._dry_run(build_repair)
         if trial is None or not (trial[2].sent or trial[2].superseded):
             return
-        places, repair, expected = trial
+        positions, repair, expected = trial
         as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.context.pipeline.topic)
         if not await elements.ask_confirmation("Redrive?", question, verb="Redrive"):
             return
         result = await self._visit.act(
-            action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
+            action, _join_positions(positions), lambda: self._letters.redrive(positions, repair, as_new=as_new)
         )
         if result is not None:
-            self._status.content = self._outcome_html(result)
+            update_html(self._status, self._outcome_html(result))
         await self._on_done()
 
     async def _discard_records(self) -> None:
-        places = await self._pending_places()
-        if not places:
+        positions = await self._pending_positions()
+        if not positions:
             return
-        question = f"{format_number(len(places))} records are discarded permanently. They can never be sent."
+        question = f"{format_number(len(positions))} records are discarded permanently. They can never be sent."
         if not await elements.ask_confirmation("Discard?", question, name=self._name, verb="Discard"):
             return
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
-        result = await self._visit.act("discard", _join_positions(places), lambda: self._letters.discard(places, note))
+        result = await self._visit.act(
+            "discard", _join_positions(positions), lambda: self._letters.discard(positions, note)
+        )
         if result is not None:
-            self._status.content = self._outcome_html(result)
+            update_html(self._status, self._outcome_html(result))
         await self._on_done()
 
     async def _export_records(self) -> None:
         if self._visit.masks:
             return
-        entries = await self._chosen()
+        entries = await self._list_selected()
         subject = _join_positions([entry.place for entry in entries])
         export = await self._visit.act("export dead letters", subject, lambda: self._letters.export(entries))
         if export is None:
@@ -195,14 +198,17 @@ class Actions:
             export.content, f"dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl"
         )
         rest = (
-            f" {format_number(export.left_out)} exceed the limit. Export all: "
-            f"<code>{remedies.export_dead_letters()}</code>"
+            html(
+                " {} exceed the limit. Export all: <code>{}</code>",
+                format_number(export.left_out),
+                remedies.export_dead_letters(),
+            )
             if export.left_out
             else ""
         )
-        self._status.content = f"<p>{format_number(export.records)} records exported.{rest}</p>"
+        update_html(self._status, html("<p>{} records exported.{}</p>", format_number(export.records), rest))
 
-    def _outcome_html(self, result: Redriven | Discarded) -> str:
+    def _outcome_html(self, result: Redriven | Discarded) -> Markup:
         """Return HTML for the result of an action or a dry run: counts, and the records not sent with the reason."""
         is_dry_run = result.dry_run
         labels = {
@@ -217,14 +223,23 @@ class Actions:
             (label, format_number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)
         ]
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
-        lines = "".join(
-            f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
-            f"{escape(labels[record.outcome])}: {escape(self._explain_outcome(record))}</li>"
-            for record in not_sent
-        )
-        cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
+        lines = join(self._record_html(record, labels[record.outcome]) for record in not_sent)
         title = "Dry run" if is_dry_run else "Result"
-        return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
+        return html(
+            '<section class="card"><h3>{}</h3><dl class="facts">{}</dl><ul>{}</ul></section>',
+            title,
+            facts_html(counts),
+            lines,
+        )
+
+    def _record_html(self, record: Named, outcome: str) -> Markup:
+        return html(
+            '<li><a href="/rejected/{path}">{place}</a> {outcome}: {reason}</li>',
+            path=record.place.replace(":", "/"),
+            place=record.place,
+            outcome=outcome,
+            reason=self._explain_outcome(record),
+        )
 
     def _explain_outcome(self, record: Named) -> str:
         """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""
@@ -250,7 +265,7 @@ def _describe_redrive(expected: Redriven, topic: str) -> str:
     return " ".join(parts)
 
 
-def _join_positions(places: list[str]) -> str:
+def _join_positions(positions: list[str]) -> str:
     """Summarize positions for the audit log: the first three, and the number of others."""
-    others = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return f"{', '.join(places[:3])}{others}"
+    others = f" and {len(positions) - 3} more" if len(positions) > 3 else ""
+    return f"{', '.join(positions[:3])}{others}"

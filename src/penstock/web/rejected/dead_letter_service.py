@@ -12,7 +12,7 @@ from penstock.codec.encode import build_serializer
 from penstock.codec.values import read_fields
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
-from penstock.dead_letters.export import line, utf8
+from penstock.dead_letters.export import line, read_letter_fields, utf8
 from penstock.dead_letters.message import DeadLetter, DeadLetterSummary
 from penstock.dead_letters.original import with_original
 from penstock.dead_letters.pending import DeadLetterSelection
@@ -89,7 +89,7 @@ class DeadLetterService:
     def parse_edit(self, letter: DeadLetter, text: str) -> Repair:
         """Return the repair that replaces one record's value. Raises `UsageError` unless `text` is a JSON object."""
         try:
-            value: Any = msgspec.json.decode(text.encode())
+            value: Any = msgspec.json.Decoder(float_hook=self._context.pipeline.number_reader).decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
         if read_fields(text.encode(), AvroReaders(self._context.registry), self._context.pipeline.record) is None:
@@ -131,7 +131,7 @@ class DeadLetterService:
         readers = AvroReaders(self._context.registry)
         exported, size_bytes = [], 0
         for letter in self.queue.read_letters((entry.partition, entry.offset) for entry in wanted):
-            exported.append(line(letter, lines, read_fields(letter.value, readers, self._context.pipeline.record)))
+            exported.append(line(letter, lines, read_letter_fields(letter, readers, self._context.pipeline)))
             size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
@@ -139,7 +139,7 @@ class DeadLetterService:
 
     def format_editable(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = read_fields(letter.value, AvroReaders(self._context.registry), self._context.pipeline.record)
+        value = read_letter_fields(letter, AvroReaders(self._context.registry), self._context.pipeline)
         if value is None:
             return utf8(letter.value) or ""
         return format_json(value)

@@ -1,8 +1,8 @@
 """Rejected records: grouped by reason and rules, filtered with samples and the rules they violate, and individually."""
 
-from html import escape
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -13,6 +13,7 @@ from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.elements import format_number, moment_html, update_html
+from penstock.web.markup import NOTHING, html, join
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected import record_page, wording
 from penstock.web.rejected.actions import Actions
@@ -46,7 +47,7 @@ class _Overview:
 
     def __init__(self, visit: PageContext, letters: DeadLetterService, listing: Listing) -> None:
         self._visit, self._letters = visit, letters
-        self._told = elements.add_html("", tag="div")
+        self._summary = elements.add_html("", tag="div")
         elements.add_html(_filters_html(DeadLetterFilter()), tag="div")
         self._groups = elements.add_html("", tag="div")
         self._show_listing(listing)
@@ -56,7 +57,7 @@ class _Overview:
         self._show_listing(await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra))
 
     def _show_listing(self, listing: Listing) -> None:
-        update_html(self._told, _summary_html(listing))
+        update_html(self._summary, _summary_html(listing))
         update_html(self._groups, _groups(listing) if listing.entries else _empty_html())
 
 
@@ -64,17 +65,17 @@ class _Selection:
     """The records of one group, or those that match a filter."""
 
     def __init__(
-        self, visit: PageContext, letters: DeadLetterService, listing: Listing, wanted: DeadLetterFilter
+        self, visit: PageContext, letters: DeadLetterService, listing: Listing, chosen_filter: DeadLetterFilter
     ) -> None:
-        self._visit, self._letters, self._wanted = visit, letters, wanted
+        self._visit, self._letters, self._filter = visit, letters, chosen_filter
         self._listing = listing
 
     async def build(self) -> None:
         """Build the page."""
         elements.add_link("All groups", "/rejected")
-        self._told = elements.add_html("", tag="div")
-        elements.add_html(_filters_html(self._wanted), tag="div")
-        elements.add_html(_meaning_html(self._wanted), tag="div")
+        self._summary = elements.add_html("", tag="div")
+        elements.add_html(_filters_html(self._filter), tag="div")
+        elements.add_html(_meaning_html(self._filter), tag="div")
         self._samples = ui.element("div")
         Actions(
             self._visit,
@@ -90,15 +91,15 @@ class _Selection:
         self._visit.every(_EVERY_S, self._refresh_listing)
 
     def _get_confirm_name(self) -> str:
-        return self._wanted.reason or "discard"
+        return self._filter.reason or "discard"
 
     async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the records of the selection that are pending now."""
         listing = await self._visit.ask(self._letters.queue.read_listing, self._visit.context.cassandra, 0.0)
-        return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
+        return [entry for entry in listing.select(self._filter) if listing.state(entry) == WAITING]
 
     async def _list_selected(self) -> list[DeadLetterSummary]:
-        return self._listing.select(self._wanted)
+        return self._listing.select(self._filter)
 
     async def _reload_listing(self) -> None:
         """Reload after an action."""
@@ -110,26 +111,31 @@ class _Selection:
 
     def _show_listing(self, listing: Listing) -> None:
         self._listing = listing
-        chosen = listing.select(self._wanted)
-        waiting = sum(listing.state(entry) == WAITING for entry in chosen)
+        chosen = listing.select(self._filter)
+        pending = sum(listing.state(entry) == WAITING for entry in chosen)
         error = _error_html(listing)
         update_html(
-            self._told,
-            f"{error}<p><strong>{format_number(len(chosen))}</strong> records, {format_number(waiting)} pending</p>",
+            self._summary,
+            html(
+                "{}<p><strong>{}</strong> records, {} pending</p>",
+                error,
+                format_number(len(chosen)),
+                format_number(pending),
+            ),
         )
         update_html(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
 
     async def _show_samples(self) -> None:
         """Show the newest few records, pending ones first, each next to the rules it violates."""
-        chosen = sorted(self._listing.select(self._wanted), key=lambda entry: self._listing.state(entry) != WAITING)
-        places = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
-        letters = await self._visit.ask(self._letters.queue.read_letters, places)
-        by_place = {(letter.partition, letter.offset): letter for letter in letters}
+        chosen = sorted(self._listing.select(self._filter), key=lambda entry: self._listing.state(entry) != WAITING)
+        positions = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
+        letters = await self._visit.ask(self._letters.queue.read_letters, positions)
+        by_position = {(letter.partition, letter.offset): letter for letter in letters}
         self._samples.clear()
         with self._samples:
             if letters:
                 elements.add_heading("Samples and violated rules")
-            for letter in filter(None, map(by_place.get, places)):
+            for letter in filter(None, map(by_position.get, positions)):
                 line = self._listing.lines.get(letter.identity)
                 state = UNKNOWN if self._listing.error else ""
                 details = await self._visit.ask(
@@ -144,48 +150,56 @@ class _Selection:
                 elements.add_html(details_cards_html(details, link=True), tag="div").classes("sample")
 
 
-def _error_html(listing: Listing) -> str:
+def _error_html(listing: Listing) -> Markup:
     """Return HTML for the error of Cassandra; empty if there is none."""
     if listing.error is None:
-        return ""
+        return NOTHING
     hint = elements.command_html(listing.error.hint)
-    return (
-        '<div class="trouble" role="alert"><p>The state of the records is unknown: '
-        f"{escape(listing.error.message)}</p>{hint}</div>"
+    return html(
+        '<div class="trouble" role="alert"><p>The state of the records is unknown: {}</p>{}</div>',
+        listing.error.message,
+        hint,
     )
 
 
-def _summary_html(listing: Listing) -> str:
-    waiting = (
+def _summary_html(listing: Listing) -> Markup:
+    pending = (
         UNKNOWN if listing.error else format_number(sum(listing.state(entry) == WAITING for entry in listing.entries))
     )
     older = (
         ""
         if listing.is_whole
-        else f" Showing the newest {format_number(len(listing.entries))}, at most {format_number(NEWEST)}. "
-        f"To list all: {elements.command_html(remedies.list_dead_letters(resolved=True))}"
+        else html(
+            " Showing the newest {}, at most {}. To list all: {}",
+            format_number(len(listing.entries)),
+            format_number(NEWEST),
+            elements.command_html(remedies.list_dead_letters(resolved=True)),
+        )
     )
-    return (
-        f"{_error_html(listing)}<p><strong>{format_number(len(listing.entries))}</strong> dead letters, "
-        f"{waiting} pending.{older}</p>"
+    return html(
+        "{error}<p><strong>{count}</strong> dead letters, {pending} pending.{older}</p>",
+        error=_error_html(listing),
+        count=format_number(len(listing.entries)),
+        pending=pending,
+        older=older,
     )
 
 
-def _empty_html() -> str:
-    return (
+def _empty_html() -> Markup:
+    return html(
         '<div class="empty"><strong>No dead letters</strong><p>Records that violate the contract '
         "or cannot be decoded appear here with the reason; none are lost. No action is needed.</p></div>"
     )
 
 
-def _no_match_html() -> str:
-    return (
+def _no_match_html() -> Markup:
+    return html(
         '<div class="empty"><strong>No matching dead letters</strong><p>Choose another reason, rule or state above, '
         'or see <a href="/rejected">all groups</a>.</p></div>'
     )
 
 
-def _groups(listing: Listing) -> str:
+def _groups(listing: Listing) -> Markup:
     heads = ("Reason", "Violated rules", "Pending", "Redriven", "Superseded", "Discarded", "First", "Last")
     table = elements.table_html(
         "by reason and rules", heads, [_group_row(group, listing) for group in listing.groups()]
@@ -195,15 +209,21 @@ def _groups(listing: Listing) -> str:
 
 def _group_row(group: DeadLetterGroup, listing: Listing) -> list[str]:
     address = f"/rejected?{urlencode({'reason': group.reason, 'rules': ','.join(group.rules)})}"
-    rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
+    rules = join((html("<code>{}</code>", rule) for rule in group.rules[:4]), " ")
     more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
     counts = (group.waiting, group.redriven, group.superseded, group.discarded)
     cells = [elements.UNKNOWN] * len(counts) if listing.error else [format_number(count) for count in counts]
-    name = f'<a href="{escape(address)}">{escape(group.reason)}</a>'
-    return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
+    name = html('<a href="{}">{}</a>', address, group.reason)
+    return [
+        name,
+        html("{}{}", rules, more) or elements.UNKNOWN,
+        *cells,
+        moment_html(group.first),
+        moment_html(group.last),
+    ]
 
 
-def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> str:
+def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> Markup:
     heads = ("Position", "State", "Reason", "Violated rules", "Rejected", "Run", "Size")
     newest = chosen[:_ROWS]
     caption = (
@@ -213,40 +233,49 @@ def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> str:
     )
     rows = [
         [
-            f'<a href="/rejected/{entry.partition}/{entry.offset}">{entry.place}</a>',
+            html('<a href="/rejected/{}/{}">{}</a>', entry.partition, entry.offset, entry.place),
             state_html(listing.state(entry)),
-            escape(entry.reason),
-            escape(", ".join(entry.rules)) or elements.UNKNOWN,
+            entry.reason,
+            ", ".join(entry.rules) or elements.UNKNOWN,
             moment_html(entry.time),
-            escape(entry.run) or elements.UNKNOWN,
+            entry.run or elements.UNKNOWN,
             elements.format_size(entry.value_bytes),
         ]
         for entry in newest
     ]
     table = elements.table_html(caption, heads, rows)
-    return f"<h2>Records</h2>{elements.region_html('Records', table)}"
+    return html("<h2>Records</h2>{}", elements.region_html("Records", table))
 
 
-def _filters_html(wanted: DeadLetterFilter) -> str:
+def _filters_html(wanted: DeadLetterFilter) -> Markup:
     """Return HTML for the filters: a plain GET form, so that each choice is a URL that can be shared."""
-    rules = f'<input type="hidden" name="rules" value="{escape(wanted.rules)}">' if wanted.rules else ""
-    return (
+    rules = html('<input type="hidden" name="rules" value="{}">', wanted.rules) if wanted.rules else ""
+    return html(
         '<form class="pick" method="get" action="/rejected" role="search">'
-        f"<label>Reason {_select_html('reason', wanted.reason, list(Reason))}</label>"
-        f'<label>Rule starts with <input name="rule" value="{escape(wanted.rule)}" placeholder="email:pattern"></label>'
-        f"<label>State {_select_html('state', wanted.state, _STATES)}</label>{rules}<button>Filter</button></form>"
+        "<label>Reason {reason}</label>"
+        '<label>Rule starts with <input name="rule" value="{rule}" placeholder="email:pattern"></label>'
+        "<label>State {state}</label>{rules}<button>Filter</button></form>",
+        reason=_select_html("reason", wanted.reason, list(Reason)),
+        rule=wanted.rule,
+        state=_select_html("state", wanted.state, _STATES),
+        rules=rules,
     )
 
 
-def _select_html(name: str, chosen: str, options: list[Reason] | tuple[str, ...]) -> str:
-    items = "".join(
-        f'<option value="{option}"{" selected" if option == chosen else ""}>{STATE_LABELS.get(option, option)}</option>'
+def _select_html(name: str, chosen: str, options: list[Reason] | tuple[str, ...]) -> Markup:
+    items = join(
+        html(
+            '<option value="{}"{}>{}</option>',
+            option,
+            " selected" if option == chosen else "",
+            STATE_LABELS.get(option, option),
+        )
         for option in map(str, options)
     )
-    return f'<select name="{name}"><option value="">any</option>{items}</select>'
+    return html('<select name="{}"><option value="">any</option>{}</select>', name, items)
 
 
-def _meaning_html(wanted: DeadLetterFilter) -> str:
-    meaning = escape(wording.reason(wanted.reason))
-    rules = f" Violated rules: <code>{escape(wanted.rules.replace(',', ', '))}</code>" if wanted.rules else ""
-    return f"<p>{meaning}{rules}</p>" if meaning or rules else ""
+def _meaning_html(wanted: DeadLetterFilter) -> Markup:
+    meaning = wording.reason(wanted.reason)
+    rules = html(" Violated rules: <code>{}</code>", wanted.rules.replace(",", ", ")) if wanted.rules else ""
+    return html("<p>{}{}</p>", meaning, rules) if meaning or rules else NOTHING

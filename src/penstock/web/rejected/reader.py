@@ -21,8 +21,10 @@ from penstock.codec.values import is_deep, read_fields
 from penstock.codec.wire_format import split_header
 from penstock.config import Settings
 from penstock.contract.fault import Reason, Stage
+from penstock.contract.json_numbers import encode_json
 from penstock.contract.masking import MASK, hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
+from penstock.contract.violation import remove_places
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.export import utf8
 from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, summarize
@@ -61,7 +63,7 @@ class DeadLetterFilter:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
-            and any(rule.startswith(self.rule) for rule in entry.rules or ("",))
+            and any(rule.startswith(remove_places(self.rule)) for rule in entry.rules or ("",))
             and self.rules in ("", ",".join(entry.rules))
             and self.state in ("", state)
         )
@@ -352,7 +354,7 @@ def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, 
 
 def format_json(value: Any) -> str:
     """Format a value as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return msgspec.json.format(encode_json(value), indent=2).decode()
 
 
 def _decode_text(held: bytes) -> str:

@@ -1,8 +1,8 @@
 """One rejected record: its content, the rules it violates, its origin, and an editor to repair it."""
 
 from functools import partial
-from html import escape
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -13,6 +13,8 @@ from penstock.dead_letters.resolutions import WAITING
 from penstock.errors import NotFound, PenstockError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
+from penstock.web.elements import update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected.actions import Actions
 from penstock.web.rejected.dead_letter_service import DeadLetterService
@@ -52,8 +54,8 @@ class _Record:
         self._cards = elements.add_html("", tag="div")
         elements.add_heading("Details")
         self._facts = elements.add_html("", tag="dl").classes("facts card")
-        account = await self._show_record()
-        self._acts = Actions(
+        details = await self._show_record()
+        self._actions = Actions(
             self._visit,
             self._letters,
             self._list_pending,
@@ -61,27 +63,27 @@ class _Record:
             self._refresh_record,
             self._list_selected,
         )
-        if account.state == WAITING:
+        if details.state == WAITING:
             await self._build_editor()
-            self._acts.build()
+            self._actions.build()
 
     async def _show_record(self) -> DeadLetterDetails:
-        account, error = await self._visit.ask(self._letters.describe, self._letter, personal=not self._visit.masks)
+        details, error = await self._visit.ask(self._letters.describe, self._letter, personal=not self._visit.masks)
         self._trouble.clear()
         if error is not None:
             with self._trouble:
                 elements.add_error(error)
-        self._cards.content = details_cards_html(account)
-        self._facts.content = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in list_facts(account))
-        return account
+        update_html(self._cards, details_cards_html(details))
+        update_html(self._facts, elements.facts_html(list_facts(details)))
+        return details
 
     async def _refresh_record(self) -> None:
         await self._show_record()
 
     async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the record if it is still pending."""
-        account, _ = await self._visit.ask(self._letters.describe, self._letter, personal=False)
-        return [summarize(self._letter)] if account.state == WAITING else []
+        details, _ = await self._visit.ask(self._letters.describe, self._letter, personal=False)
+        return [summarize(self._letter)] if details.state == WAITING else []
 
     async def _list_selected(self) -> list[DeadLetterSummary]:
         return [summarize(self._letter)]
@@ -111,7 +113,7 @@ class _Record:
         self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
         self._checked = elements.add_html("", tag="div").props("role=status aria-live=polite")
         ui.button(
-            "Redrive the edited record", on_click=lambda: self._acts.send(self._build_repair, "repair and redrive")
+            "Redrive the edited record", on_click=lambda: self._actions.send(self._build_repair, "repair and redrive")
         ).props("no-caps")
         await self._check_text()
 
@@ -128,17 +130,17 @@ class _Record:
         """Show which rules the text still violates, as it is typed."""
         typed = self._text.value or ""
         try:
-            mending = self._letters.parse_edit(self._letter, typed)
-            problem = await self._visit.ask(partial(self._letters.find_violation, self._letter, mending))
+            repair = self._letters.parse_edit(self._letter, typed)
+            problem = await self._visit.ask(partial(self._letters.find_violation, self._letter, repair))
             result = _check_html(problem)
         except PenstockError as error:
-            result = f"<p>{elements.state_html('down', error.message)}</p>"
+            result = html("<p>{}</p>", elements.state_html("down", error.message))
         if typed == (self._text.value or ""):
-            self._checked.content = result
+            update_html(self._checked, result)
 
 
-def _check_html(problem: StillInvalid | None) -> str:
+def _check_html(problem: StillInvalid | None) -> Markup:
     if problem is None:
-        return f"<p>{elements.state_html('ok', 'Valid: it can be redriven')}</p>"
-    rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))
-    return f"<p>{elements.state_html('down', 'Still invalid')}</p><ul>{rules}</ul>"
+        return html("<p>{}</p>", elements.state_html("ok", "Valid: it can be redriven"))
+    rules = join(html("<li>{}</li>", rule) for rule in problem.message.split("; "))
+    return html("<p>{}</p><ul>{}</ul>", elements.state_html("down", "Still invalid"), rules)

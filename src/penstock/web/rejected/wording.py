@@ -22,7 +22,7 @@ REASONS = {
     Reason.JSON_MALFORMED: "Invalid JSON, or a duplicate field name.",
     Reason.AVRO_MALFORMED: "The bytes do not match the Avro schema with the value's schema id.",
     Reason.CONTRACT_BROKEN: "The record is readable, but breaks rules of the contract.",
-    Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry.",
+    Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry, or returned no record.",
     Reason.TRANSFORM_FAILED: "The pipeline's row-wise transform raised an exception for this record alone, twice.",
     Reason.VALUE_TOO_LARGE: f"The value has more than {MAX_VALUE_BYTES:,} bytes.",
     Reason.PROCESSING_ERROR: "An exception was raised while this record was validated or encoded.",
@@ -37,6 +37,7 @@ _RULES = {
     Rule.FORMAT: "is not written as its type requires",
     Rule.DATE: "is in the future, or outside the years 1 to 9999",
     Rule.ENUM: "is not one of the allowed texts",
+    Rule.NAME: "occurs twice, under its name and a former one",
     Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or {MAX_FIELDS:,} fields (Avro: {MAX_VALUES:,} values)",
 }
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}

@@ -40,7 +40,7 @@ def register(api: FastAPI, context: AppContext) -> None:
     @api.get("/runs", tags=["runs"])
     def runs(limit: Annotated[int, Query(ge=1, le=NEWEST)] = 20) -> list[DagRun]:
         """List runs, newest first, as of the last poll; the last known ones if Airflow is unavailable."""
-        return context.view.runs[:limit]
+        return context.state.runs[:limit]
 
     @api.get("/schedule", tags=["runs"])
     def schedule() -> Schedule:
@@ -70,7 +70,7 @@ def register(api: FastAPI, context: AppContext) -> None:
 
 
 def _describe_run(context: AppContext, detail: RunDetail, log: list[TaskLogLine]) -> RunDetails:
-    now, run = context.view.now, detail.run
+    now, run = context.state.now, detail.run
     progress = None
     if run.produced is None:
         progress = delivery_log.read_progress(delivery_log.folder_of(context.settings), run.run_id)
@@ -78,6 +78,8 @@ def _describe_run(context: AppContext, detail: RunDetail, log: list[TaskLogLine]
         run=run,
         way=compute_progress(detail, log, progress, now.partitions if now else []),
         attempts=detail.attempts,
-        offsets=[Offsets(span.partition, span.first, span.end - 1) for span in detail.spans],
+        offsets=[
+            Offsets(offset_range.partition, offset_range.first, offset_range.end - 1) for offset_range in detail.ranges
+        ],
         summary=detail.summary,
     )

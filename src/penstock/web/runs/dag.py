@@ -13,7 +13,7 @@ from penstock.airflow.runs import DagRun, parse_run
 from penstock.broker.topics import OffsetRange
 from penstock.config import Settings
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.poller import PartitionProgress
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines import started
 from penstock.produce.delivery_log import AttemptProgress
@@ -67,11 +67,11 @@ class TaskAttempt:
 
 @dataclass(frozen=True)
 class RunDetail:
-    """A run with its task's attempts and result. `spans` are the offset ranges in which it produced."""
+    """A run with its task's attempts and result. `ranges` are the offsets at which it produced."""
 
     run: DagRun
     attempts: list[TaskAttempt]
-    spans: list[OffsetRange]
+    ranges: list[OffsetRange]
     summary: dict[str, Any]
 
 
@@ -163,7 +163,7 @@ class Dag:
         return RunDetail(
             run=parse_run(run, summary),
             attempts=[_parse_attempt(attempt) for attempt in airflow.list_attempts(run_id)],
-            spans=parse_ranges(summary),
+            ranges=parse_ranges(summary),
             summary=summary,
         )
 
@@ -218,8 +218,8 @@ def compute_progress(
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
     acknowledged = None if progress is None else progress.acknowledged
-    waiting = _count_pending(detail.spans, {partition.partition: partition.reached for partition in partitions})
-    lie_alone = sum(span.records for span in detail.spans) == run.produced
+    waiting = _count_pending(detail.ranges, {partition.partition: partition.reached for partition in partitions})
+    lie_alone = sum(offset_range.records for offset_range in detail.ranges) == run.produced
     handled = None
     if run.produced is not None and waiting is not None and (lie_alone or not waiting):
         handled = run.produced - waiting
@@ -233,16 +233,16 @@ def compute_progress(
     )
 
 
-def _count_pending(spans: list[OffsetRange], reached: dict[int, int | None]) -> int | None:
-    """Return how many offsets of `spans` the ledger has not reached, or None if that is unknown."""
-    if not spans:
+def _count_pending(ranges: list[OffsetRange], reached: dict[int, int | None]) -> int | None:
+    """Return how many offsets of `ranges` the ledger has not reached, or None if that is unknown."""
+    if not ranges:
         return None
     left = 0
-    for span in spans:
-        came_to = reached.get(span.partition)
+    for offset_range in ranges:
+        came_to = reached.get(offset_range.partition)
         if came_to is None:
             return None
-        left += max(0, span.end - max(span.first, came_to))
+        left += max(0, offset_range.end - max(offset_range.first, came_to))
     return left
 
 

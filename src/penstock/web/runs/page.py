@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from typing import Any
 
 import httpx2
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -15,6 +15,7 @@ from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
 from penstock.web.app_context import AppContext, create_dag
 from penstock.web.elements import format_number, moment_html, state_html, update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.query_cache import QueryCache
 from penstock.web.runs import run as run_page
@@ -49,14 +50,17 @@ class _Schedule:
         self._paused: bool | None = None
         with ui.element("section").classes("card"):
             elements.add_heading(f"DAG {DAG_ID}")
-            self._told = elements.add_html("", tag="div").props("role=status")
+            self._status = elements.add_html("", tag="div").props("role=status")
             with ui.element("div").classes("row-bar"):
                 self._switch = ui.button("Pause", on_click=self._on_click).props("outline no-caps")
                 self._switch.disable()
                 address = httpx2.URL(visit.context.settings.airflow_url).copy_with(userinfo=b"")
                 elements.add_html(
-                    f'<a href="{escape(str(address).rstrip("/"))}/dags/{DAG_ID}" target="_blank" rel="noopener">'
-                    "Open in Airflow</a>"
+                    html(
+                        '<a href="{}/dags/{}" target="_blank" rel="noopener">Open in Airflow</a>',
+                        str(address).rstrip("/"),
+                        DAG_ID,
+                    )
                 )
         visit.every(REFRESH_S * 2, self.refresh)
 
@@ -65,7 +69,7 @@ class _Schedule:
             schedule = await self._visit.ask(self._schedule)
         except PenstockError as error:
             update_html(
-                self._told, f"<p>{state_html('down', 'Airflow is unavailable')}</p><p>{escape(error.message)}</p>"
+                self._status, html("<p>{}</p><p>{}</p>", state_html("down", "Airflow is unavailable"), error.message)
             )
             self._switch.disable()
             self._paused = None
@@ -74,7 +78,7 @@ class _Schedule:
             self._paused = schedule.paused
             self._switch.text = "Unpause" if schedule.paused else "Pause"
             self._switch.enable()
-        update_html(self._told, _schedule_html(schedule))
+        update_html(self._status, _schedule_html(schedule))
 
     async def _on_click(self) -> None:
         pause = not self._paused
@@ -92,12 +96,18 @@ class _Schedule:
         await self.refresh()
 
 
-def _schedule_html(schedule: Schedule) -> str:
+def _schedule_html(schedule: Schedule) -> Markup:
     state = state_html("late", "paused") if schedule.paused else state_html("ok", "active")
-    next_run = "" if schedule.paused or not schedule.next_at else f"; next {moment_html(schedule.next_at)}"
-    note = "<p>Triggered runs stay queued until it is unpaused.</p>" if schedule.paused else ""
+    next_run = "" if schedule.paused or not schedule.next_at else html("; next {}", moment_html(schedule.next_at))
+    note = html("<p>Triggered runs stay queued until it is unpaused.</p>") if schedule.paused else ""
     schedule_text = f"{schedule.told[:1].lower()}{schedule.told[1:]}{'' if schedule.told == 'none' else ' UTC'}"
-    return f"<p>{state} Schedule: {escape(schedule_text)}{next_run}.</p>{note}"
+    return html(
+        "<p>{state} Schedule: {schedule_text}{next_run}.</p>{note}",
+        state=state,
+        schedule_text=schedule_text,
+        next_run=next_run,
+        note=note,
+    )
 
 
 class _Order:
@@ -145,7 +155,7 @@ class _Order:
             parameters = self._read_parameters()
             self._dag.check_pipeline()
         except PenstockError as error:
-            update_html(self._wrong, escape(str(error)))
+            update_html(self._wrong, str(error))
             return
         update_html(self._wrong, "")
         records = parameters["records"] or round(parameters["seconds"] * parameters["rate"])
@@ -167,7 +177,7 @@ class _Order:
             self._schedule.clear_cache()
             paused = (await self._visit.ask(self._schedule)).paused
         except PenstockError as error:
-            update_html(self._wrong, escape(error.message))
+            update_html(self._wrong, error.message)
             return
         choice = await _ask_unpause() if paused else "as it is"
         if choice == "unpause":
@@ -213,30 +223,38 @@ class _List:
         self._only = visit.query.get("state", "")
         self._only = self._only if self._only in _FILTERS else ""
         elements.add_heading("Newest runs")
-        links = " ".join(
-            f'<a href="/runs{f"?state={key}" if key else ""}"{" aria-current=true" if key == self._only else ""}>'
-            f"{name}</a>"
-            for key, name in _FILTERS.items()
+        links = join(
+            (
+                html(
+                    '<a href="/runs{}"{}>{}</a>',
+                    f"?state={key}" if key else "",
+                    " aria-current=true" if key == self._only else "",
+                    name,
+                )
+                for key, name in _FILTERS.items()
+            ),
+            " ",
         )
         elements.add_html(links, tag="nav").classes("filters").props('aria-label="Filter by state"')
-        self._away = elements.add_html("", tag="div").props("role=status")
+        self._unavailable = elements.add_html("", tag="div").props("role=status")
         self._table = elements.add_html("", tag="div").classes("table tight")
         self._table.props('tabindex=0 role=region aria-label="Runs"')
         visit.every(REFRESH_S, self._refresh_runs)
         self._refresh_runs()
 
     def _refresh_runs(self) -> None:
-        view = self._context.view
-        error = view.now.services.get("airflow", "") if view.now else ""
-        update_html(self._away, _away(error) if error else "")
-        runs = [run for run in view.runs if _is_in_state(run, self._only)]
-        update_html(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
+        state = self._context.state
+        error = state.now.services.get("airflow", "") if state.now else ""
+        update_html(self._unavailable, _unavailable_html(error) if error else "")
+        runs = [run for run in state.runs if _is_in_state(run, self._only)]
+        update_html(self._table, _table(runs) if runs else _empty_html(loaded=state.now is not None, only=self._only))
 
 
-def _away(error: str) -> str:
-    return (
-        f'<div class="trouble"><p>Airflow is unavailable. Showing its last known state.</p><p>{escape(error)}</p>'
-        f"{elements.command_html(remedies.show_status())}</div>"
+def _unavailable_html(error: str) -> Markup:
+    return html(
+        '<div class="trouble"><p>Airflow is unavailable. Showing its last known state.</p><p>{}</p>{}</div>',
+        error,
+        elements.command_html(remedies.show_status()),
     )
 
 
@@ -244,16 +262,16 @@ def _is_in_state(run: DagRun, only: str) -> bool:
     return not only or (run.is_active if only == "active" else run.state == only)
 
 
-def _empty_html(*, loaded: bool, only: str) -> str:
+def _empty_html(*, loaded: bool, only: str) -> Markup:
     if not loaded:
-        return '<div class="empty"><strong>Loading …</strong></div>'
+        return html('<div class="empty"><strong>Loading …</strong></div>')
     if only:
-        return f'<div class="empty"><strong>No runs in state {escape(_FILTERS[only])}.</strong></div>'
-    hint = f"<p>Trigger one above, or with: {elements.command_html(remedies.run_pipeline())}</p>"
-    return f'<div class="empty"><strong>No runs yet.</strong>{hint}</div>'
+        return html('<div class="empty"><strong>No runs in state {}.</strong></div>', _FILTERS[only])
+    hint = html("<p>Trigger one above, or with: {}</p>", elements.command_html(remedies.run_pipeline()))
+    return html('<div class="empty"><strong>No runs yet.</strong>{}</div>', hint)
 
 
-def _table(runs: list[DagRun]) -> str:
+def _table(runs: list[DagRun]) -> Markup:
     now = datetime.now(UTC)
     return elements.table_html(f"At most the newest {NEWEST} runs", _HEADS, [_render_row(run, now) for run in runs])
 
@@ -261,11 +279,11 @@ def _table(runs: list[DagRun]) -> str:
 def _render_row(run: DagRun, now: datetime) -> list[str]:
     counts = (run.asked, run.fetched, run.produced, run.refused)
     return [
-        f'<a href="{escape(run_path(run.run_id))}" class="mono">{escape(run.run_id)}</a>',
+        html('<a href="{}" class="mono">{}</a>', run_path(run.run_id), run.run_id),
         run_state_html(run.state),
-        escape(run.kind),
+        run.kind,
         moment_html(run.started_at or run.queued_at),
         format_elapsed(run.started_at, run.ended_at, now),
         *(format_number(count) for count in counts),
-        f'<span class="mono">{escape(format_parameters(run.parameters))}</span>',
+        html('<span class="mono">{}</span>', format_parameters(run.parameters)),
     ]

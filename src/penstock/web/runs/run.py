@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock.errors import PenstockError
@@ -17,7 +17,16 @@ from penstock.produce.delivery_log import AttemptProgress
 from penstock.reconcile.receipt import RunReceipt
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import format_duration, format_number, message_link, moment_html, state_html, update_html
+from penstock.web.elements import (
+    facts_html,
+    format_duration,
+    format_number,
+    message_link,
+    moment_html,
+    state_html,
+    update_html,
+)
+from penstock.web.markup import html, join
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.query_cache import QueryCache
 from penstock.web.runs.dag import Dag, RunDetail, RunProgress, TaskLogLine, compute_progress, elapsed_s
@@ -65,11 +74,11 @@ class RunQueries:
         The result is None if the log is kept on another machine.
         """
         folder = delivery_log.folder_of(self.context.settings)
-        return self._get_cached(("journal", run_id), partial(delivery_log.read_progress, folder, run_id))
+        return self._get_cached(("progress", run_id), partial(delivery_log.read_progress, folder, run_id))
 
     def compute_progress(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""
-        detail, now = self.query_run(run_id)(), self.context.view.now
+        detail, now = self.query_run(run_id)(), self.context.state.now
         is_running = detail.run.is_active and bool(detail.attempts)
         log = self.query_log(run_id, detail.attempts[-1].number)() if is_running else []
         progress = self.query_progress(run_id)() if detail.run.produced is None else None
@@ -91,10 +100,10 @@ class _RunPage:
         self._visit, self._queries, self._id = visit, queries, detail.run.run_id
         self._complete = False
         with ui.element("div").classes("row-bar"):
-            elements.add_html('<a href="/runs">All runs</a>')
+            elements.add_html(html('<a href="/runs">All runs</a>'))
             elements.add_copyable(self._id, "the run's id")
-        self._away = elements.add_html("", tag="div").props("role=status")
-        self._way = elements.add_html("", tag="div").props('role=group aria-label="Progress of the records"')
+        self._unavailable = elements.add_html("", tag="div").props("role=status")
+        self._progress = elements.add_html("", tag="div").props('role=group aria-label="Progress of the records"')
         with ui.element("div").classes("grid run-parts"):
             self._facts = elements.add_html("", tag="section").classes("card")
             self._attempts = elements.add_html("", tag="section").classes("card")
@@ -110,15 +119,15 @@ class _RunPage:
             detail = await self._visit.ask(self._queries.query_run(self._id))
             progress = await self._visit.ask(self._queries.compute_progress, self._id)
         except PenstockError as error:
-            update_html(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            update_html(self._unavailable, html('<div class="trouble"><p>{}</p></div>', error.message))
             return
-        update_html(self._away, "")
-        update_html(self._way, _progress_html(progress, detail))
+        update_html(self._unavailable, "")
+        update_html(self._progress, _progress_html(progress, detail))
         update_html(self._facts, _facts_html(detail))
         update_html(self._attempts, _attempts_html(detail))
         update_html(self._offsets, _offsets_html(detail, self._visit.context.pipeline.topic))
         self._log.offer(detail)
-        self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.spans)
+        self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.ranges)
 
 
 class _Receipt:
@@ -128,46 +137,47 @@ class _Receipt:
         self._visit, self._dag, self._id = visit, dag, run_id
         with ui.element("section").classes("card receipt"):
             elements.add_heading("Receipt")
-            self._told = elements.add_html(_UNASKED, tag="div").props("role=status")
+            self._status = elements.add_html(_UNASKED, tag="div").props("role=status")
             self._button = ui.button("Create receipt", on_click=self._make).props("outline no-caps")
 
     async def _make(self) -> None:
         self._button.disable()
-        update_html(self._told, "<p>Checking every record …</p>")
+        update_html(self._status, html("<p>Checking every record …</p>"))
         try:
             receipt = await self._visit.ask(lambda: self._dag.create_receipt(self._id, self._visit.context.cassandra()))
-            update_html(self._told, _receipt_html(receipt))
+            update_html(self._status, _receipt_html(receipt))
         except PenstockError as error:
-            update_html(self._told, f'<p class="bad">{escape(error.message)}</p>{elements.command_html(error.hint)}')
+            update_html(self._status, html('<p class="bad">{}</p>{}', error.message, elements.command_html(error.hint)))
         finally:
             self._button.enable()
 
 
-_UNASKED = "<p>Traces every record of the run from Kafka to its row, and lists missing records.</p>"
+_UNASKED = html("<p>Traces every record of the run from Kafka to its row, and lists missing records.</p>")
 
 
-def _receipt_html(receipt: RunReceipt) -> str:
+def _receipt_html(receipt: RunReceipt) -> Markup:
     state = (
         state_html("down", f"{receipt.missing:,} missing")
         if receipt.missing
         else state_html("ok", "nothing is missing")
     )
     names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "excused", "missing")
-    counts = "".join(
-        f"<dt>{_COUNT_LABELS.get(name, name)}</dt><dd>{format_number(getattr(receipt, name))}</dd>" for name in names
-    )
+    counts = facts_html((_COUNT_LABELS.get(name, name), format_number(getattr(receipt, name))) for name in names)
     latency_ms = receipt.latency_ms
-    stages = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{moment_html(at)}</dd>" for name, at in receipt.stages.items()
-    )
-    missing = "".join(
-        f"<li><code>{escape(' '.join(f'{key}={value}' for key, value in record.items()))}</code></li>"
+    stages = facts_html((name.replace("_", " "), moment_html(at)) for name, at in receipt.stages.items())
+    missing = join(
+        html("<li><code>{}</code></li>", " ".join(f"{key}={value}" for key, value in record.items()))
         for record in receipt.missing_records[:20]
     )
-    return (
-        f'<p>{state}</p><dl class="facts">{counts}<dt>latency p50</dt><dd>{format_duration(latency_ms["p50"])}</dd>'
-        f"<dt>latency p99</dt><dd>{format_duration(latency_ms['p99'])}</dd>{stages}</dl>"
-        f"{f'<ul>{missing}</ul>' if missing else ''}"
+    return html(
+        '<p>{state}</p><dl class="facts">{counts}<dt>latency p50</dt><dd>{p50}</dd>'
+        "<dt>latency p99</dt><dd>{p99}</dd>{stages}</dl>{missing}",
+        state=state,
+        counts=counts,
+        p50=format_duration(latency_ms["p50"]),
+        p99=format_duration(latency_ms["p99"]),
+        stages=stages,
+        missing=html("<ul>{}</ul>", missing) if missing else "",
     )
 
 
@@ -189,7 +199,7 @@ class _TaskLog:
             self._search.props("outlined dense clearable debounce=300").classes("search")
             self._follow = ui.switch("Follow", value=True)
             self._follow.set_visibility(False)
-            self._told = elements.add_html("").classes("quiet").props("role=status")
+            self._status = elements.add_html("").classes("quiet").props("role=status")
         self._shown = elements.add_html("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
         self.offer(detail)
         visit.every(REFRESH_S, self._refresh_content)
@@ -223,7 +233,7 @@ class _TaskLog:
     async def _refresh_content(self) -> None:
         attempt = self._attempt.value
         if attempt is None:
-            update_html(self._shown, '<p class="quiet">No attempt has started yet. The log appears here.</p>')
+            update_html(self._shown, html('<p class="quiet">No attempt has started yet. The log appears here.</p>'))
             return
         ended = self._states.get(attempt) in _ENDED
         self._follow.set_visibility(not ended)
@@ -232,7 +242,7 @@ class _TaskLog:
         try:
             self._lines = await self._visit.ask(self._queries.query_log(self._id, attempt))
         except PenstockError as error:
-            update_html(self._told, f'<span class="bad">{escape(error.message)}</span>')
+            update_html(self._status, html('<span class="bad">{}</span>', error.message))
             return
         self._read = attempt
         self._show_lines()
@@ -243,11 +253,12 @@ class _TaskLog:
         search = (self._search.value or "").lower()
         matches = [line for line in self._lines if search in line.text.lower()]
         update_html(
-            self._told,
+            self._status,
             f"{format_number(len(matches))} of {format_number(len(self._lines))} lines{_limit_note(len(matches))}",
         )
         update_html(
-            self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No matching lines.</p>'
+            self._shown,
+            join(map(_line_html, matches[-_MOST_LINES:])) or html('<p class="quiet">No matching lines.</p>'),
         )
 
 
@@ -255,16 +266,18 @@ def _limit_note(count: int) -> str:
     return f", newest {format_number(_MOST_LINES)} shown" if count > _MOST_LINES else ""
 
 
-def _line_html(line: TaskLogLine) -> str:
+def _line_html(line: TaskLogLine) -> Markup:
     tone = _TONES.get(line.level, "")
-    facts = " ".join(f'<span class="quiet">{escape(name)}=</span>{escape(value)}' for name, value in line.facts.items())
-    error = f"<pre>{escape(line.error)}</pre>" if line.error else ""
+    facts = join((html('<span class="quiet">{}=</span>{}', name, value) for name, value in line.facts.items()), " ")
+    error = html("<pre>{}</pre>", line.error) if line.error else ""
     at = moment_html(line.at) if line.at else ""
-    level = f'<b class="{tone}">{escape(line.level)}</b> ' if tone else ""
-    return f"<div>{at} {level}{escape(line.event)} {facts}{error}</div>"
+    level = html('<b class="{}">{}</b> ', tone, line.level) if tone else ""
+    return html(
+        "<div>{at} {level}{event} {facts}{error}</div>", at=at, level=level, event=line.event, facts=facts, error=error
+    )
 
 
-def _progress_html(progress: RunProgress, detail: RunDetail) -> str:
+def _progress_html(progress: RunProgress, detail: RunDetail) -> Markup:
     run = detail.run
     handled = format_number(progress.handled)
     handled_label = "stored or dead-lettered"
@@ -278,48 +291,49 @@ def _progress_html(progress: RunProgress, detail: RunDetail) -> str:
         ("produced", format_number(progress.produced), f"produced to Kafka{_refused_note(progress)}"),
         ("handled", handled, handled_label),
     ]
-    cells = "".join(
-        f'<li id="way-{key}"><strong>{value}</strong><span class="quiet">{label}</span></li>'
+    cells = join(
+        html('<li id="way-{}"><strong>{}</strong><span class="quiet">{}</span></li>', key, value, label)
         for key, value, label in steps
     )
-    note = '<p class="warn">The run is queued. It starts when Airflow has a free slot and the DAG is not paused.</p>'
-    return f'<ol class="way">{cells}</ol>{note if run.state == "queued" else ""}'
+    note = html(
+        '<p class="warn">The run is queued. It starts when Airflow has a free slot and the DAG is not paused.</p>'
+    )
+    return html('<ol class="way">{}</ol>{}', cells, note if run.state == "queued" else "")
 
 
 def _refused_note(progress: RunProgress) -> str:
     return f"; {format_number(progress.refused)} rejected at the source" if progress.refused else ""
 
 
-def _facts_html(detail: RunDetail) -> str:
+def _facts_html(detail: RunDetail) -> Markup:
     run, now = detail.run, datetime.now(UTC)
-    pairs = [
+    pairs: list[tuple[str, str]] = [
         ("state", run_state_html(run.state)),
-        ("type", escape(run.kind)),
+        ("type", run.kind),
         ("queued", moment_html(run.queued_at)),
         ("started", moment_html(run.started_at)),
         ("ended", moment_html(run.ended_at)),
         ("duration", format_elapsed(run.started_at, run.ended_at, now)),
-        ("parameters", escape(format_parameters(run.parameters))),
+        ("parameters", format_parameters(run.parameters)),
     ]
     if detail.summary:
         pairs += [
             ("fetch duration", format_duration(detail.summary.get("fetch_seconds", 0) * 1000)),
             ("task duration", format_duration(detail.summary.get("seconds", 0) * 1000)),
             ("size of values", elements.format_size(detail.summary.get("bytes"))),
-            ("schema", escape(str(detail.summary.get("schema_id", "")))),
+            ("schema", str(detail.summary.get("schema_id", ""))),
         ]
-    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs)
-    return f'<h2>Run</h2><dl class="facts">{cells}</dl>'
+    return html('<h2>Run</h2><dl class="facts">{}</dl>', facts_html(pairs))
 
 
-def _attempts_html(detail: RunDetail) -> str:
+def _attempts_html(detail: RunDetail) -> Markup:
     now = datetime.now(UTC)
     attempts = [attempt for attempt in detail.attempts if attempt.number]
     if not attempts:
-        return "<h2>Attempts</h2><p>No attempts yet.</p>"
+        return html("<h2>Attempts</h2><p>No attempts yet.</p>")
     rows = [
         [
-            f'<a href="?attempt={attempt.number}">{attempt.number}</a>',
+            html('<a href="?attempt={0}">{0}</a>', attempt.number),
             run_state_html(attempt.state),
             moment_html(attempt.started_at),
             format_elapsed(attempt.started_at, attempt.ended_at, now),
@@ -327,18 +341,24 @@ def _attempts_html(detail: RunDetail) -> str:
         for attempt in attempts
     ]
     table = elements.table_html("Attempts of the task stream_data", ("Attempt", "State", "Started", "Duration"), rows)
-    return f"<h2>Attempts</h2>{elements.region_html('Attempts', table, 'table tight')}"
+    return html("<h2>Attempts</h2>{}", elements.region_html("Attempts", table, "table tight"))
 
 
-def _offsets_html(detail: RunDetail, topic: str) -> str:
-    if not detail.spans:
-        return "<h2>Offsets</h2><p>Available when the task has succeeded.</p>"
+def _offsets_html(detail: RunDetail, topic: str) -> Markup:
+    if not detail.ranges:
+        return html("<h2>Offsets</h2><p>Available when the task has succeeded.</p>")
     rows = [
-        [str(span.partition), *(message_link(topic, span.partition, offset) for offset in (span.first, span.end - 1))]
-        for span in detail.spans
+        [
+            str(offset_range.partition),
+            *(
+                message_link(topic, offset_range.partition, offset)
+                for offset in (offset_range.first, offset_range.end - 1)
+            ),
+        ]
+        for offset_range in detail.ranges
     ]
     table = elements.table_html(f"Offset range of the run in {topic}", ("Partition", "First", "Last"), rows)
-    return f"<h2>Offsets</h2>{elements.region_html('Offsets', table, 'table tight')}"
+    return html("<h2>Offsets</h2>{}", elements.region_html("Offsets", table, "table tight"))
 
 
 def run_path(run_id: str) -> str:
@@ -346,7 +366,7 @@ def run_path(run_id: str) -> str:
     return f"/runs/{quote(run_id, safe='')}"
 
 
-def run_state_html(state: str) -> str:
+def run_state_html(state: str) -> Markup:
     """Return HTML for the state of a run or an attempt, as Airflow names it."""
     return state_html(_STATES.get(state, "unknown"), state.replace("_", " "))
 

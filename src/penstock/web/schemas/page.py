@@ -1,8 +1,8 @@
 """Schema pages: subjects, versions, diffs, compatibility check of a draft, and the versions in use."""
 
-from html import escape
 from urllib.parse import quote, urlencode
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -12,6 +12,7 @@ from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.components import Draw, add_deferred, copy_button, fill_section
 from penstock.web.elements import format_number, message_link, moment_html, state_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext, page
 from penstock.web.schemas.api import InUse, SchemaDifference, compare_versions, create_catalogue, sample_usage
 from penstock.web.schemas.difference import DiffLine
@@ -68,27 +69,27 @@ def _show_subjects(subjects: Subjects, holding: str) -> None:
 
 
 def _subject_row(subject: Subject) -> list[str]:
-    versions = f"{len(subject.versions)}"
+    versions = html("{}", len(subject.versions))
     if len(subject.versions) > 1:
-        versions += f' (<a href="{_build_url(subject.name, *subject.versions[-2:])}">latest changes</a>)'
-    name = f'<a href="{_build_url(subject.name)}">{escape(subject.name)}</a>'
+        versions += html(' (<a href="{}">latest changes</a>)', _build_url(subject.name, *subject.versions[-2:]))
+    name = html('<a href="{}">{}</a>', _build_url(subject.name), subject.name)
     return [
         name,
-        escape(subject.type),
+        subject.type,
         versions,
         str(subject.latest_id),
-        escape(subject.compatibility),
+        subject.compatibility,
         _topic_html(subject.name),
     ]
 
 
-def _topic_html(subject: str) -> str:
+def _topic_html(subject: str) -> Markup:
     topic, part = parse_subject(subject)
-    return f'<a href="/topics/{quote(topic, safe="")}">{escape(topic)}</a> {part}s'
+    return html('<a href="/topics/{}">{}</a> {}s', quote(topic, safe=""), topic, part)
 
 
 def _build_url(subject: str, older: int | None = None, newer: int | None = None) -> str:
-    chosen = f"?from={older}&amp;to={newer}" if older and newer else ""
+    chosen = f"?from={older}&to={newer}" if older and newer else ""
     return f"/schemas/{quote(subject, safe='')}{chosen}"
 
 
@@ -127,14 +128,14 @@ class _Subject:
 
     def _show_facts(self, subject: Subject) -> None:
         with ui.element("div").classes("row-bar"):
-            elements.add_html('<a href="/schemas">All subjects</a>')
+            elements.add_html(html('<a href="/schemas">All subjects</a>'))
             elements.add_copyable(self._name, "the subject's name")
         elements.add_facts(
             [
-                ("Type", escape(subject.type)),
+                ("Type", subject.type),
                 (
                     "Compatibility",
-                    f"{escape(subject.compatibility)} <small class=quiet>enforced by the registry</small>",
+                    html("{} <small class=quiet>enforced by the registry</small>", subject.compatibility),
                 ),
                 ("Versions", format_number(len(subject.versions))),
                 ("Latest", f"version {subject.versions[-1]}, schema id {subject.latest_id}"),
@@ -155,7 +156,7 @@ class _Subject:
     def _add_version_choice(self, subject: Subject, older: int, newer: int) -> None:
         def show() -> None:
             if chosen := [field.value for field in fields if field.value]:
-                ui.navigate.to(_build_url(self._name, *chosen).replace("&amp;", "&"))
+                ui.navigate.to(_build_url(self._name, *chosen))
 
         options = {version: f"version {version}" for version in subject.versions}
         with ui.element("div").classes("row-bar"):
@@ -207,7 +208,7 @@ def _show_versions(versions: list[Version], subject: Subject) -> None:
     for version in versions:
         previous = next((number for number in reversed(subject.versions) if number < version.version), None)
         changed = (
-            f'<a href="{_build_url(subject.name, previous, version.version)}">changes</a>'
+            html('<a href="{}">changes</a>', _build_url(subject.name, previous, version.version))
             if previous
             else "first version"
         )
@@ -225,22 +226,28 @@ def _show_difference(difference: SchemaDifference) -> None:
         elements.add_html(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
         return
     _show_changes(difference.changes, f"Changes from version {difference.older} to version {difference.newer}")
-    body = "".join(map(_line_html, difference.lines))
+    body = join(map(_line_html, difference.lines))
     name = f"Version {difference.older} (-) and version {difference.newer} (+), line by line"
-    head = "".join(
-        f'<th scope="col">{title}</th>' for title in (f"v{difference.older}", f"v{difference.newer}", "", "Text")
+    head = join(
+        html('<th scope="col">{}</th>', title) for title in (f"v{difference.older}", f"v{difference.newer}", "", "Text")
     )
-    table = f"<table><caption>{escape(name)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = html("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", name, head, body)
     element = elements.add_html(table, tag="div").classes("table diff")
-    element.props(f'tabindex=0 role=region aria-label="{escape(name)}"')
+    element.props("tabindex=0 role=region")
+    element.props["aria-label"] = name
 
 
-def _line_html(line: DiffLine) -> str:
+def _line_html(line: DiffLine) -> Markup:
     kind, word = _SIGNS[line.sign]
-    sign = "…" if line.sign == "@" else escape(line.sign)
-    numbers = "".join(f"<td class=number>{number or ''}</td>" for number in (line.older, line.newer))
-    return (
-        f'<tr class="{kind}">{numbers}<td aria-label="{word}">{sign}</td><td><code>{escape(line.text)}</code></td></tr>'
+    sign = "…" if line.sign == "@" else line.sign
+    numbers = join(html("<td class=number>{}</td>", number or "") for number in (line.older, line.newer))
+    return html(
+        '<tr class="{kind}">{numbers}<td aria-label="{word}">{sign}</td><td><code>{text}</code></td></tr>',
+        kind=kind,
+        numbers=numbers,
+        word=word,
+        sign=sign,
+        text=line.text,
     )
 
 
@@ -251,27 +258,24 @@ def _show_changes(changes: list[Change] | None, name: str) -> None:
     if not changes:
         elements.add_html("No effect on records and rows.", tag="p")
         return
-    rows = [
-        [_allowed_html(change), escape(change.field or "the record"), escape(str(change.kind)), escape(change.why)]
-        for change in changes
-    ]
+    rows = [[_allowed_html(change), change.field or "the record", str(change.kind), change.why] for change in changes]
     elements.add_table(f"{name}, under penstock's rules", ["", "Field", "Change", "Effect"], rows).classes("changes")
 
 
-def _allowed_html(change: Change) -> str:
+def _allowed_html(change: Change) -> Markup:
     return state_html("ok", "allowed") if change.allowed else state_html("down", "rejected")
 
 
 def _show_text(version: Version) -> None:
     name = f"Text of version {version.version}, schema id {version.id}"
     with ui.element("details").classes("text"):
-        elements.add_html(escape(name), tag="summary")
+        elements.add_html(name, tag="summary")
         copy_button(version.text, name)
-        elements.add_html(escape(version.text), tag="pre").props(f'tabindex=0 aria-label="{escape(name)}"')
+        elements.add_html(version.text, tag="pre").props("tabindex=0").props["aria-label"] = name
 
 
 def _show_use(sample: InUse, subject: Subject) -> None:
-    elements.add_html(escape(_describe_sample(sample, subject)), tag="p").classes("quiet")
+    elements.add_html(_describe_sample(sample, subject), tag="p").classes("quiet")
     rows = [_use_row(use, sample, subject.name) for use in sample.uses[:_SHOWN_USES]]
     heads = ["Schema", "Partition", "Messages", "First seen", "Last seen"]
     elements.add_table(f"Schemas of the {sample.part}s in {sample.topic}", heads, rows)
@@ -295,22 +299,22 @@ def _describe_sample(sample: InUse, subject: Subject) -> str:
 
 def _use_row(use: Use, sample: InUse, subject: str) -> list[str]:
     first, last = (
-        f"{message_link(sample.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
+        html("{} <small class=quiet>{}</small>", message_link(sample.topic, use.partition, offset), moment_html(at_ms))
         for offset, at_ms in ((use.first_offset, use.first_ms), (use.last_offset, use.last_ms))
     )
     return [_schema_html(use, sample, subject), str(use.partition), format_number(use.messages), first, last]
 
 
-def _schema_html(use: Use, sample: InUse, subject: str) -> str:
+def _schema_html(use: Use, sample: InUse, subject: str) -> Markup:
     if use.schema_id is None:
         labels = {"no header": "no header: read as plain JSON", "null": "null: deletes the row of its key"}
-        return f"<span class=quiet>{escape(labels.get(use.what, use.what))}</span>"
+        return html("<span class=quiet>{}</span>", labels.get(use.what, use.what))
     names = sample.names.get(use.schema_id, [])
     own = [name.removeprefix(f"{subject} ") for name in names if name.startswith(f"{subject} version ")]
     if own:
-        return f"<strong>{escape(', '.join(own))}</strong> <small class=quiet>id {use.schema_id}</small>"
-    elsewhere = escape(", ".join(names[:3])) or "not in the registry"
-    return f'<span class="warn">id {use.schema_id}: {elsewhere}</span>'
+        return html("<strong>{}</strong> <small class=quiet>id {}</small>", ", ".join(own), use.schema_id)
+    elsewhere = ", ".join(names[:3]) or "not in the registry"
+    return html('<span class="warn">id {}: {}</span>', use.schema_id, elsewhere)
 
 
 def _show_verdict(verdict: DraftVerdict) -> None:
@@ -321,7 +325,7 @@ def _show_verdict(verdict: DraftVerdict) -> None:
         result = state_html("down", f"The registry would reject it ({level}).")
     elements.add_html(result, tag="p")
     if verdict.messages:
-        elements.add_html("".join(f"<li>{escape(message)}</li>" for message in verdict.messages), tag="ul")
+        elements.add_html(join(html("<li>{}</li>", message) for message in verdict.messages), tag="ul")
     elif not verdict.is_compatible:
         elements.add_html("The registry gives no reason.", tag="p").classes("quiet")
     _show_changes(verdict.changes, f"Changes from version {verdict.against}")

@@ -1,9 +1,9 @@
 """The newest micro-batches of the stream: charts of their durations and rates, and a table."""
 
 import re
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -16,6 +16,7 @@ from penstock.web.elements import (
     moment_html,
     update_html,
 )
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext
 from penstock.web.stream.query import (
     OTHER,
@@ -41,11 +42,8 @@ class Batches:
         wanted = visit.query.get("last", "")
         self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
         elements.add_heading("Micro-batches")
-        links = " ".join(
-            f'<a href="/stream?last={count}"{" aria-current=true" if count == self._last else ""}>last {count}</a>'
-            for count in _LASTS
-        )
-        elements.add_html(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
+        links = [_link_html(count, is_current=count == self._last) for count in _LASTS]
+        elements.add_html(join(links, " "), tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
         self._empty = elements.add_html("", tag="div")
         with ui.element("div").classes("batches") as self._drawn:
             with ui.element("div").classes("grid"):
@@ -94,9 +92,10 @@ class Batches:
             chart.update()
 
 
-_NO_BATCH = (
+_NO_BATCH = html(
     '<div class="empty"><strong>No micro-batch had records in the last day.</strong>'
-    f"<p>Trigger a run on the Runs page, or with: {elements.command_html(remedies.run_pipeline())}</p></div>"
+    "<p>Trigger a run on the Runs page, or with: {}</p></div>",
+    elements.command_html(remedies.run_pipeline()),
 )
 
 
@@ -122,16 +121,25 @@ def _build_line_series(name: str, values: list[float]) -> dict[str, Any]:
     return {"name": name, "type": "line", "data": values, "showSymbol": len(values) < 3, "lineStyle": {"width": 2}}
 
 
-def _legend_html(batches: list[Batch]) -> str:
+def _link_html(count: int, *, is_current: bool) -> Markup:
+    return html('<a href="/stream?last={0}"{1}>last {0}</a>', count, " aria-current=true" if is_current else "")
+
+
+def _legend_html(batches: list[Batch]) -> Markup:
     parts = phase_shares(batches)
     meanings = PHASES | {OTHER: "time that Spark does not attribute"}
-    return "".join(
-        f"<div><strong>{name}</strong> <span>{parts.get(name, 0):.0%}</span> <span class=quiet>{meaning}</span></div>"
+    return join(
+        html(
+            "<div><strong>{}</strong> <span>{:.0%}</span> <span class=quiet>{}</span></div>",
+            name,
+            parts.get(name, 0),
+            meaning,
+        )
         for name, meaning in meanings.items()
     )
 
 
-def _table_html(batches: list[Batch], topic: str) -> str:
+def _table_html(batches: list[Batch], topic: str) -> Markup:
     heads = (
         "Batch",
         "Started",
@@ -156,17 +164,17 @@ def _table_html(batches: list[Batch], topic: str) -> str:
     return elements.table_html(f"The newest {len(rows)} with records", heads, rows)
 
 
-def _render_longest_phase(batch: Batch) -> str:
+def _render_longest_phase(batch: Batch) -> Markup:
     phases = phases_ms(batch)
     name = max(phases, key=lambda phase: phases[phase])
     every = ", ".join(f"{phase} {format_duration(ms)}" for phase, ms in phases.items())
-    return f'<span title="{escape(every)}">{name} {format_duration(phases[name])}</span>'
+    return html('<span title="{}">{} {}</span>', every, name, format_duration(phases[name]))
 
 
-def _render_end_offsets(batch: Batch, topic: str) -> str:
+def _render_end_offsets(batch: Batch, topic: str) -> Markup:
     links = [
         message_link(topic, partition, end - 1, f"{partition}:{end - 1:,}")
         for partition, end in sorted(batch.positions.items())
         if end > 0
     ]
-    return " ".join(links)
+    return join(links, " ")

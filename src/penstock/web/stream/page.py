@@ -1,9 +1,9 @@
 """The stream: whether it runs, what its micro-batches cost, its offsets, and its last failure."""
 
 from functools import partial
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -20,6 +20,7 @@ from penstock.web.elements import (
     state_html,
     update_html,
 )
+from penstock.web.markup import NOTHING, html, join
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.stream.batch_charts import Batches
 from penstock.web.stream.query import (
@@ -36,7 +37,7 @@ _STATES = {
     "stopped": "down",
     "unknown": "unknown",
 }
-_WORDS = {"waiting": "waiting to restart"}
+_LABELS = {"waiting": "waiting to restart"}
 _TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
 
 
@@ -63,9 +64,9 @@ class _Stream:
         self._visit, self._streaming = visit, streaming
         self._control = _Control(visit, streaming, job)
         with ui.element("div").classes("grid stream-top"):
-            self._place = elements.add_html("", tag="section").classes("card")
+            self._offsets = elements.add_html("", tag="section").classes("card")
             self._spark = elements.add_html("", tag="section").classes("card")
-        self._away = elements.add_html("", tag="div").props("role=status")
+        self._unavailable = elements.add_html("", tag="div").props("role=status")
         self._batches = Batches(visit)
         self._failures = _Failures(visit)
         visit.every(REFRESH_S, self._refresh_page)
@@ -73,14 +74,14 @@ class _Stream:
     async def _refresh_page(self) -> None:
         state = await self._visit.ask(self._streaming.read_state)
         self._control.show(state)
-        update_html(self._place, _place_html(state, self._visit.context.pipeline.topic))
+        update_html(self._offsets, _offsets_html(state, self._visit.context.pipeline.topic))
         update_html(self._spark, _spark_html(state.spark))
         try:
             facts = await self._visit.ask(self._streaming.facts)
         except PenstockError as error:
-            update_html(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            update_html(self._unavailable, html('<div class="trouble"><p>{}</p></div>', error.message))
             return
-        update_html(self._away, "")
+        update_html(self._unavailable, "")
         self._batches.show(facts)
         self._failures.show(facts.failures, state.query.state == "running" or has_recovered(facts))
 
@@ -141,24 +142,28 @@ class _Control:
 
 
 def _show_links(pages: dict[str, str]) -> None:
-    shown = " · ".join(
-        f'<a href="{escape(to)}" target="_blank" rel="noopener">{name}</a>' for name, to in pages.items()
+    shown = join(
+        (html('<a href="{}" target="_blank" rel="noopener">{}</a>', to, name) for name, to in pages.items()), " · "
     )
-    elements.add_html(f"Spark UIs: {shown}").classes("spark-pages")
+    elements.add_html(html("Spark UIs: {}", shown)).classes("spark-pages")
 
 
-def _verdict_html(query: QueryStatus, doing: str) -> str:
-    word = doing or _WORDS.get(query.state, query.state)
-    who = f"{escape(query.owner)}, since {moment_html(query.since)}" if query.owner else ""
-    return (
-        f'<div class="verdict {_TONES[query.state]}"><strong>{state_html(_STATES[query.state], word)}</strong>'
-        f'<span>{escape(query.told)}</span><span class="quiet">{who}</span></div>'
+def _verdict_html(query: QueryStatus, doing: str) -> Markup:
+    label = doing or _LABELS.get(query.state, query.state)
+    who = html("{}, since {}", query.owner, moment_html(query.since)) if query.owner else ""
+    return html(
+        '<div class="verdict {tone}"><strong>{state}</strong>'
+        '<span>{message}</span><span class="quiet">{who}</span></div>',
+        tone=_TONES[query.state],
+        state=state_html(_STATES[query.state], label),
+        message=query.told,
+        who=who,
     )
 
 
-def _place_html(state: StreamState, topic: str) -> str:
+def _offsets_html(state: StreamState, topic: str) -> Markup:
     if not state.partitions:
-        return "<h2>Offsets and lag</h2><p>The topic&rsquo;s offsets are unknown.</p>"
+        return html("<h2>Offsets and lag</h2><p>The topic&rsquo;s offsets are unknown.</p>")
     rows = [
         [
             str(partition.partition),
@@ -170,51 +175,67 @@ def _place_html(state: StreamState, topic: str) -> str:
         for partition in state.partitions
     ]
     heads = ("Partition", "First", "Processed up to", "End", "Lag")
-    waits = f"<p>Lag: <strong>{format_number(state.lag)}</strong> records.</p>"
-    where = f'<p class="quiet">Checkpoint: <code>{escape(state.query.checkpoint)}</code></p>'
+    waits = html("<p>Lag: <strong>{}</strong> records.</p>", format_number(state.lag))
+    where = html('<p class="quiet">Checkpoint: <code>{}</code></p>', state.query.checkpoint)
     table = elements.table_html(f"Offsets of {topic}", heads, rows)
-    return f"<h2>Offsets and lag</h2>{waits}{elements.region_html('Offsets', table, 'table tight')}{where}"
+    return html("<h2>Offsets and lag</h2>{}{}{}", waits, elements.region_html("Offsets", table, "table tight"), where)
 
 
-def _spark_html(spark: Spark) -> str:
-    parts = ["<h2>Spark application</h2>"]
+def _spark_html(spark: Spark) -> Markup:
+    parts = [html("<h2>Spark application</h2>")]
     if spark.error:
-        parts.append(f'<p class="warn">{escape(spark.error)}</p>')
+        parts.append(html('<p class="warn">{}</p>', spark.error))
     if spark.application is not None:
         parts.append(_application_html(spark))
     if spark.master is not None:
         master = spark.master
         parts.append(
-            f'<p class="quiet">Master <code>{escape(master.url)}</code>: {escape(master.status)}. '
-            f"In use: {format_number(master.cores_used)} of {format_number(master.cores)} cores, "
-            f"{format_number(master.memory_used_mib)} of {format_number(master.memory_mib)} MiB. "
-            f"Workers: {format_number(master.workers)}. Applications: {format_number(master.running)} running, "
-            f"{format_number(master.waiting)} waiting for cores.</p>"
+            html(
+                '<p class="quiet">Master <code>{url}</code>: {status}. '
+                "In use: {cores_used} of {cores} cores, {memory_used_mib} of {memory_mib} MiB. "
+                "Workers: {workers}. Applications: {running} running, {waiting} waiting for cores.</p>",
+                url=master.url,
+                status=master.status,
+                cores_used=format_number(master.cores_used),
+                cores=format_number(master.cores),
+                memory_used_mib=format_number(master.memory_used_mib),
+                memory_mib=format_number(master.memory_mib),
+                workers=format_number(master.workers),
+                running=format_number(master.running),
+                waiting=format_number(master.waiting),
+            )
         )
-    return "".join(parts)
+    return join(parts)
 
 
-def _application_html(spark: Spark) -> str:
+def _application_html(spark: Spark) -> Markup:
     application = spark.application
     if application is None:
-        return ""
+        return NOTHING
     rows = [
         [
-            escape(executor.id) if executor.is_active else f"{escape(executor.id)} (dead)",
+            executor.id if executor.is_active else f"{executor.id} (dead)",
             format_number(executor.cores),
             format_number(executor.active_tasks),
             format_number(executor.completed_tasks),
-            f'<span class="{"bad" if executor.failed_tasks else ""}">{format_number(executor.failed_tasks)}</span>',
+            html(
+                '<span class="{}">{}</span>',
+                "bad" if executor.failed_tasks else "",
+                format_number(executor.failed_tasks),
+            ),
             format_size(executor.peak_heap_bytes),
             format_duration(executor.gc_ms),
         ]
         for executor in application.executors
     ]
     heads = ("Executor", "Cores", "Active tasks", "Completed tasks", "Failed tasks", "Peak heap", "GC time")
-    return (
-        f"<p><strong>{escape(application.name)}</strong> <code>{escape(application.id)}</code>, "
-        f"Spark {escape(application.spark_version)}, since {moment_html(application.started_at)}</p>"
-        f"{elements.region_html('Executors', elements.table_html('Executors', heads, rows), 'table tight')}"
+    return html(
+        "<p><strong>{name}</strong> <code>{id}</code>, Spark {spark_version}, since {started_at}</p>{region}",
+        name=application.name,
+        id=application.id,
+        spark_version=application.spark_version,
+        started_at=moment_html(application.started_at),
+        region=elements.region_html("Executors", elements.table_html("Executors", heads, rows), "table tight"),
     )
 
 
@@ -243,8 +264,8 @@ class _Failures:
 def _show_failure(failure: Failure, *, is_current: bool) -> None:
     with ui.element("div").classes("trouble" if is_current else "card failure"):
         label = "Current failure, " if is_current else ""
-        elements.add_html(f"{label}{moment_html(failure.at)}", tag="p").classes("quiet")
-        elements.add_html(escape(failure.error), tag="p")
+        elements.add_html(html("{}{}", label, moment_html(failure.at)), tag="p").classes("quiet")
+        elements.add_html(failure.error, tag="p")
         with ui.expansion("Stack trace").classes("trace") as trace:
             pass
 
@@ -252,6 +273,6 @@ def _show_failure(failure: Failure, *, is_current: bool) -> None:
             if trace.value and not trace.default_slot.children:
                 with trace:
                     copy_button(failure.trace, "the stack trace")
-                    elements.add_html(escape(failure.trace), tag="pre")
+                    elements.add_html(failure.trace, tag="pre")
 
         trace.on_value_change(fill)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from penstock.errors import PenstockError
-from penstock.monitoring.poller import PartitionProgress
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.process.checkpoint import folder_of
 from penstock.web.app_context import AppContext
 from penstock.web.query_cache import QueryCache
@@ -58,12 +58,12 @@ class Streaming:
 
     def read_state(self) -> StreamState:
         """Return the current state. Unavailable services are reported in it, not raised."""
-        now = self._context.view.now
+        now = self._context.state.now
         return StreamState(
             query=self._read_query_status(),
             spark=self._spark(),
             partitions=now.partitions if now else [],
-            lag=now.lag if now else None,
+            lag=now.lag_records if now else None,
             pages=self.pages,
         )
 

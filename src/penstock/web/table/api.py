@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 
-from penstock.contract.masking import mask_personal
+from penstock.contract.masking import MASK, has_personal_key, mask_row
 from penstock.errors import Unreachable
 from penstock.monitoring.services import with_short_timeouts
 from penstock.reconcile import trace
@@ -75,22 +75,18 @@ def register(api: FastAPI, context: AppContext) -> None:
         """List a page of rows in token order. Personal data is masked unless `personal` is true."""
         return mask_page(open_table(context).read_page(page, size), context, masks=not personal)
 
-    @api.get("/table/rows/{record_id}")
+    @api.get("/table/rows/{record_id:path}")
     def row(record_id: str, personal: ShowsPersonal = False) -> TableRow:
-        """Get a row. Personal data is masked unless `personal` is true."""
+        """Get a row. An id of several fields is a JSON object. Personal data is masked unless `personal` is true."""
         stored_row = open_table(context).read_row(record_id)
-        return (
-            stored_row
-            if personal
-            else replace(stored_row, columns=mask_personal(stored_row.columns, context.pipeline.stored))
-        )
+        return stored_row if personal else replace(stored_row, columns=mask_columns(stored_row.columns, context))
 
     @api.get("/table/nodes")
     def cassandra_nodes() -> Nodes:
         """Get what each Cassandra node reports about itself and the table."""
         return read_node_facts(context)
 
-    @api.get("/trace/{record_id}")
+    @api.get("/trace/{record_id:path}")
     def record_trace(
         record_id: str,
         whole: Annotated[bool, Query(description="Search the whole topic, for at most 20 s.")] = False,
@@ -106,7 +102,15 @@ def open_table(context: AppContext) -> TableReader:
 
 def mask_page(page: Page, context: AppContext, *, masks: bool) -> Page:
     """Mask personal data in a page of rows if `masks`."""
-    return replace(page, rows=[mask_personal(row, context.pipeline.stored) for row in page.rows]) if masks else page
+    if not masks:
+        return page
+    ids = [MASK] * len(page.ids) if has_personal_key(context.pipeline.stored) else page.ids
+    return replace(page, rows=[mask_columns(row, context) for row in page.rows], ids=ids)
+
+
+def mask_columns(columns: dict[str, Any], context: AppContext) -> dict[str, Any]:
+    """Mask personal data in the columns of a row."""
+    return mask_row(columns, context.pipeline.build_table(context.pipeline.keyspace))
 
 
 def read_node_facts(context: AppContext) -> Nodes:

@@ -1,21 +1,22 @@
 """A row, and the trace of its record from the API to the table, stage by stage."""
 
 from datetime import datetime
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
-from penstock.contract.masking import MASK, mask_personal
+from penstock.contract.masking import MASK
 from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.components import Draw, add_deferred, fill_section
 from penstock.web.elements import format_duration, format_number, moment_html, state_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import PageContext, page
-from penstock.web.table.api import SEARCH_S, RecordPassages, open_table, search_topic, trace_row
+from penstock.web.table.api import SEARCH_S, RecordPassages, mask_columns, open_table, search_topic, trace_row
 from penstock.web.table.table_reader import TableRow
 
 _PROGRESS_S = 0.5
@@ -29,11 +30,11 @@ _STATES = {
 def register(context: AppContext) -> None:
     """Serve the page."""
 
-    @page(context, "/table/rows/{record_id}", "Row")
+    @page(context, "/table/rows/{record_id:path}", "Row")
     async def shown(visit: PageContext) -> None:
         record_id = visit.path["record_id"]
         with ui.element("div").classes("row-bar"):
-            elements.add_html('<a href="/table">All rows</a>')
+            elements.add_html(html('<a href="/table">All rows</a>'))
             elements.add_copyable(record_id, "the id")
         is_there = await _show_row(visit, record_id)
         elements.add_heading("Trace")
@@ -55,31 +56,33 @@ async def _show_row(visit: PageContext, record_id: str) -> bool:
 
 
 def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
-    columns = mask_personal(stored_row.columns, visit.context.pipeline.stored) if visit.masks else stored_row.columns
+    columns = mask_columns(stored_row.columns, visit.context) if visit.masks else stored_row.columns
     pairs = [(name, value_html(value)) for name, value in columns.items()]
     pairs.append(("record in Kafka", message_link(visit.context.pipeline.topic, stored_row.columns)))
     if stored_row.written_us is not None:
-        note = "<small class=quiet>derived from topic incarnation and offset; the higher one wins</small>"
-        pairs.append(("write timestamp", f"{stored_row.written_us} {note}"))
+        note = html("<small class=quiet>derived from topic incarnation and offset; the higher one wins</small>")
+        pairs.append(("write timestamp", html("{} {}", stored_row.written_us, note)))
+    if stored_row.expires_at is not None:
+        pairs.append(("expires", moment_html(stored_row.expires_at)))
     elements.add_facts(pairs).classes("card")
 
 
 def value_html(value: Any) -> str:
-    """Return HTML for a column value."""
+    """Return a column value as HTML or text."""
     if value is None:
-        return "<span class=quiet>null</span>"
+        return html("<span class=quiet>null</span>")
     if value == MASK:
-        return f'<span class=quiet aria-label="hidden">{MASK}</span>'
+        return html('<span class=quiet aria-label="hidden">{}</span>', MASK)
     if isinstance(value, datetime):
         return moment_html(value)
-    return escape(str(value))
+    return str(value)
 
 
-def message_link(topic: str, columns: dict[str, Any]) -> str:
+def message_link(topic: str, columns: dict[str, Any]) -> Markup:
     """Return HTML for a row's record in Kafka: its position, linked to the message."""
     partition, offset = columns.get("kafka_partition"), columns.get("kafka_offset")
     if partition is None or offset is None:
-        return "<span class=quiet>unknown</span>"
+        return html("<span class=quiet>unknown</span>")
     return elements.message_link(topic, partition, offset, f"partition {partition} offset {offset:,}")
 
 
@@ -113,19 +116,27 @@ def _show_passage(topic: str, passage: Passage) -> None:
     outcome = state_html(_STATES.get(state, "unknown"), passage.outcome)
     columns = {"kafka_partition": passage.partition, "kafka_offset": passage.offset}
     position = "never reached Kafka" if passage.partition is None else message_link(topic, columns)
-    stages = "".join(map(_stage_html, passage.hops, [None, *passage.hops]))
+    stages = join(map(_stage_html, passage.hops, [None, *passage.hops]))
     label = "Trace of the record, stage by stage"
-    text = f'<p>{outcome} {position}</p><ol class="trace" aria-label="{label}">{stages}</ol>'
+    text = html(
+        '<p>{outcome} {position}</p><ol class="trace" aria-label="{label}">{stages}</ol>',
+        outcome=outcome,
+        position=position,
+        label=label,
+        stages=stages,
+    )
     elements.add_html(text, tag="section").classes("card passage")
 
 
-def _stage_html(stage: TraceStep, previous: TraceStep | None) -> str:
+def _stage_html(stage: TraceStep, previous: TraceStep | None) -> Markup:
     elapsed = _format_elapsed(previous, stage)
-    elapsed_html = f'<span class="later">{escape(elapsed)}</span>' if elapsed else ""
-    at = moment_html(stage.at) if stage.at else "<span class=quiet>time unknown</span>"
-    return (
-        f'<li><strong>{escape(stage.name)}</strong> <span class="at">{at}</span>{elapsed_html}'
-        f'<div class="quiet">{escape(stage.detail)}</div></li>'
+    at = moment_html(stage.at) if stage.at else html("<span class=quiet>time unknown</span>")
+    return html(
+        '<li><strong>{name}</strong> <span class="at">{at}</span>{later}<div class="quiet">{detail}</div></li>',
+        name=stage.name,
+        at=at,
+        later=html('<span class="later">{}</span>', elapsed) if elapsed else "",
+        detail=stage.detail,
     )
 
 
@@ -169,9 +180,8 @@ class _Searching:
 
     def _show_progress(self) -> None:
         if self._search is not None and self._search.held:
-            self._progress.content = (
-                f"{format_number(self._search.read)} of {format_number(self._search.held)} records read"
-            )
+            progress = f"{format_number(self._search.read)} of {format_number(self._search.held)} records read"
+            elements.update_html(self._progress, progress)
 
     async def _search_topic(self) -> Draw:
         trace = await self._visit.ask(search_topic, self._visit.context, self._id, self._on_start)
@@ -179,7 +189,7 @@ class _Searching:
         progress += "." if trace.is_whole else " within the time limit; the rest was not searched."
 
         def draw() -> None:
-            self._progress.content = progress
+            elements.update_html(self._progress, progress)
             _show_passages(self._visit.context.pipeline.topic, trace)
 
         return draw

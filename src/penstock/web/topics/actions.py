@@ -1,7 +1,6 @@
 """Actions on a topic: produce a message, change settings, delete records or the topic."""
 
 from functools import partial
-from html import escape
 
 from nicegui import ui
 
@@ -10,10 +9,13 @@ from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Position
 from penstock.contract.fault import Fault
+from penstock.contract.identity import identity_of
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.web import elements
 from penstock.web.app_context import AppContext
+from penstock.web.elements import update_html
+from penstock.web.markup import NOTHING, html, join
 from penstock.web.page_layout import PageContext, page
 from penstock.web.schemas.api import create_catalogue
 from penstock.web.schemas.subjects import Version
@@ -123,8 +125,8 @@ class _Compose:
             return None
 
     def _show_problems(self, *problems: str) -> None:
-        lines = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-        self._status.content = f'<div class="trouble"><p>Not sent:</p><ul>{lines}</ul></div>'
+        lines = join(html("<li>{}</li>", problem) for problem in problems)
+        update_html(self._status, html('<div class="trouble"><p>Not sent:</p><ul>{}</ul></div>', lines))
 
     def _show_fault(self, fault: Fault) -> None:
         self._show_problems(*fault.message.split("; "))
@@ -132,13 +134,13 @@ class _Compose:
     async def _show_check_result(self) -> None:
         if self._schema is not None:
             if self._serialize_value(self._schema) is not None:
-                self._status.content = "<p>Valid against the schema.</p>"
+                update_html(self._status, html("<p>Valid against the schema.</p>"))
             return
         result = await self._validate_value()
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
-            self._status.content = "<p>Valid against the contract.</p>"
+            update_html(self._status, html("<p>Valid against the contract.</p>"))
 
     def _serialize_value(self, schema: Version) -> bytes | None:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
@@ -173,14 +175,19 @@ class _Compose:
 
             def deliver() -> Position:
                 key, value = message_draft.encode_record(context.settings, context.pipeline, context.registry, result)  # type: ignore[arg-type]
-                return message_draft.deliver_message(
-                    context.settings, self._topic, (self._key.value or "").encode() or key, value
-                )
+                return message_draft.deliver_message(context.settings, self._topic, self._encode_key() or key, value)
 
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
+    def _encode_key(self) -> bytes | None:
+        """Return the typed key; in the pipeline's topic an id in the form in which the producer writes it."""
+        text = self._key.value or ""
+        if self._is_pipeline:
+            text = identity_of(self._visit.context.pipeline.record).normalize_text(text)
+        return text.encode() or None
+
     async def _send_as_typed(self) -> None:
-        key = (self._key.value or "").encode() or None
+        key = self._encode_key() if self._is_null.value else (self._key.value or "").encode() or None
         value = None if self._is_null.value else (self._value.value or "").encode()
         if self._is_pipeline and value is None and not await self._confirm_deletion(key):
             return
@@ -201,13 +208,12 @@ class _Compose:
             "Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send"
         )
 
-    def _show_sent(self, place: Position | None) -> None:
-        if place is None:
+    def _show_sent(self, position: Position | None) -> None:
+        if position is None:
             return
-        address = elements.message_path(self._topic, *place)
-        self._status.content = (
-            f'<div class="verdict">Kafka acknowledged it: <a href="{address}">{escape(self._topic)} {place}</a></div>'
-        )
+        address = elements.message_path(self._topic, *position)
+        link = html('<a href="{}">{} {}</a>', address, self._topic, position)
+        update_html(self._status, html('<div class="verdict">Kafka acknowledged it: {}</div>', link))
 
 
 class _Settings:
@@ -224,7 +230,7 @@ class _Settings:
         own = [setting for setting in settings if setting.is_own]
         elements.add_table("Topic overrides", ("Setting", "Value"), map(_setting_row, own))
         with ui.element("details").classes("others"):
-            elements.add_html(f"{len(settings) - len(own)} settings with Kafka's defaults", tag="summary")
+            elements.add_html(html("{} settings with Kafka's defaults", len(settings) - len(own)), tag="summary")
             defaults = [setting for setting in settings if not setting.is_own]
             elements.add_table("Kafka's defaults", ("Setting", "Value"), map(_setting_row, defaults))
 
@@ -268,10 +274,10 @@ class _Settings:
 
 
 def _setting_row(setting: TopicSetting) -> tuple[str, str]:
-    duration = ""
+    duration = NOTHING
     if setting.name.endswith(".ms") and (setting.value or "").isdigit() and int(setting.value or "0") < 2**62:
-        duration = f' <span class="quiet">{elements.format_duration(int(setting.value or "0"))}</span>'
-    return f"<code>{escape(setting.name)}</code>", f"{escape(setting.value or '')}{duration}"
+        duration = html(' <span class="quiet">{}</span>', elements.format_duration(int(setting.value or "0")))
+    return html("<code>{}</code>", setting.name), html("{}{}", setting.value or "", duration)
 
 
 class _Deletion:

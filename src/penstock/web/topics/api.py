@@ -102,6 +102,6 @@ def _register_groups(api: FastAPI, context: AppContext) -> None:
     @api.get("/positions", tags=["topics"], response_model=Positions, responses=_MISSING)
     def positions() -> Any:
         """Compare the Spark query's offsets as per its checkpoint, its last reported batch, and the ledger."""
-        now = context.view.now
+        now = context.state.now
         recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
         return observe_groups.read_positions(context.kafka, context.settings, context.cassandra, recorded)

@@ -34,7 +34,7 @@ _FIRST_RECORDS = 20
 _CHUNK_RECORDS = 2000
 _CHUNK_BYTES = 8 * 1024 * 1024
 _SPARSE_OFFSETS = 50_000
-_FOUND_BYTES = 32 * 1024 * 1024
+_MOST_HIT_BYTES = 32 * 1024 * 1024
 _MISSING = object()
 _FETCHES = {
     "queued.min.messages": 1000,
@@ -87,7 +87,7 @@ class Walk:
 
     def __init__(
         self,
-        span: OffsetRange,
+        offset_range: OffsetRange,
         read: Callable[[OffsetRange], Iterable[Message]],
         *,
         backwards: bool,
@@ -95,7 +95,7 @@ class Walk:
         until_s: float,
     ) -> None:
         """Start a walk. `first` is the size of the first chunk; reading stops at `until_s`, a monotonic time."""
-        self._left = span
+        self._left = offset_range
         self._read = read
         self._backwards = backwards
         self._until_s = until_s
@@ -147,7 +147,9 @@ class Walk:
 
 
 class MessageSearch:
-    """Decides whether a message matches. While personal data is hidden, only displayed content is searched.
+    """Decides whether a message matches. An id may be typed in another form than that of the keys.
+
+    While personal data is hidden, only displayed content is searched.
 
     Otherwise a user who may not see personal data could recover it by searching character by character.
     """
@@ -155,6 +157,7 @@ class MessageSearch:
     def __init__(self, question: MessageQuery, renderer: MessageRenderer) -> None:
         self._question = question
         self._renderer = renderer
+        self._keys = {text.encode() for text in (question.key, renderer.normalize_key(question.key))}
         self._text = question.text.casefold()
         self._path = question.field.split(".")
 
@@ -166,8 +169,8 @@ class MessageSearch:
         if not self._question.key:
             return True
         if self._renderer.masks:
-            return self._renderer.get_searchable(message)[0] == self._question.key
-        return (message.key() or b"") == self._question.key.encode()
+            return self._renderer.get_searchable(message)[0].encode() in self._keys
+        return (message.key() or b"") in self._keys
 
     def _has_text(self, message: Message) -> bool:
         if not self._text:
@@ -211,15 +214,17 @@ class Browser:
     def search(self, question: MessageQuery, renderer: MessageRenderer) -> MessagePage:
         """Return a page of matching messages, in the order of their timestamps across partitions."""
         began_s = time.monotonic()
-        spans = self._select_ranges(question)
+        ranges = self._select_ranges(question)
         backwards = question.start == "newest"
         most = max(1, min(question.most, MOST))
         consumer = create_reader(self._settings, **_FETCHES)
         try:
             read = self._make_reader(consumer)
-            first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
+            first = min(_FIRST_RECORDS, most // max(1, len(ranges)) + 5)
             until_s = began_s + SEARCH_S
-            walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
+            walks = [
+                Walk(offset_range, read, backwards=backwards, first=first, until_s=until_s) for offset_range in ranges
+            ]
             hits, looked = _merge_walks(walks, MessageSearch(question, renderer), most, backwards=backwards)
         except KafkaException as error:
             raise translate_error(error, f"reading {self._topic}", self._settings) from error
@@ -230,13 +235,17 @@ class Browser:
             messages=[renderer.render(message) for message in hits],
             looked_through=looked,
             took_ms=round((time.monotonic() - began_s) * 1000),
-            go_on=_encode_cursor(left, backwards=backwards) if any(span.records > 0 for span in left) else "",
+            go_on=_encode_cursor(left, backwards=backwards)
+            if any(offset_range.records > 0 for offset_range in left)
+            else "",
         )
 
     def read_message(self, partition: int, offset: int, renderer: MessageRenderer) -> ShownMessage | None:
         """Return the message at this position, or None if there is none (any more)."""
-        span = next((span for span in self.read_ranges() if span.partition == partition), None)
-        if span is None or not span.first <= offset < span.end:
+        offset_range = next(
+            (offset_range for offset_range in self.read_ranges() if offset_range.partition == partition), None
+        )
+        if offset_range is None or not offset_range.first <= offset < offset_range.end:
             return None
         wanted = OffsetRange(partition, offset, offset + 1)
         return next(
@@ -255,16 +264,21 @@ class Browser:
         The messages are sorted by timestamp, oldest first. `most` is divided among the partitions.
         """
         now = self.read_ranges()
-        fresh = [span for span in topics.find_new_offset_ranges(before, now) if span.records > 0]
-        arrived = sum(span.records for span in fresh)
+        fresh = [
+            offset_range for offset_range in topics.find_new_offset_ranges(before, now) if offset_range.records > 0
+        ]
+        arrived = sum(offset_range.records for offset_range in fresh)
         if not arrived:
             return [], 0, now
         share = max(1, most // len(fresh))
-        newest = [OffsetRange(span.partition, max(span.first, span.end - share), span.end) for span in fresh]
+        newest = [
+            OffsetRange(offset_range.partition, max(offset_range.first, offset_range.end - share), offset_range.end)
+            for offset_range in fresh
+        ]
         messages = sorted(topics.read_records(self._settings, self._topic, newest), key=_time_ms)
         return (
-            [renderer.render(span) for span in messages if wanted(span)],
-            arrived - sum(span.records for span in newest),
+            [renderer.render(offset_range) for offset_range in messages if wanted(offset_range)],
+            arrived - sum(offset_range.records for offset_range in newest),
             now,
         )
 
@@ -276,20 +290,25 @@ class Browser:
         """Return the part of the topic to search."""
         whole = self.read_ranges()
         if question.partition is not None:
-            whole = [span for span in whole if span.partition == question.partition]
+            whole = [offset_range for offset_range in whole if offset_range.partition == question.partition]
             if not whole:
                 raise UsageError(f"{self._topic} has no partition {question.partition}")
         if question.go_on:
             return _gone_on(whole, question)
         if question.start == "offset":
             offset = question.offset or 0
-            return [OffsetRange(span.partition, min(span.end, max(span.first, offset)), span.end) for span in whole]
+            return [
+                OffsetRange(
+                    offset_range.partition, min(offset_range.end, max(offset_range.first, offset)), offset_range.end
+                )
+                for offset_range in whole
+            ]
         if question.start == "time" and question.time is not None:
             return topics.find_offset_ranges_since(self._settings, self._topic, whole, question.time)
         return whole
 
     def _make_reader(self, consumer: Consumer) -> Callable[[OffsetRange], Iterable[Message]]:
-        return lambda span: topics.read_offset_range(consumer, self._topic, span, self._settings)
+        return lambda offset_range: topics.read_offset_range(consumer, self._topic, offset_range, self._settings)
 
 
 def _merge_walks(
@@ -304,7 +323,7 @@ def _merge_walks(
     heapq.heapify(heads)
     hits: list[Message] = []
     looked = hits_bytes = 0
-    while heads and len(hits) < most and looked < SEARCHED_RECORDS and hits_bytes < _FOUND_BYTES:
+    while heads and len(hits) < most and looked < SEARCHED_RECORDS and hits_bytes < _MOST_HIT_BYTES:
         _, at = heapq.heappop(heads)
         message = walks[at].take()
         looked += 1
@@ -326,21 +345,23 @@ def _time_ms(message: Message) -> int:
 
 def _encode_cursor(left: list[OffsetRange], *, backwards: bool) -> str:
     """Encode where to continue, per partition: `0:117,1:98`."""
-    return ",".join(f"{span.partition}:{span.end if backwards else span.first}" for span in left)
+    return ",".join(
+        f"{offset_range.partition}:{offset_range.end if backwards else offset_range.first}" for offset_range in left
+    )
 
 
 def _gone_on(whole: list[OffsetRange], question: MessageQuery) -> list[OffsetRange]:
     """Return what is left to search after `question.go_on`. Raises `UsageError` if that is malformed."""
     try:
         pairs = [pair.partition(":") for pair in question.go_on.split(",")]
-        places = {int(partition): int(offset) for partition, _, offset in pairs}
+        offsets = {int(partition): int(offset) for partition, _, offset in pairs}
     except ValueError:
         raise UsageError(
             f"invalid go_on={question.go_on[:100]!r}: expected PARTITION:OFFSET[,...], from the previous response"
         ) from None
-    spans: list[OffsetRange] = []
-    for span in whole:
-        at = min(span.end, max(span.first, places.get(span.partition, span.first)))
-        first, end = (span.first, at) if question.start == "newest" else (at, span.end)
-        spans.append(OffsetRange(span.partition, first, end))
-    return spans
+    ranges: list[OffsetRange] = []
+    for offset_range in whole:
+        at = min(offset_range.end, max(offset_range.first, offsets.get(offset_range.partition, offset_range.first)))
+        first, end = (offset_range.first, at) if question.start == "newest" else (at, offset_range.end)
+        ranges.append(OffsetRange(offset_range.partition, first, end))
+    return ranges

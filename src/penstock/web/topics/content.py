@@ -8,6 +8,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from penstock.codec.values import Content, ContentReader, decode_text
 from penstock.contract.fields import from_epoch_ms
+from penstock.contract.identity import identity_of
 from penstock.contract.masking import hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
 from penstock.dead_letters.message import HARMLESS_HEADERS
@@ -60,6 +61,7 @@ class MessageRenderer:
     def __init__(self, reader: ContentReader, record: type[Record], masks: bool) -> None:
         self._reader = reader
         self._record = record
+        self._identity = identity_of(record)
         self.masks = masks
 
     def render(self, message: Message) -> ShownMessage:
@@ -92,6 +94,10 @@ class MessageRenderer:
         """Return what is shown of a message, for searching: its key, empty if hidden, and its decoded value."""
         key, _ = self._render_key(message.key())
         return key or "", self._mask_value(self._reader.read(message.value()).value)
+
+    def normalize_key(self, text: str) -> str:
+        """Return the key that the producer writes for a typed id; any other text as it is."""
+        return self._identity.normalize_text(text)
 
     def _mask_value(self, value: Any) -> Any:
         return mask_personal(value, self._record) if self.masks else value

@@ -16,6 +16,7 @@ from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS
 from penstock.errors import PenstockError
 from penstock.monitoring.services import TIMEOUT_S
+from penstock.monitoring.snapshot import PartitionProgress
 from penstock.process.checkpoint import checkpoint_of
 from penstock.sink import cassandra
 from penstock.sink.progress import Progress
@@ -127,10 +128,10 @@ def _fetch_committed(client: AdminClient, names: Iterable[str]) -> dict[str, lis
     return {name: [offset for offset in answer.topic_partitions if offset.offset >= 0] for name, answer in answers}
 
 
-def _fetch_end_offsets(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+def _fetch_end_offsets(client: AdminClient, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    asked = {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions}
     answers = _collect_results(client.list_offsets(asked, request_timeout=TIMEOUT_S)) if asked else {}
-    return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
+    return {(partition.topic, partition.partition): answer.offset for partition, answer in answers.items()}
 
 
 def _build_group(
@@ -184,18 +185,26 @@ def read_positions(
     topic does not exist yet.
     """
     pipeline = pipelines.of(settings)
-    spans = read_ranges(client, settings, pipeline.topic)
+    ranges = read_ranges(client, settings, pipeline.topic)
     problems: list[str] = []
     planned = _read_planned_offsets(settings, pipeline.topic, problems)
     reported = _read_newest_batch(settings, session, problems)
     ended = reported.positions if reported else {}
     partitions = []
-    for span in spans:
-        at, ledger = planned.get(span.partition), recorded.get(span.partition)
+    for offset_range in ranges:
+        at, ledger = planned.get(offset_range.partition), recorded.get(offset_range.partition)
         known = at if ledger is None else ledger
-        lag = None if known is None else max(0, span.end - max(known, span.first))
+        lag = PartitionProgress(offset_range.partition, offset_range.first, offset_range.end, known).lag_records
         partitions.append(
-            CommittedPosition(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag)
+            CommittedPosition(
+                offset_range.partition,
+                offset_range.first,
+                offset_range.end,
+                at,
+                ended.get(offset_range.partition),
+                ledger,
+                lag,
+            )
         )
     lags = [position.lag for position in partitions if position.lag is not None]
     return Positions(
@@ -211,19 +220,19 @@ def read_positions(
 
 def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -> dict[int, int]:
     try:
-        place = checkpoint_of(settings, topic).read_position()
+        position = checkpoint_of(settings, topic).read_position()
     except (PenstockError, OSError) as error:
         problems.append(f"cannot read the checkpoint: {getattr(error, 'message', error)}")
         return {}
-    return place.first if place else {}
+    return position.first if position else {}
 
 
 def _read_newest_batch(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
     pipeline = pipelines.of(settings)
     try:
         with cassandra.translate_errors(settings):
-            book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-            return next(iter(book.batches(1)), None)
+            progress = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+            return next(iter(progress.batches(1)), None)
     except PenstockError as error:
         problems.append(f"cannot read the newest batch: {error.message}")
     return None

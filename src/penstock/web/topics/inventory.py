@@ -61,14 +61,14 @@ def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Offs
     try:
         for attempt in retry_attempts(is_settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
-                spans = read_topic(client, name).spans
+                ranges = read_topic(client, name).ranges
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_EXCEPTION:
             raise translate_error(error, f"reading the offsets of {name}", settings) from error
-        spans = []
-    if not spans:
+        ranges = []
+    if not ranges:
         raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
-    return spans
+    return ranges
 
 
 class Inventory:
@@ -80,34 +80,34 @@ class Inventory:
         self._pipeline = pipelines.of(settings)
         self._lock = threading.Lock()
         self._polls: deque[tuple[float, dict[str, int]]] = deque()
-        self._found: list[TopicInfo] = []
+        self._topics: list[TopicInfo] = []
         self._error: KafkaException | None = None
-        self._found_s = -_CACHE_S
+        self._polled_s = -_CACHE_S
         self._slow_s = -_SLOW_S
-        self._asked_for: frozenset[str] = frozenset()
+        self._polled_topics: frozenset[str] = frozenset()
         self._configs: dict[str, dict[str, str]] = {}
         self._sizes: dict[str, int] | None = None
 
     def list_topics(self) -> list[TopicInfo]:
         """Return all topics by name, the pipeline's first, internal topics last. Raises `KafkaUnreachable`."""
         with self._lock:
-            if time.monotonic() - self._found_s >= _CACHE_S:
+            if time.monotonic() - self._polled_s >= _CACHE_S:
                 self._error = None
                 try:
-                    self._found = self._poll_topics()
+                    self._topics = self._poll_topics()
                 except KafkaException as error:
                     self._error = error
-                self._found_s = time.monotonic()
+                self._polled_s = time.monotonic()
             if self._error is not None:  # from this query, or from another thread's
                 raise translate_error(self._error, "listing the topics", self._settings)
-            return self._found
+            return self._topics
 
     def get_topic(self, name: str) -> TopicInfo:
         """Return a topic. Raises `NotFound` if it does not exist."""
         topic = next((info for info in self.list_topics() if info.name == name), None)
         if topic is None:  # it may have been created since the last query
             with self._lock:
-                self._found_s = -_CACHE_S
+                self._polled_s = -_CACHE_S
             topic = next((info for info in self.list_topics() if info.name == name), None)
         if topic is None:
             raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
@@ -116,20 +116,20 @@ class Inventory:
     def clear_cache(self) -> None:
         """Discard the cached listing after a change."""
         with self._lock:
-            self._found_s, self._slow_s = -_CACHE_S, -_SLOW_S
+            self._polled_s, self._slow_s = -_CACHE_S, -_SLOW_S
 
     def _poll_topics(self) -> list[TopicInfo]:
         listed = self._client.list_topics(timeout=TIMEOUT_S)
         partitions = {topic.topic: sorted(topic.partitions) for topic in listed.topics.values()}
-        if time.monotonic() - self._slow_s >= _SLOW_S or self._asked_for != frozenset(partitions):
-            self._asked_for = frozenset(partitions)
+        if time.monotonic() - self._slow_s >= _SLOW_S or self._polled_topics != frozenset(partitions):
+            self._polled_topics = frozenset(partitions)
             self._slow_s = time.monotonic()
             self._configs = _configs(self._client, partitions)
             self._sizes = fetch_sizes(
                 self._settings, [(broker.host, broker.port) for broker in listed.brokers.values()]
             )
-        places = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
-        firsts, ends = (self._fetch_offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        keys = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
+        firsts, ends = (self._fetch_offsets(keys, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         self._record_end_offsets(
             {topic: end for topic in partitions if (end := _sum_offsets(ends, topic, partitions)) is not None}
         )
@@ -138,13 +138,13 @@ class Inventory:
             infos, key=lambda info: (info.is_internal, info.role != "pipeline", info.role != "rejected", info.name)
         )
 
-    def _fetch_offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def _fetch_offsets(self, keys: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         """Return the offset of each partition that has a leader."""
-        asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
+        asked = self._client.list_offsets(dict.fromkeys(keys, spec), request_timeout=TIMEOUT_S) if keys else {}
         offsets: dict[tuple[str, int], int] = {}
-        for place, future in asked.items():
+        for key, future in asked.items():
             try:
-                offsets[place.topic, place.partition] = future.result().offset
+                offsets[key.topic, key.partition] = future.result().offset
             except KafkaException:
                 continue
         return offsets

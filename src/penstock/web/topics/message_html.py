@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable
-from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock.contract.masking import hidden_bytes
 from penstock.errors import PenstockError
 from penstock.web import elements
 from penstock.web.elements import UNKNOWN, format_number, format_size, moment_html
+from penstock.web.markup import NOTHING, html
 from penstock.web.page_layout import PageContext
 from penstock.web.topics.content import SHOWN_BYTES, ShownMessage
 from penstock.web.topics.inventory import TopicInfo
@@ -36,10 +37,10 @@ class Part:
         self._trouble = ui.element("div")
         self._html = elements.add_html("", tag="div").classes(classes)
         if label:
-            self._html.props(f'tabindex=0 role=region aria-label="{escape(label)}"')
+            self._html.props("tabindex=0 role=region").props["aria-label"] = label
         self._error_text = ""
 
-    async def refresh(self, ask: Callable[[], Any], show: Callable[[Any], str]) -> Any:
+    async def refresh(self, ask: Callable[[], Any], show: Callable[[Any], Markup]) -> Any:
         """Load with `ask`, show the result and return it. On a `PenstockError`, show that and return None."""
         try:
             result = await self._visit.ask(ask)
@@ -47,9 +48,7 @@ class Part:
             self._show_error(error)
             return None
         self._show_error(None)
-        content = show(result)
-        if self._html.content != content:
-            self._html.content = content
+        elements.update_html(self._html, show(result))
         return result
 
     def _show_error(self, error: PenstockError | None) -> None:
@@ -84,29 +83,39 @@ def message_page_path(seen: ShownMessage) -> str:
     return elements.message_path(seen.topic, seen.partition, seen.offset)
 
 
-def row_html(seen: ShownMessage) -> str:
+def row_html(seen: ShownMessage) -> Markup:
     """Return HTML for a message in a list: one line that expands."""
     position = f"{seen.partition}:{seen.offset}"
-    return (
-        f'<li class="message" id="m-{seen.partition}-{seen.offset}">'
-        f'<a class="mono" href="{message_page_path(seen)}" title="partition:offset">{position}</a>'
-        f"<details><summary>{moment_html(seen.at)} <code>{_key_html(seen)}</code> "
-        f'<span class="preview">{_preview_html(seen)}</span></summary>'
-        f"{_facts_html(seen)}{_body_html(seen, _BODY_CHARACTERS)}{headers_html(seen)}</details></li>"
+    return html(
+        '<li class="message" id="m-{partition}-{offset}">'
+        '<a class="mono" href="{address}" title="partition:offset">{position}</a>'
+        "<details><summary>{at} <code>{key}</code> "
+        '<span class="preview">{preview}</span></summary>'
+        "{facts}{body}{headers}</details></li>",
+        partition=seen.partition,
+        offset=seen.offset,
+        address=message_page_path(seen),
+        position=position,
+        at=moment_html(seen.at),
+        key=_describe_key(seen),
+        preview=_preview_value(seen),
+        facts=_facts_html(seen),
+        body=_body_html(seen, _BODY_CHARACTERS),
+        headers=headers_html(seen),
     )
 
 
-def _key_html(seen: ShownMessage) -> str:
+def _describe_key(seen: ShownMessage) -> str:
     if seen.key_is_hidden:
         return "key hidden"
-    return "no key" if seen.key is None else escape(seen.key[:80])
+    return "no key" if seen.key is None else seen.key[:80]
 
 
-def _preview_html(seen: ShownMessage) -> str:
+def _preview_value(seen: ShownMessage) -> str:
     if not seen.value_bytes:
         return "null" if seen.kind == "null" else "empty"
     text = seen.hidden or (seen.text if seen.text is not None else json.dumps(seen.value, ensure_ascii=False))
-    return escape(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")
+    return text[:_PREVIEW_CHARACTERS] + ("…" if len(text) > _PREVIEW_CHARACTERS else "")
 
 
 def describe_encoding(seen: ShownMessage) -> str:
@@ -117,18 +126,22 @@ def describe_encoding(seen: ShownMessage) -> str:
     return f"{encoding}, schema {seen.schema_id}"
 
 
-def _facts_html(seen: ShownMessage) -> str:
-    problem = f' <span class="warn">{escape(seen.problem)}</span>' if seen.problem else ""
-    return f'<p class="quiet">{escape(describe_encoding(seen))}, {format_number(seen.value_bytes)} bytes{problem}</p>'
+def _facts_html(seen: ShownMessage) -> Markup:
+    problem = html(' <span class="warn">{}</span>', seen.problem) if seen.problem else ""
+    return html(
+        '<p class="quiet">{}, {} bytes{}</p>', describe_encoding(seen), format_number(seen.value_bytes), problem
+    )
 
 
-def _body_html(seen: ShownMessage, most: int) -> str:
+def _body_html(seen: ShownMessage, most: int) -> Markup:
     text = format_body(seen)
     cut = len(text) > most or seen.is_cut
     more = (
-        f'<p class="quiet">Truncated: <a href="{message_page_path(seen)}">show the whole message</a></p>' if cut else ""
+        html('<p class="quiet">Truncated: <a href="{}">show the whole message</a></p>', message_page_path(seen))
+        if cut
+        else ""
     )
-    return f"<pre>{escape(text[:most])}</pre>{more}"
+    return html("<pre>{}</pre>{}", text[:most], more)
 
 
 def format_body(seen: ShownMessage) -> str:
@@ -140,20 +153,22 @@ def format_body(seen: ShownMessage) -> str:
     return json.dumps(seen.value, indent=2, ensure_ascii=False)
 
 
-def headers_html(seen: ShownMessage) -> str:
+def headers_html(seen: ShownMessage) -> Markup:
     """Return HTML for the message's headers; empty if it has none."""
     if not seen.headers:
-        return ""
+        return NOTHING
     rows = [
         (
-            f"<code>{escape(header.name)}</code>",
-            '<span class="quiet">hidden</span>'
+            html("<code>{}</code>", header.name),
+            html('<span class="quiet">hidden</span>')
             if header.is_hidden
-            else escape("null" if header.value is None else header.value),
+            else "null"
+            if header.value is None
+            else header.value,
         )
         for header in seen.headers
     ]
-    return f'<div class="table">{elements.table_html("Headers", ("name", "value"), rows)}</div>'
+    return html('<div class="table">{}</div>', elements.table_html("Headers", ("name", "value"), rows))
 
 
 def format_hex(seen: ShownMessage) -> str:

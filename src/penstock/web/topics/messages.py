@@ -2,9 +2,9 @@
 
 import json
 from datetime import datetime
-from html import escape
 from typing import Any, get_args
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock import remedies
@@ -14,7 +14,8 @@ from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import format_number, format_size, moment_html
+from penstock.web.elements import format_number, format_size, moment_html, update_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.topics.browse import Browser, MessagePage, MessageQuery, MessageSearch, Start
 from penstock.web.topics.content import MessageRenderer, ShownMessage
@@ -34,7 +35,7 @@ from penstock.web.topics.message_html import (
 _STARTS = {"newest": "newest", "offset": "offset", "time": "time"}
 _TAIL_S = 1.0
 _TAIL_RECORDS = 100
-_TAIL_KEPT = 500
+_MOST_TAIL_MESSAGES = 500
 
 
 def register(context: AppContext, inventory: Inventory) -> None:
@@ -63,8 +64,8 @@ def register(context: AppContext, inventory: Inventory) -> None:
         browser, renderer = Browser(context.kafka, context.settings, name), _make_renderer(visit)
         seen = await visit.ask(browser.read_message, partition or 0, offset or 0, renderer)
         if seen is None:
-            spans = await visit.ask(browser.read_ranges)
-            _show_no_message(name, f"{partition}:{offset}", spans)
+            ranges = await visit.ask(browser.read_ranges)
+            _show_no_message(name, f"{partition}:{offset}", ranges)
         else:
             _show_message(seen)
 
@@ -75,14 +76,14 @@ def add_topic_bar(topic: TopicInfo, here: str) -> None:
     if not topic.is_internal:
         pages |= {"produce": f"/topics/{topic.name}/produce"}
     pages |= {"settings": f"/topics/{topic.name}/settings"}
-    links = "".join(
-        f'<a href="{to}"{" aria-current=page" if name == here else ""}>{name.capitalize()}</a>'
+    links = join(
+        html('<a href="{}"{}>{}</a>', to, " aria-current=page" if name == here else "", name.capitalize())
         for name, to in pages.items()
     )
     with ui.element("div").classes("row-bar topic-bar"):
         elements.add_heading(topic.name)
         if topic.role:
-            elements.add_html(f'<span class="quiet">{ROLES[topic.role]}</span>')
+            elements.add_html(html('<span class="quiet">{}</span>', ROLES[topic.role]))
         elements.add_html(links, tag="nav").props('aria-label="Topic pages"')
 
 
@@ -158,7 +159,7 @@ class _Summary:
         await self._part.refresh(self._ask, lambda state: _summary_html(*state))
 
 
-def _summary_html(topic: TopicInfo, spans: list[OffsetRange]) -> str:
+def _summary_html(topic: TopicInfo, ranges: list[OffsetRange]) -> Markup:
     counts = {
         "records": format_number(topic.records),
         "on disk": format_size(topic.disk_bytes),
@@ -166,9 +167,11 @@ def _summary_html(topic: TopicInfo, spans: list[OffsetRange]) -> str:
         "records/s": format_number(topic.rate_s),
         "partitions": format_number(topic.partitions),
     }
-    counts_html = "".join(f"<span><strong>{value}</strong> {name}</span>" for name, value in counts.items())
-    ranges = ", ".join(f"{span.partition}: {span.first:,} to {span.end:,}" for span in spans)
-    return f'<div class="held">{counts_html}</div><p class="quiet mono held-parts">{ranges}</p>'
+    counts_html = join(html("<span><strong>{}</strong> {}</span>", value, name) for name, value in counts.items())
+    held = ", ".join(
+        f"{offset_range.partition}: {offset_range.first:,} to {offset_range.end:,}" for offset_range in ranges
+    )
+    return html('<div class="held">{}</div><p class="quiet mono held-parts">{}</p>', counts_html, held)
 
 
 class _Form:
@@ -194,7 +197,7 @@ class _Form:
             for field in (self._field, self._value):
                 field.props("outlined dense")
             ui.button("Search", icon="search").props("no-caps type=submit")
-            elements.add_html(f'<a href="/topics/{name}">Clear</a>')
+            elements.add_html(html('<a href="/topics/{}">Clear</a>', name))
         if question.time is not None:
             self._at = question.time
             ui.timer(0.1, self._fill_time, once=True)
@@ -235,10 +238,10 @@ class _LiveTail:
         self._visit = visit
         self._browser = Browser(visit.context.kafka, visit.context.settings, name)
         self._make_renderer = renderer
-        self._wanted = MessageSearch(question, renderer)
+        self._matches = MessageSearch(question, renderer)
         self._partition = question.partition
         self._polled: list[OffsetRange] = []
-        self._kept: list[tuple[ui.html, int]] = []
+        self._batches: list[tuple[ui.html, int]] = []
         self._address = _address(name, question)
         self._timer: ui.timer | None = None
         with ui.element("div").classes("row-bar"):
@@ -255,7 +258,7 @@ class _LiveTail:
             try:
                 self._polled = await self._visit.ask(self._browser.read_ranges)
             except PenstockError as error:
-                self._status.content = escape(error.message)
+                update_html(self._status, error.message)
                 return
             self._timer = self._visit.every(_TAIL_S, self._poll_messages)
         else:
@@ -263,9 +266,10 @@ class _LiveTail:
         is_on = self._timer.active
         self._button.props(f"icon={'pause' if is_on else 'play_arrow'}")
         self._button.text = "Pause" if is_on else "Resume"
-        self._status.content = "Waiting for messages…" if is_on and not self._kept else self._status.content
+        if is_on and not self._batches:
+            update_html(self._status, "Waiting for messages…")
         if not is_on:
-            self._status.content = "Paused. New messages appear when you resume."
+            update_html(self._status, "Paused. New messages appear when you resume.")
         ui.navigate.history.replace(
             f"{self._address}{'&' if '?' in self._address else '?'}tail=1" if is_on else self._address
         )
@@ -276,25 +280,27 @@ class _LiveTail:
                 self._browser.read_new, self._polled, self._make_renderer, _TAIL_RECORDS, self._is_match
             )
         except PenstockError as error:
-            self._status.content = escape(error.message)
+            update_html(self._status, error.message)
             return
         if skipped:
-            self._status.content = f"Skipped {skipped:,} messages that arrived too fast to show. Search for them below."
-        elif messages or not self._kept:
-            self._status.content = "" if messages else "Waiting for messages…"
+            update_html(
+                self._status, f"Skipped {skipped:,} messages that arrived too fast to show. Search for them below."
+            )
+        elif messages or not self._batches:
+            update_html(self._status, "" if messages else "Waiting for messages…")
         if messages:
             self._prepend_messages(messages)
 
     def _is_match(self, message: Any) -> bool:
-        return self._partition in (None, message.partition()) and self._wanted(message)
+        return self._partition in (None, message.partition()) and self._matches(message)
 
     def _prepend_messages(self, messages: list[ShownMessage]) -> None:
         with self._list:
-            batch = elements.add_html("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
+            batch = elements.add_html(join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
         batch.move(target_index=0)
-        self._kept.append((batch, len(messages)))
-        while sum(count for _, count in self._kept) > _TAIL_KEPT and len(self._kept) > 1:
-            self._kept.pop(0)[0].delete()
+        self._batches.append((batch, len(messages)))
+        while sum(count for _, count in self._batches) > _MOST_TAIL_MESSAGES and len(self._batches) > 1:
+            self._batches.pop(0)[0].delete()
 
 
 async def _show_results(visit: PageContext, name: str, question: MessageQuery, renderer: MessageRenderer) -> None:
@@ -307,7 +313,7 @@ async def _show_results(visit: PageContext, name: str, question: MessageQuery, r
         return
     elements.add_html(_result_summary_html(result, question, masks=visit.masks), tag="p").props("role=status")
     if result.messages:
-        elements.add_html("".join(map(row_html, result.messages)), tag="ul").classes("messages")
+        elements.add_html(join(map(row_html, result.messages)), tag="ul").classes("messages")
     elif not result.go_on:
         _show_no_results(name, question)
     if result.go_on:
@@ -316,15 +322,21 @@ async def _show_results(visit: PageContext, name: str, question: MessageQuery, r
         link.classes("go-on")
 
 
-def _result_summary_html(result: MessagePage, question: MessageQuery, *, masks: bool) -> str:
+def _result_summary_html(result: MessagePage, question: MessageQuery, *, masks: bool) -> Markup:
     order = "newest first" if question.start == "newest" else "oldest first"
-    since = f" since {moment_html(question.time)}" if question.start == "time" and question.time else ""
+    since = html(" since {}", moment_html(question.time)) if question.start == "time" and question.time else ""
     count = len(result.messages)
-    summary = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
-    if question.searches:
-        summary += f"; {result.looked_through:,} scanned in {result.took_ms / 1000:.1f} s"
-    summary += "; more available." if result.go_on else "; no more."
-    return f"{summary} Personal data is hidden and not searched." if question.searches and masks else summary
+    summary = html(
+        "<strong>{count:,}</strong> {noun}{since}, {order}",
+        count=count,
+        noun="message" if count == 1 else "messages",
+        since=since,
+        order=order,
+    )
+    details = f"; {result.looked_through:,} scanned in {result.took_ms / 1000:.1f} s" if question.searches else ""
+    details += "; more available." if result.go_on else "; no more."
+    details += " Personal data is hidden and not searched." if question.searches and masks else ""
+    return html("{}{}", summary, details)
 
 
 def _show_no_results(name: str, question: MessageQuery) -> None:
@@ -337,9 +349,11 @@ def _show_no_results(name: str, question: MessageQuery) -> None:
         )
 
 
-def _show_no_message(name: str, position: str, spans: list[OffsetRange]) -> None:
+def _show_no_message(name: str, position: str, ranges: list[OffsetRange]) -> None:
     available = ", ".join(
-        f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
+        f"{offset_range.partition}:{offset_range.first} to {offset_range.partition}:{offset_range.end - 1}"
+        for offset_range in ranges
+        if offset_range.records
     )
     elements.add_empty_state(
         f"No message at {position} in {name}.", f"Available: {available or 'none'}. Retention may have deleted it."
@@ -357,26 +371,24 @@ def _show_message(seen: ShownMessage) -> None:
         elements.add_link("From here", messages_path(seen.topic, **parameters))
         if seen.key and not seen.key_is_hidden:
             elements.add_link("With this key", messages_path(seen.topic, key=seen.key))
-    key = '<span class="quiet">hidden</span>' if seen.key_is_hidden else escape(seen.key or "none")
+    key = html('<span class="quiet">hidden</span>') if seen.key_is_hidden else seen.key or "none"
     pairs = [
-        ("topic", escape(seen.topic)),
+        ("topic", seen.topic),
         ("partition", format_number(seen.partition)),
         ("offset", format_number(seen.offset)),
         ("time", moment_html(seen.at)),
-        ("key", f"<code>{key}</code>"),
-        ("value", f"{escape(describe_encoding(seen))}, {format_number(seen.value_bytes)} bytes"),
+        ("key", html("<code>{}</code>", key)),
+        ("value", f"{describe_encoding(seen)}, {format_number(seen.value_bytes)} bytes"),
     ]
     if seen.problem:
-        pairs.append(("problem", f'<span class="warn">{escape(seen.problem)}</span>'))
+        pairs.append(("problem", html('<span class="warn">{}</span>', seen.problem)))
     with ui.element("section").classes("card"):
         elements.add_facts(pairs)
     elements.add_heading("Value")
-    elements.add_html(escape(format_body(seen)), tag="pre").props("tabindex=0 aria-label=Value")
+    elements.add_html(format_body(seen), tag="pre").props("tabindex=0 aria-label=Value")
     if seen.is_cut:
         elements.add_html("Truncated to the first 20,000 characters.", tag="p").classes("quiet")
     if seen.headers:
         elements.add_html(headers_html(seen), tag="div")
     elements.add_heading("Bytes")
-    elements.add_html(escape(format_hex(seen)) or "none: the value is null", tag="pre").props(
-        'tabindex=0 aria-label="Bytes"'
-    )
+    elements.add_html(format_hex(seen) or "none: the value is null", tag="pre").props('tabindex=0 aria-label="Bytes"')

@@ -1,14 +1,15 @@
 """Topics, consumer groups and their lag."""
 
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from nicegui import ui
 
 from penstock.broker import admin
 from penstock.web import elements
 from penstock.web.app_context import AppContext, create_inventory
 from penstock.web.elements import UNKNOWN, format_number, format_size, moment_html, state_html
+from penstock.web.markup import html, join
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.query_cache import QueryCache
 from penstock.web.topics import actions, messages
@@ -96,11 +97,11 @@ def _topic_settings(hours: float, is_compacted: bool) -> dict[str, str]:
     return {"retention.ms": str(int(hours * 3_600_000)), "cleanup.policy": policy}
 
 
-def _topics_html(topics: list[TopicInfo]) -> str:
+def _topics_html(topics: list[TopicInfo]) -> Markup:
     heads = ("Topic", "Records", "Records/s", "On disk", "Retention", "Partitions")
     rows = [
         (
-            f'<a href="/topics/{row.name}">{escape(row.name)}</a><br><span class="quiet">{ROLES[row.role]}</span>',
+            html('<a href="/topics/{0}">{0}</a><br><span class="quiet">{1}</span>', row.name, ROLES[row.role]),
             format_number(row.records),
             format_number(row.rate_s),
             format_size(row.disk_bytes),
@@ -142,7 +143,7 @@ class _Readers:
 
 
 def _read_positions(context: AppContext) -> Positions:
-    now = context.view.now
+    now = context.state.now
     recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
     return observe_groups.read_positions(context.kafka, context.settings, context.cassandra, recorded)
 
@@ -181,63 +182,77 @@ def _lag_chart(lags: Lags) -> dict[str, Any]:
     }
 
 
-def _positions_html(positions: Positions) -> str:
+def _positions_html(positions: Positions) -> Markup:
     reported = (
-        "" if positions.reported_at is None else f", {moment_html(positions.reported_at)}, batch {positions.batch_id}"
+        UNKNOWN
+        if positions.reported_at is None
+        else html("{}, batch {}", moment_html(positions.reported_at), positions.batch_id)
     )
-    topic = f'<a href="/topics/{positions.topic}">{escape(positions.topic)}</a>'
-    summary = f"<p>Lag on {topic}: {format_number(positions.lag)} records.</p>"
-    problems = "".join(f'<p class="warn">{escape(problem)}</p>' for problem in positions.problems)
+    topic = html('<a href="/topics/{0}">{0}</a>', positions.topic)
+    summary = html("<p>Lag on {}: {} records.</p>", topic, format_number(positions.lag))
+    problems = join(html('<p class="warn">{}</p>', problem) for problem in positions.problems)
     heads = ("Partition", "End offset", "Ledger", "Spark progress", "Checkpoint", "Lag")
     rows = [
         [format_number(value) for value in (row.partition, row.end, row.recorded, row.reported, row.planned, row.lag)]
         for row in positions.partitions
     ]
     caption = "Offsets of the query"
-    note = (
-        f'<p class="quiet">Last Spark progress: {reported.removeprefix(", ") or UNKNOWN}. Spark has no consumer group: '
-        f"its offsets are in the checkpoint <code>{escape(positions.checkpoint)}</code>.</p>"
+    note = html(
+        '<p class="quiet">Last Spark progress: {}. Spark has no consumer group: '
+        "its offsets are in the checkpoint <code>{}</code>.</p>",
+        reported,
+        positions.checkpoint,
     )
-    return f'{summary}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
+    return html(
+        '{summary}{problems}<div class="table topics">{table}</div>{note}',
+        summary=summary,
+        problems=problems,
+        table=elements.table_html(caption, heads, rows),
+        note=note,
+    )
 
 
-def _groups_html(groups: list[ConsumerGroup]) -> str:
+def _groups_html(groups: list[ConsumerGroup]) -> Markup:
     live = [group for group in groups if not group.is_stale]
     stale = [group for group in groups if group.is_stale]
     if not live:
-        live_html = (
+        live_html = html(
             '<div class="empty"><strong>No active consumer groups.</strong>'
             "<p>The Spark query has none: its offsets are in its checkpoint, see above.</p></div>"
         )
     else:
         heads = ("Group", "State", "Members", "Topic", "Partition", "Committed offset", "End offset", "Lag", "Client")
         rows = [row for group in live for row in _group_rows(group)]
-        live_html = f'<div class="table topics">{elements.table_html("Committed offsets", heads, rows)}</div>'
-    names = "".join(f"<li><code>{escape(group.name)}</code></li>" for group in stale)
+        live_html = html('<div class="table topics">{}</div>', elements.table_html("Committed offsets", heads, rows))
+    names = join(html("<li><code>{}</code></li>", group.name) for group in stale)
     stale_html = (
-        f"<details class=stale><summary>{len(stale)} stale groups of the schema registry, without lag</summary>"
-        f'<p class="quiet">Apicurio creates a new group at each start and keeps the old.</p><ul>{names}</ul></details>'
+        html(
+            "<details class=stale><summary>{} stale groups of the schema registry, without lag</summary>"
+            '<p class="quiet">Apicurio creates a new group at each start and keeps the old.</p><ul>{}</ul></details>',
+            len(stale),
+            names,
+        )
         if stale
         else ""
     )
-    return live_html + stale_html
+    return join([live_html, stale_html])
 
 
 def _group_rows(group: ConsumerGroup) -> list[tuple[str, ...]]:
     state = state_html("ok" if group.members else "idle", group.state)
-    owner = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
-    head = f"<code>{escape(group.name)}</code>{owner}", state, format_number(group.members)
+    owner = html('<br><span class="quiet">the schema registry</span>') if group.is_registry else ""
+    head: tuple[str, ...] = html("<code>{}</code>{}", group.name, owner), state, format_number(group.members)
     if not group.reaches:
         return [(*head, "no committed offset", "", "", "", "", "")]
     rows: list[tuple[str, ...]] = []
     for partition in group.reaches:
-        topic = f'<a href="/topics/{escape(partition.topic)}">{escape(partition.topic)}</a>'
+        topic = html('<a href="/topics/{0}">{0}</a>', partition.topic)
         cells = (
             format_number(partition.partition),
             format_number(partition.committed),
             format_number(partition.end),
             format_number(partition.lag),
-            escape(partition.client),
+            partition.client,
         )
         rows.append((*head, topic, *cells))
         head = "", "", ""
