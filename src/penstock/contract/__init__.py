@@ -5,6 +5,10 @@
     fields   the fields of a record; nesting: those of composite types, as a record's file declares them
     kinds    each scalar type's name in Avro, Spark and CQL, and its values there; composites: those of the others
     aliases  former names of fields in messages
+    identity  the KEY fields and their texts; primary_key: a table's key as declared; table: its columns and keys
+    expiry   when a row expires, by the table's TTL or by a field; ttl_change: another TTL of an existing table
+    evolution  changes of a record's schemas (field_schemas: what they say; continuation: as they are registered);
+               table_evolution: changes of a table
     rules    validation: which rules a record breaks, each by field and name; value_rules: those of single types
     checks   the rules that msgspec does not have; refusals: each broken rule of a value that msgspec refuses
     violation  a broken rule; assignment: values set at the paths that violations have
