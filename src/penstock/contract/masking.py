@@ -7,7 +7,7 @@ Unknown fields are hidden, and so is `Json`, which may be anything.
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -46,27 +46,36 @@ def _shown_fields(record: type[msgspec.Struct]) -> dict[str, Field]:
     }
 
 
-def mask_personal(value: Any, record: type[Record]) -> Any:
+def mask_personal(value: Any, record: type[msgspec.Struct]) -> Any:
     """Return `value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
-    return _mask_record(value, record)
-
-
-def mask_row(columns: Mapping[str, Any], table: Table) -> dict[str, Any]:
-    """Return the columns of a row with what may be personal hidden; a column derived from a KEY field, if that is."""
-    derived = {column.column for column in table.derived if not table.identity.fields[column.source].personal}
-    masked = _mask_record(dict(columns), table.row)
-    return {name: columns[name] if name in derived else member for name, member in masked.items()}
-
-
-def _mask_record(value: Any, record: type[msgspec.Struct]) -> Any:
     if not isinstance(value, dict):
         return _mask_leaves(value)
-    known = {name: field for field in fields(record) for name in (field.name, field.column, *field.aliases)}
-    shown = _shown_fields(record)
+    known, shown = _known_fields(record), _shown_fields(record)
     return {
         name: _mask_member(member, shown[name]) if name in shown else _mask_hidden(member, known.get(name))
         for name, member in value.items()
     }
+
+
+def mask_row(columns: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """Return the columns of a row with what may be personal hidden.
+
+    A column derived from a KEY field is hidden if that is. Composite values that a row has as one text are shown if
+    nothing in them is personal; in a message, such a text has not been checked.
+    """
+    texts = {name for name, field in _shown_fields(table.row).items() if _is_safe_text(field)}
+    derived = {column.column for column in table.derived if not table.identity.fields[column.source].personal}
+    masked = mask_personal(dict(columns), table.row)
+    return {name: columns[name] if name in texts | derived else member for name, member in masked.items()}
+
+
+@cache
+def _known_fields(record: type[msgspec.Struct]) -> dict[str, Field]:
+    return {name: field for field in fields(record) for name in (field.name, field.column, *field.aliases)}
+
+
+def _is_safe_text(field: Field) -> bool:
+    return field.kind.is_text and field.shape is not None and not _has_personal(field.shape)
 
 
 def _mask_member(value: Any, field: Field) -> Any:
@@ -76,10 +85,8 @@ def _mask_member(value: Any, field: Field) -> Any:
     shape = field.shape
     if shape is None:
         return _mask_leaves(value) if field.kind is JSON or isinstance(value, dict | list) else value
-    if field.kind.is_text and isinstance(value, str):  # the whole, as a row has it
-        return MASK if _has_personal(shape) else value
     if shape.form is Form.RECORD and shape.record is not None:
-        return _mask_record(value, shape.record)
+        return mask_personal(value, shape.record)
     return _mask_items(value, shape)
 
 
@@ -89,8 +96,9 @@ def _mask_items(value: Any, shape: Shape) -> Any:
         return MASK if has_personal_names else {name: _mask_member(it, shape.items[0]) for name, it in value.items()}
     if shape.form is Form.MAP or not isinstance(value, list):
         return _mask_leaves(value)
-    items = shape.items if shape.form is Form.TUPLE else repeat(shape.items[0])
-    return [_mask_member(item, of_item) for item, of_item in zip(value, items, strict=False)]
+    items = chain(shape.items, repeat(None)) if shape.form is Form.TUPLE else repeat(shape.items[0])
+    pairs = zip(value, items, strict=False)
+    return [_mask_leaves(item) if of_item is None else _mask_member(item, of_item) for item, of_item in pairs]
 
 
 def _mask_hidden(value: Any, field: Field | None) -> Any:
