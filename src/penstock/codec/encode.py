@@ -13,7 +13,7 @@ from penstock.codec.avro_values import AvroConverter
 from penstock.codec.fields import list_avro_writers, list_json_writers
 from penstock.codec.wire_format import encode_header
 from penstock.contract.composites import replace_values
-from penstock.contract.record import Record
+from penstock.contract.record import Record, list_members
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 
@@ -64,13 +64,12 @@ def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
 
 def _to_dict(record: type[Record]) -> Callable[[Record], dict[str, Any]]:
     """Return the function that converts a record to a dict, keyed by the field names in messages."""
-    names = record.__struct_encode_fields__
     writers = list_avro_writers(record)
-    if names == record.__struct_fields__ and not writers:
+    if record.__struct_encode_fields__ == record.__struct_fields__ and not writers:
         return msgspec.structs.asdict  # four times as fast
 
     def to_dict(instance: Record) -> dict[str, Any]:
-        values = dict(zip(names, msgspec.structs.astuple(instance), strict=True))
+        values = list_members(instance)
         for name, convert in writers:
             if values[name] is not None:
                 values[name] = convert(values[name])

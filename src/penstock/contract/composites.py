@@ -16,7 +16,7 @@ from penstock.contract.cql_values import build_shape_encoder
 from penstock.contract.json_text import encode_scalar, is_null, parse_scalar, parse_text, to_raw
 from penstock.contract.kinds import Convert, Field, FieldKind, Form, Shape
 from penstock.contract.quoting import name_user_type, quote_name
-from penstock.contract.record import Record
+from penstock.contract.record import Record, list_members
 
 
 def list_kind(item: Field) -> FieldKind:
@@ -44,9 +44,7 @@ def set_kind(item: Field) -> FieldKind:
 def _build_collection(shape: Shape, cql: str, **different: Convert) -> FieldKind:
     """Return the kind of a list or a set, with the conversions that are not simply those of its items."""
     kind = shape.items[0].kind
-    conversions: dict[str, Any] = {
-        name: _map_items(getattr(kind, name)) for name in _CONVERSIONS if getattr(kind, name) is not None
-    }
+    conversions = _wrap_conversions(kind, _map_items)
     return FieldKind(
         avro={"type": "array", "items": kind.avro},
         spark=f"ARRAY<{kind.spark}>",
@@ -58,6 +56,11 @@ def _build_collection(shape: Shape, cql: str, **different: Convert) -> FieldKind
 
 
 _CONVERSIONS = ("to_json", "to_avro", "from_avro", "to_arrow", "from_arrow", "prepare")
+
+
+def _wrap_conversions(kind: FieldKind, wrap: Callable[[Convert], Convert]) -> dict[str, Any]:
+    """Return the conversions that items have, each as that of their collection."""
+    return {name: wrap(convert) for name in _CONVERSIONS if (convert := getattr(kind, name)) is not None}
 
 
 def _map_items(convert: Convert | None, in_order: Callable[[Any], Iterable[Any]] = iter) -> Convert:
@@ -78,9 +81,7 @@ def _copy_tuple(items: Any) -> Any:
 def map_kind(key: Field, value: Field) -> FieldKind:
     """Return the kind of dicts whose keys are texts."""
     kind, shape = value.kind, Shape(Form.MAP, (value,), key)
-    conversions: dict[str, Any] = {
-        name: _map_values(getattr(kind, name)) for name in _CONVERSIONS if getattr(kind, name) is not None
-    }
+    conversions = _wrap_conversions(kind, _map_values)
     to_pairs = kind.to_arrow or _keep
     from_pairs = kind.from_arrow or _keep
     conversions["to_arrow"] = lambda values: [(name, to_pairs(value)) for name, value in values.items()]
@@ -251,7 +252,7 @@ def prepare_record(record: type[Record], members: tuple[Field, ...]) -> Convert:
 
     def prepare(value: Any) -> Any:
         if isinstance(value, record):
-            value = dict(zip(record.__struct_encode_fields__, msgspec.structs.astuple(value), strict=True))
+            value = list_members(value)
         prepared = convert_members(value)
         nulls = [name for name in json_names if isinstance(prepared, dict) and prepared.get(name, value) is None]
         return {name: item for name, item in prepared.items() if name not in nulls} if nulls else prepared

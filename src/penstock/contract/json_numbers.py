@@ -8,6 +8,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import inspect
 
+from penstock.contract.record import list_members
 from penstock.contract.value_rules import FLOAT_DIGITS
 
 ReadNumber = Callable[[str], float]
@@ -87,11 +88,6 @@ def has_long_numbers(value: Any) -> bool:
     if isinstance(value, dict | list):
         return any(map(has_long_numbers, value.values() if isinstance(value, dict) else value))
     return isinstance(value, LongNumber)
-
-
-def list_members(struct: msgspec.Struct) -> dict[str, Any]:
-    """Return the values of a record's fields as they are, by their names in messages."""
-    return dict(zip(struct.__struct_encode_fields__, msgspec.structs.astuple(struct), strict=True))
 
 
 def keeps_digits(record: type[msgspec.Struct]) -> bool:

@@ -101,6 +101,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
+def list_members(record: msgspec.Struct) -> dict[str, Any]:
+    """Return the values of a record's fields as they are, by their names in messages."""
+    return dict(zip(record.__struct_encode_fields__, msgspec.structs.astuple(record), strict=True))
+
+
 class Arrival(msgspec.Struct, frozen=True):
     """Where and when a record arrived: columns that every table has after the record's own."""
 

@@ -19,7 +19,7 @@ from penstock.contract.fields import Field, fields
 from penstock.contract.json_text import to_raw
 from penstock.contract.kinds import Form, Shape
 from penstock.contract.nesting import unwrap_metadata
-from penstock.contract.record import Record
+from penstock.contract.record import Record, list_members
 from penstock.contract.value_rules import describe_symbols, latest_past, rules_of
 from penstock.contract.violation import MAX_VIOLATIONS, Rule, Violation, format_place
 
@@ -103,7 +103,7 @@ _ARRAYS = (list, tuple, set, frozenset)
 
 def _of_composite(field: Field, shape: Shape, value: Any, path: str, latest: datetime) -> Iterator[Violation]:
     if isinstance(value, msgspec.Struct):
-        value = dict(zip(value.__struct_encode_fields__, msgspec.structs.astuple(value), strict=True))
+        value = list_members(value)
     is_object = shape.form in (Form.RECORD, Form.MAP)
     if is_object and isinstance(value, dict):
         yield from _of_object(field, shape, value, path, latest)
