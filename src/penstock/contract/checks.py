@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cache
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import msgspec
@@ -97,6 +97,14 @@ def _build_searches(
     return [(field.name, field.column, search) for field, search in searches if search is not None]
 
 
+def _search_all(
+    searches: Iterable[tuple[str, Callable[[Any], Any], Search]], source: Any, latest: datetime
+) -> list[Violation]:
+    """Return what the searches find in the composite values that their functions get from `source`."""
+    found = ((name, search(value, latest)) for name, get, search in searches if (value := get(source)) is not None)
+    return [violation.within(name) for name, violations in found for violation in violations]
+
+
 def _report(rule: Callable[[Any, datetime], Broken | None]) -> Search:
     """Return a rule of scalars as a search."""
 
@@ -135,11 +143,7 @@ def build_value_check(record: type[Record]) -> ValueCheck:
             wrong = None if value is None else find(value, latest)
             if wrong is not None:
                 violations.append(Violation(name, *wrong))
-        for name, get, search in searches:
-            value = get(instance)
-            if value is not None:
-                violations += [violation.within(name) for violation in search(value, latest)]
-        return violations
+        return violations + _search_all(searches, instance, latest)
 
     return check
 
@@ -221,11 +225,7 @@ def build_text_check(record: type[Record]) -> TextCheck:
                 violations.append(Violation(name, Rule.CHARACTER, _NUL))
             if text[-1:] == "\n" and pattern is not None and pattern.search(text) is None:
                 violations.append(Violation(name, Rule.PATTERN, _NEWLINE))
-        for name, get, search in searches:
-            value = get(instance)
-            if value is not None:
-                violations += [violation.within(name) for violation in search(value, _ANY_TIME)]
-        return violations
+        return violations + _search_all(searches, instance, _ANY_TIME)
 
     return check
 
@@ -271,17 +271,14 @@ def build_form_check(record: type[Record]) -> FormCheck | None:
     msgspec reads texts of numbers and times that it rounds, or that other readers refuse.
     """
     forms = {field.name: form for field in fields(record) if field.shape is None and (form := rules_of(field).form)}
-    searches = {name: search for name, _, search in _build_searches(record, _search_form)}
+    searches = [(name, methodcaller("get", name), search) for name, _, search in _build_searches(record, _search_form)]
     if not forms and not searches:
         return None
 
     def check(values: Mapping[str, Any]) -> list[Violation]:
         found = ((name, find(values[name])) for name, find in forms.items() if isinstance(values.get(name), _WRITTEN))
         violations = [Violation(name, *wrong) for name, wrong in found if wrong is not None]
-        for name, search in searches.items():
-            if values.get(name) is not None:
-                violations += [violation.within(name) for violation in search(values[name], _ANY_TIME)]
-        return violations
+        return violations + _search_all(searches, values, _ANY_TIME)
 
     return check
 
