@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.contract.fields import DURATION, TIMESTAMP, Field, fields, to_epoch_ms, to_microseconds
+from penstock.contract.fields import DURATION, TIMESTAMP, Field, fields, find_column, to_epoch_ms, to_microseconds
 from penstock.contract.record import Record
 
 Ttl = timedelta | str
@@ -96,7 +96,7 @@ def _check_period(period: timedelta) -> None:
 
 
 def _find_field(struct: type[Record], name: str) -> Field:
-    field = next((field for field in fields(struct) if field.column == name), None)
+    field = find_column(struct, name)
     fit = ", ".join(repr(each.column) for each in fields(struct) if _is_fit(each))
     others = f"write one of {fit}, or a timedelta" if fit else "write a timedelta, such as `timedelta(days=30)`"
     if field is None:

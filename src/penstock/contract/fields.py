@@ -55,6 +55,7 @@ __all__ = [
     "decimal_kind",
     "field_of",
     "fields",
+    "find_column",
     "fits_64_bits",
     "from_epoch_ms",
     "from_microseconds",
@@ -71,6 +72,11 @@ def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(struct, include_extras=True)
     return tuple(field_of(field, hints[field.name]) for field in described.fields)
+
+
+def find_column(struct: type[msgspec.Struct], column: str) -> Field | None:
+    """Return the field with that name in Python and the table, or None."""
+    return next((field for field in fields(struct) if field.column == column), None)
 
 
 def list_nested(record: type[Record]) -> list[type[Record]]:

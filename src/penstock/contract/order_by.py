@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, fields, from_epoch_ms, to_epoch_ms
+from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, fields, find_column, from_epoch_ms, to_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.order import DECLARED, Rank, digest_of
 from penstock.contract.record import Headers, Record
@@ -175,7 +175,7 @@ def check_order_by(record: type[Record], order_by: object, of_tombstone: object)
 
 
 def _check_field(record: type[Record], name: str) -> None:
-    field = next((field for field in fields(record) if field.column == name), None)
+    field = find_column(record, name)
     fit = ", ".join(repr(each.column) for each in fields(record) if _is_fit_field(each))
     others = f"write {BY_OFFSET!r}, {BY_TIMESTAMP!r}" + (f", or one of {fit}" if fit else "")
     if field is None:

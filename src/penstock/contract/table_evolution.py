@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from penstock import remedies
 from penstock.contract import cql
 from penstock.contract.evolution import Change, ChangeKind
-from penstock.contract.fields import fields
+from penstock.contract.fields import find_column
 from penstock.contract.record import Record
 from penstock.contract.table import Table
 
@@ -99,7 +99,8 @@ def _describe_addition(name: str, kind: str, table: TableDefinition, row: type[R
 
 def _former_columns(name: str, row: type[Record]) -> list[str]:
     """Return the columns that a field may have had: by its former names, or by its name in messages."""
-    return [other for field in fields(row) if field.column == name for other in (*field.aliases, field.name)]
+    field = find_column(row, name)
+    return [*field.aliases, field.name] if field else []
 
 
 def _describe_type_change(name: str, before: str, after: str, row: type[Record]) -> Change:
@@ -109,13 +110,13 @@ def _describe_type_change(name: str, before: str, after: str, row: type[Record])
 
 def _use_another(name: str, row: type[Record]) -> str:
     """Return what to write so that a field gets another column."""
-    message = next((field.name for field in fields(row) if field.column == name), "")
-    if not message:  # of the arrival
+    field = find_column(row, name)
+    if field is None:  # of the arrival
         return "use another table"
     other = f"{name}_2"
     return (
-        f"rename the attribute, `{other}: ... = msgspec.field(name={message!r})`, which is a new column under the same "
-        f"name in messages, and fill it with {remedies.replay()}; or use another table"
+        f"rename the attribute, `{other}: ... = msgspec.field(name={field.name!r})`, which is a new column under the "
+        f"same name in messages, and fill it with {remedies.replay()}; or use another table"
     )
 
 
@@ -139,10 +140,11 @@ def _compare_keys(table: TableDefinition, needed: TableDefinition, row: type[Rec
 
 def _keep_key(name: str, table: TableDefinition, row: type[Record]) -> str:
     """Return what to write instead of another key."""
+    field = find_column(row, name)
     former = [column for column in _former_columns(name, row) if column in table.key]
-    if not former:
+    if field is None or not former:
         return "use another table for another key"
-    message = next(field.name for field in fields(row) if field.column == name)
+    message = field.name
     if message == former[0]:
         return f"a column of the key keeps its name: name the attribute `{message}`"
     return (
