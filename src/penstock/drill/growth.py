@@ -22,7 +22,7 @@ class ServiceUsage:
 
 
 @dataclass(frozen=True)
-class Growth:
+class UsageGrowth:
     """Usage of a service at the start of the soak, after its warm-up, and at its end."""
 
     service: str
@@ -31,10 +31,10 @@ class Growth:
     verdict: str
 
 
-def compare_usage(service: str, samples: Sequence[ServiceUsage], records: int) -> Growth:
+def compare_usage(service: str, samples: Sequence[ServiceUsage], records: int) -> UsageGrowth:
     """Compare the medians of a service's first and last samples and report what grew too much."""
     start, end = _median_usage(samples[:_ENDS]), _median_usage(samples[-_ENDS:])
-    return Growth(service, start, end, "; ".join(_find_excess(start, end, records)) or "steady")
+    return UsageGrowth(service, start, end, "; ".join(_find_excess(start, end, records)) or "steady")
 
 
 def _median_usage(samples: Sequence[ServiceUsage]) -> ServiceUsage:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import OffsetRange, find_new_offset_ranges
 from penstock.drill import load, record_checks, service_usage
-from penstock.drill.growth import Growth, ServiceUsage, compare_usage
+from penstock.drill.growth import ServiceUsage, UsageGrowth, compare_usage
 from penstock.drill.runner import PATIENCE_S
 from penstock.drill.target import Target
 from penstock.drill.verdict import PASSED, Facts, Result
@@ -26,7 +26,7 @@ _RUN_S = 600.0
 class SoakResult(Result):
     """`Result` of the soak, with the usage of each service at start and end."""
 
-    processes: list[Growth]
+    processes: list[UsageGrowth]
 
 
 class Soak:

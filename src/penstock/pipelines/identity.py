@@ -24,7 +24,7 @@ _DIGEST_CHARACTERS = 12
 
 
 @dataclass(frozen=True)
-class Identity:
+class PipelineIdentity:
     """A pipeline, as far as two processes must agree on it. `contract` is a digest of the record and the row."""
 
     topic: str
@@ -42,10 +42,10 @@ class Identity:
         return [name for name in parts if name in other and other[name] != own[name]]
 
 
-def identify_pipeline(settings: Settings, pipeline: Pipeline) -> Identity:
+def identify_pipeline(settings: Settings, pipeline: Pipeline) -> PipelineIdentity:
     """Return the identity of a pipeline under these settings."""
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
-    return Identity(pipeline.topic, keyspace, pipeline.table, contract_digest(pipeline))
+    return PipelineIdentity(pipeline.topic, keyspace, pipeline.table, contract_digest(pipeline))
 
 
 def contract_digest(pipeline: Pipeline) -> str:

@@ -7,7 +7,7 @@ import msgspec
 from penstock import remedies
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import WrongSettings
-from penstock.pipelines.identity import PARTS, PLACES, Identity, describe_parts, identify_pipeline
+from penstock.pipelines.identity import PARTS, PLACES, PipelineIdentity, describe_parts, identify_pipeline
 from penstock.pipelines.loading import of
 
 _COMPARED = {
@@ -49,7 +49,7 @@ def check_started(settings: Settings, asking: str = "") -> None:
         raise WrongSettings("\n".join([heading, *lines]), hint=hint)
 
 
-def _describe_difference(settings: Settings, service: str, own: Identity, parts: tuple[str, ...]) -> str:
+def _describe_difference(settings: Settings, service: str, own: PipelineIdentity, parts: tuple[str, ...]) -> str:
     """Return as text how a service's pipeline differs from `own`; empty if it does not, or is unknown."""
     try:
         noted = msgspec.json.decode(path_of(settings, service).read_bytes(), type=dict[str, str])

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from penstock.cli import app
 from penstock.drill import table, target
 from penstock.drill.backlog import BacklogResult
-from penstock.drill.growth import Growth, ServiceUsage
+from penstock.drill.growth import ServiceUsage, UsageGrowth
 from penstock.drill.soak import SoakResult
 from penstock.drill.verdict import PASSED, Result
 
@@ -94,7 +94,7 @@ def test_a_soak_and_a_backlog_print_more(monkeypatch: pytest.MonkeyPatch, held: 
     common = (10, 10, 0, 0, 0, 1.5, PASSED)
     usage = ServiceUsage(321, 45, 6)
     results = {
-        "soak": SoakResult("soak", *common, processes=[Growth("kafka", usage, usage, "steady")]),
+        "soak": SoakResult("soak", *common, processes=[UsageGrowth("kafka", usage, usage, "steady")]),
         "backlog": BacklogResult("backlog", *common, 7, 4321, 12.5, {"spark-job": 567}),
     }
     monkeypatch.setattr(table, "run_drill", lambda _ground, name, _ask: results[name])

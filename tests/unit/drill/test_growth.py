@@ -21,7 +21,7 @@ START = ServiceUsage(memory_mib=400, handles=100, disk_mib=50)
     ],
 )
 def test_growth_beyond_the_rule_is_named(end: ServiceUsage, message: str) -> None:
-    """Growth within factor and slack is steady; one more is not. A thousand records may take 8 MiB of disk."""
+    """UsageGrowth within factor and slack is steady; one more is not. A thousand records may take 8 MiB of disk."""
     assert compare_usage("kafka", [START] * 3 + [end] * 3, records=1024).verdict == message
 
 

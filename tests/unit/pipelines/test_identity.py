@@ -8,7 +8,7 @@ from msgspec import Meta
 from penstock.config import read
 from penstock.contract.primary_key import PrimaryKey, bucket
 from penstock.contract.record import KEY, Record
-from penstock.pipelines.identity import Identity, describe_parts, identify_pipeline
+from penstock.pipelines.identity import PipelineIdentity, describe_parts, identify_pipeline
 from penstock.pipelines.users import PIPELINE
 
 
@@ -17,7 +17,7 @@ class Order(Record, frozen=True, kw_only=True):
     title: str
 
 
-def identity_of(record: type[Record] = Order, **more) -> Identity:
+def identity_of(record: type[Record] = Order, **more) -> PipelineIdentity:
     return identify_pipeline(read(), replace(PIPELINE, record=record, **more))
 
 
