@@ -95,8 +95,8 @@ def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"{name}: {error}", hint=remedies.explain_redrive()) from None
         except ValueError as error:
             raise UsageError(str(error), hint=remedies.assign_field()) from None
-        is_checked = check_form is not None and values[name] is not None and field.name == name
-        if wrong := check_form({name: value}) if check_form and is_checked else []:
+        is_whole_field = field.name == name
+        if check_form and is_whole_field and values[name] is not None and (wrong := check_form({name: value})):
             raise UsageError(str(wrong[0]), hint=remedies.explain_redrive())
     return values
 
